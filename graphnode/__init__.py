@@ -100,36 +100,15 @@ if typing.TYPE_CHECKING:
     from ._rngs import RngState as RngState
     from ._rngs import RngStream as RngStream
     from ._typechecker import typechecker as typechecker
-    from .transforms import Axes as Axes
-    from .transforms import Jitted as Jitted
-    from .transforms import axes as axes
-    from .transforms import checkify as checkify
-    from .transforms import cond as cond
-    from .transforms import custom_vjp as custom_vjp
-    from .transforms import eval_shape as eval_shape
-    from .transforms import explain_retrace as explain_retrace
-    from .transforms import fori_loop as fori_loop
-    from .transforms import grad as grad
-    from .transforms import hessian as hessian
-    from .transforms import jacfwd as jacfwd
-    from .transforms import jacrev as jacrev
-    from .transforms import jit as jit
-    from .transforms import jvp as jvp
-    from .transforms import make_jaxpr as make_jaxpr
-    from .transforms import remat as remat
-    from .transforms import scan as scan
-    from .transforms import shard_map as shard_map
-    from .transforms import switch as switch
-    from .transforms import value_and_grad as value_and_grad
-    from .transforms import vjp as vjp
-    from .transforms import vmap as vmap
-    from .transforms import while_loop as while_loop
+    from .transforms import *  # noqa: F403  # all of its names
 else:
     from . import _foreign, _moved, _reload  # noqa: F401  # autoreload finds what moves nodes once this is imported
 
     _moved.find_moved()  # so that pickles of earlier versions load
 
-    # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
+    # Modules that are imported when one of their names is first asked for, so that
+    # `import graphnode` costs little more than `import jax`; each with its names here.
+    # A table, as the names cannot be read off a module that is not imported yet.
     # fmt: off
     _LATER = {
         "check": (), "config": (), "nn": (), "optim": (), "transforms": (
@@ -141,31 +120,23 @@ else:
         "_typechecker": ("typechecker",),
     }
     # fmt: on
+    _MODULE_OF = {
+        name: module for module, names in _LATER.items() for name in (module, *names)
+    }
 
     def __getattr__(name: str) -> object:
-        home = (
-            name
-            if name in _LATER
-            else next((module for module in _LATER if name in _LATER[module]), None)
-        )
-        if home is None:
-            layers = (
-                ()
-                if name.startswith("_")
-                else dir(importlib.import_module(f"{__name__}.nn"))
-            )
-            raise _foreign.missing_name(
-                __name__, name, _foreign.instead_of_name(name, layers), __dir__()
-            )
-        module = importlib.import_module(f"{__name__}.{home}")
-        globals()[name] = found = module if name == home else getattr(module, name)
-        return found
+        if name not in _MODULE_OF:
+            raise _missing(name)
+        module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
+        value = module if name in _LATER else getattr(module, name)
+        globals()[name] = value  # the next look-up does not come here
+        return value
+
+    def _missing(name: str) -> Exception:
+        is_private = name.startswith("_")
+        layers = () if is_private else dir(importlib.import_module(f"{__name__}.nn"))
+        instead = _foreign.instead_of_name(name, layers)
+        return _foreign.missing_name(__name__, name, instead, __dir__())
 
     def __dir__() -> list[str]:
-        return sorted(
-            {
-                *globals(),
-                *_LATER,
-                *(name for names in _LATER.values() for name in names),
-            }
-        )
+        return sorted({*globals(), *_MODULE_OF})

@@ -11,15 +11,15 @@ from .check import CODES, REPORTS, Code, TargetError, check, summary
 
 
 class _Commands(click.Group):
-    """The commands; those about files are imported when they are asked for, as they need the `config` extra."""
+    """The commands. Those for files are imported when they are called, as they need the `config` extra."""
 
-    _later: ClassVar = {"config": "config_group", "summary": "summary_command"}
+    _lazy: ClassVar = {"config": "config_group", "summary": "summary_command"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *self._later])
+        return sorted([*super().list_commands(ctx), *self._lazy])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._later:
+        if cmd_name not in self._lazy:
             return super().get_command(ctx, cmd_name)
         try:
             module = importlib.import_module("graphnode.config._command")
@@ -27,8 +27,8 @@ class _Commands(click.Group):
             raise click.ClickException(
                 f"{cmd_name} needs {error.name}, which is not installed: pip install 'graphnode[config]'"
             ) from None
-        found: click.Command = getattr(module, self._later[cmd_name])
-        return found
+        command: click.Command = getattr(module, self._lazy[cmd_name])
+        return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,20 +128,25 @@ def check_command(
         checked = check(*targets, strict=strict)
     except TargetError as error:
         raise click.UsageError(str(error), context) from None
-    found = [
-        one for one in checked.findings if _is_wanted(one.code.code, select, ignore)
+    findings = [
+        finding
+        for finding in checked.findings
+        if _is_selected(finding.code.code, select, ignore)
     ]
-    click.echo(REPORTS[style](found), nl=False)
-    click.echo(summary(found, checked.classes), err=True)
-    context.exit(2 if not checked.is_complete else 1 if found else 0)
+    click.echo(REPORTS[style](findings), nl=False)
+    click.echo(summary(findings, checked.classes), err=True)
+    if not checked.is_complete:
+        context.exit(2)
+    context.exit(1 if findings else 0)
 
 
-def _is_wanted(code: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
+def _is_selected(code: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
+    # What cannot be imported was not checked: that must not be hidden.
     if code == "GN001":
         return True
-    return (not select or code.startswith(tuple(select))) and not code.startswith(
-        tuple(ignore)
-    )
+    if select and not code.startswith(tuple(select)):
+        return False
+    return not code.startswith(tuple(ignore))
 
 
 if __name__ == "__main__":

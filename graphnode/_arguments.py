@@ -1,7 +1,8 @@
-"""What public functions say of an argument that they do not take: their own name, what would do, what was found.
+"""Messages for wrong arguments: the public function that was called, what it takes, and what was found.
 
-An error deep inside finds the function that the user called by the frames: naming it to
-all that lies between would cost every call, and is of use in an error alone.
+Errors are raised deep inside, by functions that many public ones share. The name of the
+one that the user called is found in the stack frames: passing it down would cost every
+call, and be of use only in an error.
 """
 
 import inspect
@@ -13,16 +14,15 @@ from typing import Any, Final
 
 from ._describe import describe
 
-# The modules whose functions users call, and how they write them. Of `optim` only
-# classes are looked for: most functions in it are private, and the others name
-# themselves.
+# The modules whose functions users call, and how they write them. In `optim` only
+# classes count: most of its functions are private, and the others pass their name.
 _FUNCTIONS: Final = {
     "graphnode": "gn",
     "graphnode.transforms": "gn",
     "graphnode.config": "gn.config",
     "graphnode.random": "gn.random",
 }
-# A checker of types at run time calls our functions from its own.
+# Run-time type checkers wrap our functions: their frames are between ours.
 _OWN_PACKAGES: Final = (__package__, "jaxtyping", "beartype")
 _CLASSES: Final = {**_FUNCTIONS, "graphnode.optim": "gn.optim"}
 
@@ -31,18 +31,14 @@ def wrong_argument(takes: str, value: object, function: str | None = None) -> st
     """The text for an argument of a wrong type.
 
     Args:
-        takes: What would do: `a node or a pytree of nodes`.
-        value: What was found.
-        function: What the function is called; by default, what the frames say that the
-            user called.
+        takes: What is accepted: `a node or a pytree of nodes`.
+        value: The argument.
+        function: The name of the function; by default, that of the public function on
+            the stack.
     """
     name = public_caller() if function is None else function
-    found = f"found {describe(value)}"
-    return (
-        f"expected {takes}; {found}"
-        if name is None
-        else f"{name} takes {takes}; {found}"
-    )
+    start = "expected" if name is None else f"{name} takes"
+    return f"{start} {takes}; found {describe(value)}"
 
 
 def public_caller() -> str | None:
@@ -119,19 +115,17 @@ def checked_positions(
 
     Args:
         name: Its name.
-        value: What was found.
-        function: What the function is called; by default, what the frames say that the
-            user called.
+        value: The argument.
+        function: The name of the function; by default, that of the public function on
+            the stack.
 
     Raises:
         TypeError: It is neither.
     """
     try:
-        return (
-            tuple(map(operator.index, value))
-            if isinstance(value, Iterable)
-            else (operator.index(value),)
-        )
+        if isinstance(value, Iterable):
+            return tuple(map(operator.index, value))
+        return (operator.index(value),)
     except TypeError:
         caller = public_caller() if function is None else function
         text = (

@@ -1,8 +1,7 @@
-"""Give some States of a node one more axis, and take it away again, in place.
+"""Give some States of a node one more axis, and take it away again, in place: all of them or none.
 
-Data in: a node and a filter. Data out: nothing; the values of the States change, all or
-none, and with them the shape that each State goes on with. What a field declares is the
-shape of one member; here it gets another one on purpose.
+A field declares the shape of one member. These functions give its State another shape
+on purpose, and the State goes on with that.
 """
 
 import functools
@@ -35,14 +34,13 @@ def broadcast_states(
 
     In place: the States keep their identity, and go on with the new shape, whatever
     their fields declare. Key arrays are repeated too, so that all lanes draw the same
-    numbers; `gn.vmap` splits a stream by itself.
+    numbers; `gn.vmap` splits streams without this.
 
     Args:
         node: A node, or a pytree of nodes.
         filter: Which States.
         size: The size of the new axis.
-        axis: Where it stands in every array; negative counts from the end of the
-            result.
+        axis: Its position in every array; negative counts from the end of the result.
 
     Raises:
         StackError: The filter selects nothing; or a value holds what is not an array,
@@ -148,7 +146,7 @@ def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
 def _faults(
     selected: FlatStates[Any], fits: Callable[[int], bool], text: str
 ) -> list[str]:
-    """The leaves that are not arrays or whose rank does not fit, and the States whose sharding speaks of their axes."""
+    """The leaves that are not arrays or have an unfit rank, and the States whose sharding mentions axes."""
     faults: list[str] = []
     for path, state in selected.items():
         if has_axes(state._spec):
@@ -178,11 +176,13 @@ def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> lis
 
 
 def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
+    """Why an axis of an array cannot be reduced to one item, or `None`."""
     size = leaf.shape[axis]
     if index is not None:
+        has_item = -size <= index < size
         return (
             None
-            if -size <= index < size
+            if has_item
             else f"{leaf_text(leaf)} has no item {index} along axis {axis}"
         )
     if size == 0:
@@ -190,12 +190,11 @@ def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
     if is_tracing():
         return "whether its items are equal is not known inside of a transformation: say which one stays, with index"
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    content = np.moveaxis(
-        np.asarray(jax.random.key_data(leaf) if is_key else leaf),
-        axis % len(leaf.shape),
-        0,
-    )
-    if all(item.tobytes() == content[0].tobytes() for item in content):
+    content = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    # From the front: the bits of keys are an axis more at the end.
+    items = np.moveaxis(content, axis % len(leaf.shape), 0)
+    # By their bytes, to which nan equals itself.
+    if all(item.tobytes() == items[0].tobytes() for item in items):
         return None
     return f"its items along axis {axis} differ: say which one stays, with index"
 

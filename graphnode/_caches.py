@@ -1,11 +1,15 @@
-"""What is kept to be met again: `Memo`, a bounded dict, and `Interned`, one object for each description.
+"""Caches: `Memo`, a bounded dict; `Interned`, one object for each description; and what is compiled for a class.
 
-Both may be used by several threads at once, and by a signal handler or finalizer at any
+    Memo        key -> value              strong, at most `limit` entries
+    Interned    description -> object     weak, as long as others hold the object
+    Kept        class -> compiled value   in the class's own `__dict__`, dies with it
+
+All may be used by several threads at once, and by a signal handler or finalizer at any
 moment. A value is made outside of every lock, since making one may run a user's code
-(annotations, imports) that waits for another thread; of two that make the same value,
-the first to put it in wins, and both go on with that one. To put it in is one step,
-which no other code divides, also where that has the lock: a handler runs in the thread
-that it interrupts.
+(annotations, imports) that waits for another thread. If two threads make the same
+value, the first to store it wins, and both go on with that one. Storing is one step
+that other code cannot interrupt, not even code that holds the lock: a signal handler
+runs in the thread that it interrupts.
 """
 
 import functools
@@ -20,22 +24,22 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 A = TypeVar("A")
 
-# One for all tables. Weak references call back whenever the collector runs, also while
-# a lock is held: with a lock for each table, two threads could each hold the one that
-# the other's callback waits for. Reentrant for the same reason.
+# One lock for all tables. Callbacks of weak references run whenever the collector does,
+# also while a lock is held: with a lock for each table, two threads could each hold the
+# one that the other's callback waits for. Reentrant for the same reason.
 LOCK: Final = threading.RLock()
 
-# Under this name a function has, in its `__dict__`, what transforms have made of it:
-# nothing that it computes with.
+# The attribute of a function for what transforms have compiled of it: not a part of
+# what the function computes.
 TRANSFORMED: Final = "__graphnode_transformed__"
 
 
 class Memo(dict[K, V]):
-    """What was worked out before, by its question: a dict that drops its oldest entries when it is full.
+    """A cache of computed values: a dict that drops its oldest entries when it is full.
 
-    A look-up is `dict.get`, which is C; an entry that is met again is not made younger
-    by it. Making one is C too, as every node that is built has some: the limit belongs
-    to the class.
+    A look-up is `dict.get`, in C, which does not make an entry younger. Making an empty
+    one is in C too, as every node that is built has some: that is why the limit is an
+    attribute of the class, and there is no `__init__`.
     """
 
     __slots__ = ()
@@ -43,10 +47,10 @@ class Memo(dict[K, V]):
     limit: ClassVar[int] = 64
 
     def keep(self, key: K, value: V) -> V:
-        """Put a value in; gives the one to use, which is another's if it came first."""
+        """Store a value; returns the one to use, which is another thread's if that came first."""
         with LOCK:
             winner = self.setdefault(key, value)
-            # A list first: a weak reference that calls back here may take entries out.
+            # Of a copy: the callback of a weak reference may remove entries meanwhile.
             for oldest in list(self)[: max(len(self) - self.limit, 0)]:
                 self.pop(oldest, None)
         return winner
@@ -56,55 +60,54 @@ class Memo(dict[K, V]):
         try:
             return self[key]  # not `get`: `None` may be a value
         except KeyError:
-            pass  # made outside, or each error in `make` would be shown as this one's
+            pass  # called below: here, an error of `make` would show this KeyError too
         return self.keep(key, make())
 
 
 class Answers(Memo[Hashable, Any]):
-    """The answers to questions about one object, each of a type of its own."""
+    """Answers to questions about one object, each with a type of its own."""
 
     __slots__ = ()
 
     limit: ClassVar[int] = 128
 
-    def to(self, question: Hashable, work_out: Callable[[], A]) -> A:
-        """The answer to a question, worked out when it is asked for the first time.
+    def to(self, question: Hashable, compute: Callable[[], A]) -> A:
+        """The answer to a question, computed when it is asked for the first time.
 
-        A question belongs to one piece of code, which always works its answer out in
-        the same way: that is what makes the type true.
+        Each question is asked by one piece of code, which always computes the answer in
+        the same way: so the type is right.
         """
-        answer: A = self.of(question, work_out)
+        answer: A = self.of(question, compute)
         return answer
 
 
 class Interned(Generic[K, V]):
-    """One object for each description, kept no longer than others hold it.
+    """One object for each description, kept alive only by others.
 
     Attributes:
-        refs: The objects by description; may be read without a lock.
+        refs: The objects by description; may be read without the lock.
     """
 
     __slots__ = ("refs",)
 
     def __init__(self) -> None:
-        # By hand, not a `WeakValueDictionary`: its `get` costs more than the rest of a
-        # node's visit.
+        # Not a `WeakValueDictionary`, whose `get` costs more than the rest of a node's
+        # visit.
         self.refs: dict[K, weakref.ReferenceType[V]] = {}
 
     def __iter__(self) -> Iterator[V]:
-        return iter(
-            [found for ref in list(self.refs.values()) if (found := ref()) is not None]
-        )
+        objects = [ref() for ref in list(self.refs.values())]
+        return iter([value for value in objects if value is not None])
 
     def of(self, key: K, make: Callable[[], V]) -> V:
         """The one object of a description, made if there is none."""
         ref = self.refs.get(key)
-        found = None if ref is None else ref()
-        return self._keep(key, make()) if found is None else found
+        value = None if ref is None else ref()
+        return self._keep(key, make()) if value is None else value
 
-    def _keep(self, key: K, made: V) -> V:
-        """Put an object in; gives the one to use, which is another's if it came first."""
-        ref = weakref.ref(made, functools.partial(self._forget, key))
+    def _keep(self, key: K, value: V) -> V:
+        """Store an object; returns the one to use, which is another thread's if that came first."""
+        ref = weakref.ref(value, functools.partial(self._forget, key))
         with LOCK:
             winner = self.refs.setdefault(key, ref)()
             while winner is None:  # it has just died, and is not forgotten yet
@@ -115,22 +118,22 @@ class Interned(Generic[K, V]):
     def _forget(
         self, key: K, dead: "weakref.ReferenceType[V] | None", *, lock: Any = LOCK
     ) -> None:
-        # As an argument: when Python ends, the names of modules are gone before the
-        # last objects
+        # The lock is a default argument: when Python exits, the globals of modules are
+        # gone before the last objects die.
         with lock:
-            # Out first, looked at after: a look that comes first may be out of date
-            # when it is acted upon.
+            # Removed first, and checked after: the other way round, a callback between
+            # the two could change the table.
             ref = self.refs.pop(key, None)
-            if ref is not None and ref is not dead:  # an equal one has been made since
+            if ref is not None and ref is not dead:  # an equal object was made since
                 self.refs[key] = ref
 
 
 class StaysHere:
-    """The base of what is kept on a user's function or class: an empty one, once it is pickled.
+    """The base of caches on a user's function or class: pickled, they become empty.
 
     cloudpickle, and so joblib, dask and ray, send the functions and classes of a script
-    or notebook with their whole `__dict__`. What was compiled is compiled again where
-    it arrives.
+    or notebook with their whole `__dict__`. What was compiled is compiled again in the
+    process that loads them.
     """
 
     __slots__ = ()
@@ -140,7 +143,7 @@ class StaysHere:
 
 
 def own_names(cls: type[Any]) -> tuple[str, ...]:
-    """The names that a class annotates itself, for what is pickled with it: see `was_there`."""
+    """The names in a class's own annotations. Pickled with its caches, for `was_there`."""
     return tuple(
         typing_extensions.get_annotations(
             cls, format=typing_extensions.Format.FORWARDREF
@@ -149,12 +152,12 @@ def own_names(cls: type[Any]) -> tuple[str, ...]:
 
 
 def was_there(cls: type[Any], names: tuple[str, ...]) -> bool:
-    """Whether a class that is being loaded from a pickle was there before, or what was compiled of it holds.
+    """Whether a class that is being loaded from a pickle is complete, so that its caches are valid.
 
     cloudpickle makes a class without its body, and so without its annotations, and then
-    sets all its attributes. One that is there already is made no second time, but its
-    attributes are set as well. Of a class without annotations of its own both are
-    compiled to the same.
+    sets all its attributes. A class that the process has already is not made again, but
+    its attributes are set as well. A class without annotations of its own compiles to
+    the same in both cases.
 
     Args:
         cls: The class.
@@ -164,11 +167,11 @@ def was_there(cls: type[Any], names: tuple[str, ...]) -> bool:
 
 
 class Kept(Generic[V]):
-    """What was compiled for a class, in its `__dict__`: stays here, as `StaysHere` says.
+    """What was compiled for a class, in its `__dict__`. Like `StaysHere`, it is not sent with the class.
 
-    Once pickled, it is what the class has where it arrives: cloudpickle sets the
-    attributes of a class again, also those of one that was there all the time, in its
-    own process or in a worker that got it before.
+    Loading its pickle gives what the class has in this process: cloudpickle sets the
+    attributes of a class again even if the process has had the class all the time, such
+    as a worker that got it before.
     """
 
     __slots__ = ("cls", "slot", "value")
@@ -187,30 +190,31 @@ def _kept_there(
     names: tuple[str, ...],
     *rest: Any,
 ) -> "Kept[Any]":
-    """What a class keeps where its pickle is loaded, or an empty one."""
+    """The cache that a class has in this process, or an empty one: what the pickle of a `Kept` loads as."""
     own: Kept[Any] | None = cls.__dict__.get(slot) if was_there(cls, names) else None
     return holder(cls, slot, *rest) if own is None else own
 
 
 def kept(cls: type[Any], slot: str) -> Any:
-    """What is kept of a class in its own `__dict__`, or `None`. Its own, since attributes are inherited."""
+    """What was compiled for a class, or `None`. From its own `__dict__`, as attributes are inherited."""
     holder: Kept[Any] | None = cls.__dict__.get(slot)
     return None if holder is None else holder.value
 
 
-def publish(cls: type[Any], slot: str, made: V, holder: type[Kept[Any]] = Kept) -> V:
-    """Keep in a class's own `__dict__` what was compiled for it; gives what another thread put there first, if any.
+def publish(cls: type[Any], slot: str, value: V, holder: type[Kept[Any]] = Kept) -> V:
+    """Store what was compiled for a class in its own `__dict__`; returns another thread's value if that came first.
 
-    There, since a table would keep it for ever, as it refers to its class.
+    Not in a table of all classes: a compiled value refers to its class, and would keep
+    it alive for ever, also from a weak dictionary.
     """
-    own, new = cls.__dict__, holder(cls, slot, made)
+    own, new = cls.__dict__, holder(cls, slot, value)
     with LOCK:
-        # Operators, not `get`: no signal handler runs before the next call, which is
-        # that of `setattr`.
+        # An operator, not `get`: a signal handler may only run at a call, and the next
+        # one is `setattr`.
         if slot not in own:
             setattr(cls, slot, new)
-        there: Kept[V] = own[slot]
-        # A class that was pickled, and what was kept of it was not
-        if there.value is None:
-            there.value = made
-        return there.value
+        stored: Kept[V] = own[slot]
+        # Loaded from a pickle, which has the holder without its value.
+        if stored.value is None:
+            stored.value = value
+        return stored.value

@@ -1,23 +1,27 @@
-"""What can be wrong with a class: each fault with its rule, raised at class creation or collected.
+"""What can be wrong with a class: faults with their rules, raised at class creation or collected.
 
-A fault is its text, as users read it in a `SchemaError`, which carries beside it what a
-program needs: the rule it breaks, and the name in the class body that it is about.
+A fault is a text, as users read it in a `SchemaError`, with two attributes for
+programs: the rule that the class breaks, and the name in the class body that the fault
+is about.
+
+    usual                       class creation --> SchemaError
+    graphnode check, with       class creation --> the error is kept on the class, and
+    `collecting_faults()`       raised when the class is constructed or compiled
 """
 
 import contextlib
 import enum
 from collections.abc import Generator
 from contextvars import ContextVar
-from typing import Final, Self
+from typing import Final, cast
 
 from ._compat import is_pytree_class
-from ._errors import Fault as AnyFault
-from ._errors import SchemaError
+from ._errors import Fault, SchemaError
 from ._redefinition import note_definition
 
 
 class Rule(enum.Enum):
-    """The rules that class creation and the schema compiler know; a value is the name that users see."""
+    """The rules for classes; a value is the name that users see."""
 
     KIND = "kind-mismatch"
     UNHASHABLE = "unhashable-static"
@@ -43,7 +47,7 @@ class Rule(enum.Enum):
     REGISTERED = "registered-pytree"
 
 
-class Fault(AnyFault):
+class ClassFault(Fault):
     """One fault of a class.
 
     Attributes:
@@ -57,13 +61,14 @@ class Fault(AnyFault):
     rule: Rule
     name: str | None
 
-    def __new__(cls, text: str, rule: Rule, name: str | None = None) -> Self:
-        self = super().__new__(cls, text)
+    # Not `Self`: the checks at run time do not know it in a class that extends `str`.
+    def __new__(cls, text: str, rule: Rule, name: str | None = None) -> "ClassFault":
+        self = cast("ClassFault", super().__new__(cls, text))
         self.rule, self.name = rule, name
         return self
 
-    def __reduce__(self) -> tuple[type["Fault"], tuple[str, Rule, str | None]]:
-        return Fault, (str(self), self.rule, self.name)
+    def __reduce__(self) -> tuple[type["ClassFault"], tuple[str, Rule, str | None]]:
+        return ClassFault, (str(self), self.rule, self.name)
 
 
 _REFUSAL: Final = "__graphnode_refusal__"
@@ -72,14 +77,14 @@ _DEFINED: ContextVar[list[type] | None] = ContextVar("graphnode_defined", defaul
 
 @contextlib.contextmanager
 def collecting_faults() -> Generator[list[type]]:
-    """Let classes with faults be defined, so that what stands after them is read too.
+    """Let classes with faults be defined, so that the rest of a module is read too.
 
     Such a class raises its `SchemaError` when it is constructed, or asked for its
     schema.
 
     Yields:
-        The classes of nodes and States that are defined meanwhile, in order. They stay
-        alive as long as the list.
+        The classes of nodes and States that are defined meanwhile, in order. The list
+        keeps them alive.
     """
     defined: list[type] = []
     token = _DEFINED.set(defined)
@@ -91,7 +96,7 @@ def collecting_faults() -> Generator[list[type]]:
 
 @contextlib.contextmanager
 def defining(cls: type) -> Generator[None]:
-    """Around the creation of a class: a `SchemaError` is raised or, while faults are collected, kept for its use."""
+    """A context for creating a class: a `SchemaError` is raised, or kept on the class while faults are collected."""
     note_definition(cls)
     defined = _DEFINED.get()
     if defined is not None:
@@ -105,15 +110,15 @@ def defining(cls: type) -> Generator[None]:
 
 
 def _refuse(cls: type, error: SchemaError) -> None:
+    """Have a class raise its `SchemaError` when it is constructed."""
+
     def __init__(self: object, *args: object, **kwargs: object) -> None:
         check_refused(cls)
 
-    # An assignment would declare the constructor anew to a type checker.
-    for name, member in {
-        "__init__": __init__,
-        _REFUSAL: (error.cls_name, error.faults),
-    }.items():
-        setattr(cls, name, member)
+    # Not the error itself, whose traceback would keep the frames of the import alive.
+    setattr(cls, _REFUSAL, (error.cls_name, error.faults))
+    # By name: an assignment would declare the constructor again to type checkers.
+    setattr(cls, "__init__", __init__)  # noqa: B010
 
 
 def is_refused(cls: type) -> bool:
@@ -128,18 +133,20 @@ def check_refused(cls: type) -> None:
         raise SchemaError(*refusal)
 
 
-def registration_fault(cls: type) -> Fault | None:
-    """What is wrong with a class of nodes or States that is registered with JAX as one of pytrees.
+def registration_fault(cls: type) -> ClassFault | None:
+    """The fault of a class of nodes or States that is registered with JAX as a pytree; otherwise `None`.
 
-    A decorator or a call registers a class when it is there, so this is asked where it
-    is used first.
+    A decorator or a call registers a class after it was created, so this is checked at
+    its first use.
     """
     if not is_pytree_class(cls):
         return None
-    text = f"{cls.__name__} is registered with JAX as a pytree, and a transformation loses what it writes into a pytree"
-    remedy = "remove the registration (by a decorator, a call or a base class): graphnode's functions take nodes and"
-    remedy += " States as they are, and gn.treefy_split and gn.graph_to_tree make pytrees of them for JAX's own"
-    return Fault(f"{text}; {remedy}", Rule.REGISTERED)
+    return ClassFault(
+        f"{cls.__name__} is registered with JAX as a pytree, and a transformation loses what it writes into a pytree; "
+        "remove the registration (by a decorator, a call or a base class): graphnode's functions take nodes and "
+        "States as they are, and gn.treefy_split and gn.graph_to_tree make pytrees of them for JAX's own",
+        Rule.REGISTERED,
+    )
 
 
 def check_unregistered(cls: type) -> None:

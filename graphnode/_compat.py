@@ -1,4 +1,4 @@
-"""The one place that touches what JAX does not publish: which traces are running, and what a tracer is.
+"""All uses of JAX's internals: which traces are running, what a tracer is, and what a loop changes.
 
 `jax.extend.core.get_opaque_trace_state` tells two traces apart, but neither whether no
 trace runs at all nor whether one encloses another, and both are needed to name a leak.
@@ -6,6 +6,7 @@ Every other module asks here.
 """
 
 import inspect
+import itertools
 import sys
 import threading
 import weakref
@@ -66,12 +67,12 @@ TraceRef: TypeAlias = weakref.ReferenceType[Any]
 
 
 def is_pytree_class(cls: type[Any]) -> bool:
-    """Whether JAX takes the instances of a class apart."""
+    """Whether a class is registered with JAX as a pytree."""
     return is_tree_node(cls)
 
 
-# Its `value` says whether `jax.disable_jit` holds. Each call of `gn.jit` asks: a
-# function around it would cost.
+# Its `value` says whether `jax.disable_jit` is on. The object itself, as each call of
+# `gn.jit` asks, and a function around it would cost a Python call.
 DISABLE_JIT: Final = disable_jit
 
 
@@ -81,7 +82,7 @@ def is_tracing() -> bool:
 
 
 def is_array_operator(frame: FrameType | None) -> bool:
-    """Whether a frame was called, through none of JAX's, by an operator of JAX's arrays, such as `array @ other`."""
+    """Whether the innermost frame of JAX around a frame is an operator of its arrays, such as `array @ other`."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module.startswith("jax."):
@@ -99,12 +100,12 @@ def current_trace() -> TraceRef | None:
 
 def is_live(trace: TraceRef) -> bool:
     """Whether `trace` is still running: the current trace of this thread, or one that encloses it."""
-    wanted = trace()
-    if wanted is None:
+    target = trace()
+    if target is None:
         return False
     running: Any = trace_ctx.trace
     while running is not eval_trace and running is not None:
-        if running is wanted:
+        if running is target:
             return True
         running = getattr(running, "parent_trace", None)
     # JAX does not always say what encloses a trace. That of a function with a rule of
@@ -114,7 +115,7 @@ def is_live(trace: TraceRef) -> bool:
 
 
 class _Enclosing(threading.local):
-    """The traces that were found to enclose one of this thread; they do so for as long as it runs."""
+    """The traces that are known to enclose `inner`, in this thread; they do for as long as it runs."""
 
     inner: TraceRef | None = None
     outer: frozenset[TraceRef] = frozenset()
@@ -124,7 +125,7 @@ _ENCLOSING: Final = _Enclosing()
 
 
 def _encloses_current(trace: TraceRef) -> bool:
-    """Whether code under `trace` has called what runs now."""
+    """Whether the code that runs now was called by code under `trace`."""
     inner = current_trace()
     if inner is None:
         return _is_on_stack(trace())
@@ -138,31 +139,31 @@ def _encloses_current(trace: TraceRef) -> bool:
     return True
 
 
-def _is_on_stack(wanted: object) -> bool:
-    """Whether a function of JAX's that runs in this thread works on a trace: it has the trace in a local variable."""
-    # No attribute of a trace tells: JAX invalidates some kinds alone, and none that
-    # ends with an exception.
+def _is_on_stack(trace: object) -> bool:
+    """Whether a running function of JAX in this thread has a trace in a local variable, and so works on it."""
+    # No attribute of a trace says whether it runs: JAX invalidates only some kinds, and
+    # none that ends with an exception.
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("jax._src.") and _has_local(
-            frame, wanted
+            frame, trace
         ):
             return True
         frame = frame.f_back
     return False
 
 
-def _has_local(frame: FrameType, wanted: object) -> bool:
-    # A module or class body, whose variables are not a copy
+def _has_local(frame: FrameType, value: object) -> bool:
+    # A module or class body, whose variables are not a copy, and not looked at.
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return False
     variables = frame.f_locals
-    is_there = any(value is wanted for value in variables.values())
+    has_it = any(local is value for local in variables.values())
+    # Before Python 3.13 this is a copy, which the frame keeps, and which would keep
+    # alive what JAX deletes. A debugger writes its copy back, so that is left alone.
     if isinstance(variables, dict) and frame.f_trace is None:
-        # Before Python 3.13: a copy that the frame keeps, which would keep what JAX
-        # deletes. A debugger writes it back.
         variables.clear()
-    return is_there
+    return has_it
 
 
 def tracer_in(value: object) -> object | None:
@@ -177,8 +178,8 @@ def tracer_in(value: object) -> object | None:
 
 
 def is_mapped(value: object) -> bool:
-    """Whether an array depends on the axis of the innermost running `jax.vmap`, as JAX's own rules of batching say."""
-    # Not by `out_axes=None`, which JAX refuses for what is mapped: that would be a
+    """Whether an array depends on the axis of the innermost running `jax.vmap`, by JAX's own rules of batching."""
+    # `out_axes=None`, which JAX refuses for mapped outputs, would tell too, but take a
     # second trace of the function.
     if not isinstance(value, BatchTracer) or value.batch_dim is None:
         return False
@@ -195,11 +196,11 @@ def varying_axes(value: jax.Array) -> frozenset[Any]:
 
 
 def item_aval(array: Any, axis: int) -> Any:
-    """The abstract value of one item of an array along an axis, as `jax.lax.scan` gives it to its function.
+    """The abstract value of one item of an array along an axis, as `jax.lax.scan` passes it to its function.
 
-    It has all that types have beside shape and dtype: the layout over an explicit mesh,
-    the axes of a mesh along which shards may differ, and whether the type is weak. What
-    traces a function takes it as an argument.
+    Beside shape and dtype it has the layout over an explicit mesh, the axes of a mesh
+    along which shards may differ, and whether the type is weak. Functions can be traced
+    with it as an argument.
     """
     shape = jnp.shape(array)
     position = axis % len(shape)
@@ -214,8 +215,8 @@ def changing_outputs(body: Any, carry: int) -> list[bool]:
 
     Args:
         body: The closed jaxpr, from carry and items to the next carry and the outputs.
-        carry: How many inputs, and outputs, are the carry. One that is handed on as it
-            is stays the same.
+        carry: How many inputs, and outputs, are the carry. An input that is returned
+            as it is stays the same.
     """
     jaxpr = body.jaxpr
     pairs = zip(jaxpr.invars[:carry], jaxpr.outvars[:carry], strict=True)
@@ -226,17 +227,14 @@ def changing_outputs(body: Any, carry: int) -> list[bool]:
 
 
 def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
-    changing = {
-        id(variable) for variable, yes in zip(jaxpr.invars, inputs, strict=True) if yes
-    }
+    """For each output of a jaxpr, whether it may change, given which inputs may."""
+    changing = set(map(id, itertools.compress(jaxpr.invars, inputs)))
     for equation in jaxpr.eqns:
-        given = [id(variable) in changing for variable in equation.invars]
-        # What has an effect may give something else each time; of other nested jaxprs
-        # all outputs count as changing.
-        outputs = [any(given) or bool(equation.effects)] * len(equation.outvars)
+        operands = [id(variable) in changing for variable in equation.invars]
+        # An effect may give another result each time. Other nested jaxprs than those of
+        # jit are not looked into: all their outputs count as changing.
+        outputs = [any(operands) or bool(equation.effects)] * len(equation.outvars)
         if equation.primitive.name in _JIT_NAMES:
-            outputs = _changing(equation.params["jaxpr"].jaxpr, given)
-        changing.update(
-            id(v) for v, yes in zip(equation.outvars, outputs, strict=True) if yes
-        )
+            outputs = _changing(equation.params["jaxpr"].jaxpr, operands)
+        changing.update(map(id, itertools.compress(equation.outvars, outputs)))
     return [id(variable) in changing for variable in jaxpr.outvars]

@@ -1,15 +1,15 @@
-"""The lists, tuples and dicts that fields hold: how to go through one, and how to make another like it.
+"""The lists, tuples and dicts that fields hold: how to iterate over one, and how to build another like it.
 
-What a field holds is a nesting of containers around nodes, States, configs or `None`. A
-path leads to each leaf:
+A field holds nested containers around nodes, States, configs or `None`. A path leads to
+each leaf:
 
     {"b": [s, t], "a": (u,)}    items:  ("a", (u,))  ("b", [s, t])
                                 leaves: ("a", 0) u   ("b", 0) s   ("b", 1) t
 
-Canonical order, which paths have, is by position and, in dicts, by key. The order that
-a dict was filled in is kept beside it: a model may go through its layers in that order.
-Nothing here knows what the leaves are; what a field admits is `Form.items`. The values
-inside a State are any pytree, and JAX's to take apart.
+Canonical order is by position and, in dicts, by key. A dict still keeps its own order:
+a model may apply its layers in that. Nothing here knows what the leaves are; what a
+field accepts is for `Form.items`. The value inside a State is any pytree, and JAX takes
+it apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from typing_extensions import TypeIs
 
 from ._paths import Key, Path, key_order
 
-# Any: what stands in a container depends on its field.
+# Any: what a container holds depends on its field.
 Container: TypeAlias = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 # `list`, `tuple` or `dict` itself.
@@ -74,9 +74,9 @@ def assembled(kind: ContainerKind, pairs: Iterable[tuple[Key, Any]]) -> Containe
 def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
     """A container like `value` with other children, given with their keys, as `items` gives them: its inverse.
 
-    A named tuple keeps its class. A dict keeps the order that it was filled in. A
-    container that a node tracks gives a plain one, as the new one belongs to no node
-    yet: a field that takes it tracks its own copy.
+    A named tuple keeps its class, and a dict its order. A tracked list or dict becomes a
+    plain one, which does not belong to a node yet: a field that takes it makes a
+    tracked copy.
     """
     if isinstance(value, dict):
         by_key = dict(pairs)
@@ -84,7 +84,7 @@ def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
     replacements = [child for _, child in pairs]
     if isinstance(value, list):
         return replacements
-    # Of a named tuple
+    # `_make` is that of named tuples, whose constructor takes the items one by one.
     make: Callable[[Sequence[Any]], Container] = getattr(type(value), "_make", tuple)
     return make(replacements)
 
@@ -99,7 +99,7 @@ def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, A
     if not is_container(value):
         yield (), value
         return
-    # The containers that enclose the next leaf, each with what is left of it.
+    # The containers around the next leaf, each with its remaining items.
     open_containers: list[tuple[Path, Iterator[tuple[Key, Any]]]] = [
         ((), iter(items(value, as_written=as_written)))
     ]
@@ -120,13 +120,13 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """The value with `function` of each leaf in place of the leaf.
 
     A tuple in which nothing changes stays the same object. Lists and dicts are always
-    new: who changes the result later must not change `value`.
+    new: a later change of the result must not change `value`.
     """
     if not is_container(value):
         return function(value)
-    # By recursion: a field admits containers no deeper than 32 levels, or than its
-    # annotation is written. Leaves are not, as a call for each of them would double the
-    # time of a copy.
+    # By recursion, which is bounded: a field accepts at most 32 levels, or as many as
+    # its annotation has. Leaves are called here: one more call for each of them would
+    # double the time of a copy.
     pairs = [
         (key, mapped(function, child) if is_container(child) else function(child))
         for key, child in items(value, as_written=True)

@@ -1,4 +1,4 @@
-"""What messages say of a value that was found where another was expected."""
+"""The text for a value that was found where another was expected."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ WEAK: Final = ", weak_type=True"
 
 
 def describe(value: object) -> str:
-    """What a message says was found: class, shape and dtype of an array, class and text of anything else."""
+    """A value for a message, after "found": dtype and shape of an array, class and text of anything else."""
     if value is None:
         return "None"
     if isinstance(value, Tracer):

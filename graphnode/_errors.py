@@ -1,7 +1,7 @@
-"""Every error that graphnode raises: our base class beside the built-in that callers already catch.
+"""Every error that graphnode raises. Each extends our base class, and the built-in that callers already catch.
 
 A message says where (the full path), what was found and what would do; what a program
-may want to act on stays on the exception. `__module__` is the public name, so that
+may act on is an attribute of the exception. `__module__` is the public name, so that
 tracebacks show what a user can import.
 """
 
@@ -15,7 +15,7 @@ class Place(NamedTuple):
     Attributes:
         line: From 1; 0 where it is not known.
         column: From 1; 0 where it is not known.
-        file: As messages call the file; empty where there is none.
+        file: The name of the file in messages; empty where there is none.
     """
 
     line: int = 0
@@ -23,8 +23,10 @@ class Place(NamedTuple):
     file: str = ""
 
     def __str__(self) -> str:
-        numbers = (str(self.line), str(self.column)) if self.line else ()
-        return ":".join((self.file, *numbers) if self.file else numbers)
+        parts = [self.file] if self.file else []
+        if self.line:
+            parts += [str(self.line), str(self.column)]
+        return ":".join(parts)
 
 
 _NOWHERE = Place()
@@ -33,8 +35,8 @@ _NOWHERE = Place()
 class Fault(str):
     """One thing that is wrong: a text, and its parts for a program that shows or sorts it.
 
-    The text is all that users read: `file:line:column: path: what; hint`, as much of it
-    as there is.
+    The text is what users read: `file:line:column: path: what; hint`, without the parts
+    that are empty.
 
     Attributes:
         what: What is wrong.
@@ -53,8 +55,8 @@ class Fault(str):
         (1, 'dtipe', "did you mean 'dtype'?")
     """
 
-    # A text, and not a record that has one: `faults` of errors are texts to those who
-    # print them or compare them.
+    # A subclass of `str` rather than a record that has a text: callers print and compare
+    # the `faults` of errors as texts.
     __slots__ = ("hint", "path", "place", "what")
     __module__ = "graphnode"
 
@@ -73,11 +75,11 @@ class Fault(str):
         return self
 
     def at(self, place: Place) -> "Fault":
-        """The same at another place of a file."""
+        """The same fault at another place of a file."""
         return Fault(self.what, path=self.path, hint=self.hint, place=place)
 
     def below(self, path: str) -> "Fault":
-        """The same, seen from further up: its path starts at the object at `path`."""
+        """The same fault, with a path that starts further up: `path` leads to the object that it started at."""
         whole = f"{path}.{self.path}" if path and self.path else path or self.path
         return Fault(self.what, path=whole, hint=self.hint, place=self.place)
 
@@ -90,7 +92,7 @@ def _fault(what: str, path: str, hint: str, place: Place) -> Fault:
 
 
 def by_place(fault: Fault) -> tuple[str, int, int]:
-    """What faults are sorted by: file, line and column."""
+    """The sort key of faults: file, line and column."""
     return fault.place.file, fault.place.line, fault.place.column
 
 
@@ -148,7 +150,7 @@ class PathError(GraphnodeError, ValueError):
 
 
 class FilterError(GraphnodeError, ValueError):
-    """Filters leave States over, or stand in an order that can never match.
+    """Filters do not accept all States, or are in an order in which one can never match.
 
     Attributes:
         paths: The paths of the States that no filter accepts.
@@ -162,7 +164,7 @@ class FilterError(GraphnodeError, ValueError):
 
 
 class FilterTypeError(GraphnodeError, TypeError):
-    """Something was given as a filter that is none."""
+    """A value that is not a filter was passed as one."""
 
 
 class MergeError(GraphnodeError, ValueError):
@@ -199,7 +201,7 @@ class ConfigError(GraphnodeError, ValueError):
 
 
 class RngError(GraphnodeError, LookupError):
-    """Random numbers are needed, and there is no stream to draw them from."""
+    """Random numbers are needed, and no stream can provide them."""
 
 
 class AliasError(GraphnodeError, ValueError):
@@ -223,13 +225,10 @@ class DonationError(GraphnodeError, RuntimeError):
 
 
 def listed(faults: Sequence[str], limit: int = 50) -> str:
-    """All faults as indented lines, one alone as itself; beyond `limit` only their number."""
+    """All faults as indented lines, a single one as it is; beyond `limit` only their number."""
     if len(faults) == 1:
         return faults[0]
-    lines = [f"\n  {fault}" for fault in faults[:limit]]
-    rest = len(faults) - limit
-    return (
-        f"{len(faults)} faults:"
-        + "".join(lines)
-        + (f"\n  and {rest} more" if rest > 0 else "")
-    )
+    lines = [f"{len(faults)} faults:", *faults[:limit]]
+    if len(faults) > limit:
+        lines.append(f"and {len(faults) - limit} more")
+    return "\n  ".join(lines)

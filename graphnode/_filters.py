@@ -1,8 +1,12 @@
-"""Filters: what selects States (and nodes), and the one place that turns whatever a caller writes into such an object.
+"""Filters, which select States or nodes: what a caller may write, and the `Matcher` that it becomes.
 
-A filter that looks only at class, tag or path is decided once for each layout; a
-caller's own function is asked each time, with the live State. For how a row of them
-shares States out, see `_selection`.
+    gn.ParamState, A | B     OfType          (f, g)          Any
+    "tag"                    HasTag          ..., True       Everything
+    a function               Predicate       None, False     Nothing
+
+What a matcher by class, tag or path selects is computed once for each layout. A
+caller's function is asked each time, with the live State. How a row of filters divides
+States among them is in `_selection`.
 """
 
 import abc
@@ -54,13 +58,14 @@ class Subject(Protocol):
 
 
 class Subjects(NamedTuple):
-    """What filters choose from, by number.
+    """The States or nodes that filters choose from, by number.
 
     Attributes:
         items: The States, or the nodes.
-        fitting: For each pattern of the filters, the numbers of those of which some
-            path fits.
-        escaping: For a pattern, the numbers of those of which some path does not fit.
+        fitting: For each pattern of the filters, the numbers of the items that have a
+            matching path.
+        escaping: For a pattern, the numbers of the items that have a path that does
+            not match.
     """
 
     items: Sequence[Subject]
@@ -69,7 +74,7 @@ class Subjects(NamedTuple):
 
 
 class Matcher:
-    """A filter as an object: what every other form of filter is turned into."""
+    """A filter as an object: what every form that a caller writes becomes."""
 
     @property
     def is_fixed(self) -> bool:
@@ -78,15 +83,15 @@ class Matcher:
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """What it asks of paths."""
+        """The patterns that it compares paths with."""
         return frozenset()
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
-        """The numbers, among these, of what the filter selects."""
+        """The numbers of what the filter selects, out of `numbers`."""
         return {at for at in sorted(numbers) if self.accepts(subjects.items[at])}
 
     def accepts(self, subject: Subject) -> bool:
-        """Whether the filter selects `subject`: for a filter to which only the one matters."""
+        """Whether the filter selects `subject`, for filters that look at one subject at a time."""
         raise NotImplementedError  # pragma: no cover  # every filter below defines it, or `among`
 
 
@@ -95,17 +100,18 @@ class Matcher:
 # the live State (or node), of a class that it knows: hence Any. What is in a sequence
 # in a sequence is Any: jedi follows an alias that names itself until it runs out of
 # stack, and would complete nothing after an operation that takes filters.
-_One: TypeAlias = (
+_StateFilter: TypeAlias = (
     Matcher | UnionType | str | bool | Callable[[Path, AnyType], bool] | None
 )
-_OneOfNodes: TypeAlias = (
+_NodeFilter: TypeAlias = (
     Matcher | UnionType | bool | Callable[[Path, AnyType], bool] | None
 )
 Selector: TypeAlias = (
-    _One | Sequence[type[State[AnyType]] | _One | EllipsisType | Sequence[AnyType]]
+    _StateFilter
+    | Sequence[type[State[AnyType]] | _StateFilter | EllipsisType | Sequence[AnyType]]
 )
 NodeSelector: TypeAlias = (
-    _OneOfNodes | Sequence[type[Node] | _OneOfNodes | EllipsisType | Sequence[AnyType]]
+    _NodeFilter | Sequence[type[Node] | _NodeFilter | EllipsisType | Sequence[AnyType]]
 )
 
 # A filter of States, and one of nodes. `...` is apart, as it may only stand last:
@@ -139,10 +145,10 @@ class Nothing(Matcher):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OfType(Matcher):
-    """Selects States (or nodes) of a class, subclasses included: what a class stands for, or a union of classes.
+    """Selects States (or nodes) of a class or of a union of classes, subclasses included.
 
-    Type checkers take a State class as a filter, no other one: this wraps a mixin or a
-    protocol.
+    A class as a filter means the same, but type checkers accept only State classes
+    there: this wraps a mixin or a protocol.
 
     Example:
         >>> class Frozen:
@@ -166,31 +172,29 @@ class OfType(Matcher):
             raise FilterTypeError(
                 f"OfType takes a class or a union of classes, found {describe(self.cls)}"
             )
-        self._keep(classes)
+        self._set_classes(classes)
 
     @classmethod
-    def _known(cls, given: object, classes: tuple[type[object], ...]) -> "OfType":
-        """The filter of what stands for these classes."""
-        made = object.__new__(cls)
-        object.__setattr__(made, "cls", given)
-        made._keep(classes)
-        return made
+    def _of(cls, written: object, classes: tuple[type[object], ...]) -> "OfType":
+        """The filter of what a caller wrote, whose classes were worked out already."""
+        matcher = object.__new__(cls)
+        object.__setattr__(matcher, "cls", written)
+        matcher._set_classes(classes)
+        return matcher
 
-    def _keep(self, classes: tuple[type[object], ...]) -> None:
+    def _set_classes(self, classes: tuple[type[object], ...]) -> None:
         object.__setattr__(self, "classes", classes)
         object.__setattr__(
             self, "_is_abstract", not _NOT_ABSTRACT.issuperset(map(type, classes))
         )
 
     def __hash__(self) -> int:
-        # What a filter selects is remembered by the filter. `register` of any abstract
-        # class changes the token, so that nothing is found then that was remembered of
-        # a filter by one.
-        return (
-            hash((self.classes, abc.get_cache_token()))
-            if self._is_abstract
-            else hash(self.classes)
-        )
+        # Selections are cached by filter. `register` of any abstract class changes the
+        # token, and so the hash: what was cached for a filter by an abstract class is
+        # not found any more.
+        if self._is_abstract:
+            return hash((self.classes, abc.get_cache_token()))
+        return hash(self.classes)
 
     def accepts(self, subject: Subject) -> bool:
         return derives(subject.cls, self.classes)
@@ -199,32 +203,26 @@ class OfType(Matcher):
         return " | ".join([cls.__name__ for cls in self.classes])
 
 
-# Metaclasses without `register`, of nodes and of States; any other one may have it.
+# The metaclasses of nodes and States, which have no `register`; any other may have it.
 _NOT_ABSTRACT = frozenset({type, type(State)})
 
-# The modules of which no class is one of States or nodes.
+# Modules without classes of States or nodes.
 _NO_STATES = frozenset({"builtins", "collections.abc", "typing", "typing_extensions"})
 
 
-def _classes_of(given: object) -> tuple[type[object], ...] | None:
-    """The classes that a class, an alias of one (`ParamState[Array]`) or a union stands for; `None` for anything else.
+def _classes_of(written: object) -> tuple[type[object], ...] | None:
+    """The classes of a class, an alias of one (`ParamState[Array]`) or a union; `None` for anything else.
 
     Raises:
-        FilterTypeError: A class is one that no State or node can be of, or something
-            else is in a union.
+        FilterTypeError: No State or node can be of one of the classes, or a union has
+            another member.
     """
-    if not isinstance(given, type):
-        given = unaliased(given)
-    origin: object = given if isinstance(given, type) else get_origin(given)
+    if not isinstance(written, type):
+        written = unaliased(written)
+    origin: object = written if isinstance(written, type) else get_origin(written)
     if origin is UnionType or origin is Union:
-        parts = [(part, _classes_of(part)) for part in get_args(given)]
-        for part, classes in parts:
-            if classes is None:
-                raise FilterTypeError(
-                    f"not a filter: {describe(part)} in a union; {_REMEDY}"
-                )
-        return tuple([cls for _, classes in parts for cls in classes or ()])
-    # `Annotated` is a class in some versions of Python alone.
+        return _classes_in_union(get_args(written))
+    # `Annotated` is a class in some versions of Python only.
     if origin is Annotated or not isinstance(origin, type):
         return None
     if origin.__module__ in _NO_STATES or issubclass(origin, jax.Array | np.ndarray):
@@ -234,9 +232,21 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
     return (origin,)
 
 
+def _classes_in_union(members: Sequence[object]) -> tuple[type[object], ...]:
+    union: list[type[object]] = []
+    for member in members:
+        classes = _classes_of(member)
+        if classes is None:
+            raise FilterTypeError(
+                f"not a filter: {describe(member)} in a union; {_REMEDY}"
+            )
+        union += classes
+    return tuple(union)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class HasTag(Matcher):
-    """Selects States of a tag: what a string stands for."""
+    """Selects States by their tag: what a string stands for."""
 
     tag: str
 
@@ -249,7 +259,7 @@ class HasTag(Matcher):
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Combined(Matcher):
-    """What the filters of filters share."""
+    """The base of filters that are made of other filters."""
 
     parts: tuple[Matcher, ...]
 
@@ -263,7 +273,7 @@ class Combined(Matcher):
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """Those of all of its filters."""
+        """The patterns of all of its filters."""
         return frozenset().union(*[part.patterns for part in self.parts])
 
     def __repr__(self) -> str:
@@ -271,7 +281,7 @@ class Combined(Matcher):
 
 
 class Any(Combined):
-    """Selects what any of its filters selects: what a tuple or list stands for; of none, nothing.
+    """Selects what any of its filters selects: what a tuple or list stands for. Without filters, nothing.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -287,7 +297,7 @@ class Any(Combined):
 
 
 class All(Combined):
-    """Selects what all of its filters select; of none, everything.
+    """Selects what all of its filters select. Without filters, everything.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -363,13 +373,13 @@ class PathContains(Matcher):
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Paths(Matcher):
-    """What the filters by whole paths share.
+    """The base of filters by whole paths.
 
     Attributes:
         paths: The paths: keys, or a text that has globs.
-        missing_ok: Whether there may be nothing at one of them.
+        missing_ok: Whether a path may lead to nothing.
         texts: The paths as texts.
-        below: Whether what lies below fits too.
+        below: Whether whatever lies below a path matches too.
     """
 
     paths: frozenset[Path | str] = dataclasses.field(compare=False)
@@ -382,18 +392,18 @@ class Paths(Matcher):
         self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool
     ) -> None:
         name = type(self).__name__
-        kept = [_normal(path, name) for path in paths]
-        patterns = [pattern_of(path, below=below) for path in kept]
-        texts = {path if isinstance(path, str) else path_str(path) for path in kept}
+        normal = [_normal(path, name) for path in paths]
+        patterns = [pattern_of(path, below=below) for path in normal]
+        texts = {path if isinstance(path, str) else path_str(path) for path in normal}
         object.__setattr__(self, "texts", tuple(sorted(texts)))
         object.__setattr__(self, "below", below)
-        object.__setattr__(self, "paths", frozenset(kept))
+        object.__setattr__(self, "paths", frozenset(normal))
         object.__setattr__(self, "missing_ok", missing_ok)
         object.__setattr__(self, "_patterns", frozenset(patterns))
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """Those of all of its paths."""
+        """The patterns of all of its paths."""
         return self._patterns
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
@@ -406,7 +416,7 @@ class Paths(Matcher):
 
 
 def _normal(path: Path | str, name: str) -> Path | str:
-    """A path as keys; a text that has globs with quotes only where they are needed, so that equal ones look alike."""
+    """A path as keys. A text with globs stays a text, quoted only where needed, so that equal ones look alike."""
     if not isinstance(path, (str, tuple, list)):
         raise FilterTypeError(
             f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}"
@@ -423,7 +433,7 @@ def _checked_key(key: object, name: str) -> Key:
     """A key of a path, a NumPy integer as `int`.
 
     Raises:
-        FilterTypeError: It is none.
+        FilterTypeError: It is not a key.
     """
     checked = as_key(key)
     if checked is None:
@@ -435,11 +445,10 @@ def _checked_key(key: object, name: str) -> Key:
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class PathIn(Paths):
-    """Selects what stands at one of these paths, given as tuples of keys or as texts, which may have globs.
+    """Selects what is at one of these paths, given as tuples of keys or as texts, which may have globs.
 
-    In a text `*` stands for any characters within a key, and `**` for any number of
-    keys: `"blocks.*.weight"`. A shared State stands at several paths, any of which will
-    do.
+    In a text `*` matches any characters within a key, and `**` any number of keys:
+    `"blocks.*.weight"`. A shared State has several paths, any of which will do.
 
     Args:
         *paths: The paths.
@@ -468,17 +477,16 @@ class PathIn(Paths):
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Under(Paths):
-    """Selects what stands at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
+    """Selects what is at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
 
-    It follows all references, so that what is shared is selected also by a path that is
-    not its first; but below a path it does not lead to what is on the way there (a
-    parent pointer, the closing edge of a ring), and below a glob not to what every path
-    to there goes through.
+    It follows all references, so shared States are selected by any of their paths. But
+    what is on the way to a path is not below it (by a parent pointer, or the closing
+    edge of a ring); for a glob, that is whatever every path to there passes through.
 
     Args:
         *paths: The paths, as tuples of keys or as texts, which may have globs.
-        shared: Whether below each of them also that is selected which some other path
-            leads to without it.
+        shared: Whether to select also what can be reached by other paths, which do not
+            pass through one of these.
         missing_ok: Whether there may be no State below one of them; otherwise that is
             an error.
 
@@ -492,7 +500,7 @@ class Under(Paths):
         >>> [gn.path_str(path) for path in gn.states(model, gn.Under("layers.0"))]
         ['layers.0.bias', 'layers.0.weight']
 
-    See also: `PathIn`, which selects what stands at a path alone.
+    See also: `PathIn`, which selects only what is at a path.
     """
 
     shared: bool
@@ -515,8 +523,8 @@ class Under(Paths):
 class Predicate(Matcher):
     """Selects by a caller's function of the path and the live State or node.
 
-    Of what has several paths it must say the same by each: it is asked for 64 of them
-    at most.
+    Something that has several paths must get the same answer for each of them; at most
+    64 are tried.
     """
 
     function: Callable[[Path, AnyType], bool]
@@ -536,10 +544,11 @@ class Predicate(Matcher):
         answer = bool(self.function(subject.path, subject.live))
         for path in subject.other_paths:
             if bool(self.function(path, subject.live)) is not answer:
+                paths = (subject.path, path) if answer else (path, subject.path)
+                selected, rejected = map(path_str, paths)
                 raise FilterError(
-                    f"the filter {self!r} selects {path_str(subject.path if answer else path)} and not "
-                    f"{path_str(path if answer else subject.path)}, which are one {subject.cls.__name__}; decide by "
-                    "something else, or write gn.Under or gn.PathIn",
+                    f"the filter {self!r} selects {selected} and not {rejected}, which are one "
+                    f"{subject.cls.__name__}; decide by something else, or write gn.Under or gn.PathIn",
                     [subject.path, path],
                 )
         return answer
@@ -550,38 +559,41 @@ class Predicate(Matcher):
 
 _EVERYTHING, _NOTHING = Everything(), Nothing()
 
-# The types of filters that are equal where they are one object: `...`, and classes that
-# are not abstract.
+# The types of filters that compare by identity: `...`, and classes that are not
+# abstract. They can be looked up in a cache as they are, without a matcher.
 PLAIN_FILTERS: Final[frozenset[type]] = frozenset({EllipsisType}) | _NOT_ABSTRACT
 
 
-def as_filter(given: AnyFilter) -> Matcher:
-    """The matcher that a filter in any form stands for.
+def as_filter(filter: AnyFilter) -> Matcher:
+    """The matcher for a filter in any form.
 
     Raises:
-        FilterTypeError: `given` is not a filter; prints it.
+        FilterTypeError: `filter` is not a filter; prints it.
     """
-    # By identity: to `==`, 1 would be True, and an array has no answer.
-    if given is ... or given is True:
+    # By identity: to `==`, 1 would be True, and an array has no single answer.
+    if filter is ... or filter is True:
         return _EVERYTHING
-    if given is None or given is False:
+    if filter is None or filter is False:
         return _NOTHING
-    if isinstance(given, Matcher):
-        return given
-    if isinstance(given, str):
-        return HasTag(given)
-    if isinstance(given, (tuple, list)):
-        return Any(*given)
-    classes = _classes_of(given)
+    if isinstance(filter, Matcher):
+        return filter
+    if isinstance(filter, str):
+        return HasTag(filter)
+    if isinstance(filter, (tuple, list)):
+        return Any(*filter)
+    classes = _classes_of(filter)
     if classes is not None:
-        return OfType._known(given, classes)
-    if (
-        callable(given)
-        and get_origin(given) is None
-        and not isinstance(given, State | NodeBase)
-    ):
-        return Predicate(cast("Callable[[Path, AnyType], bool]", given))
-    raise FilterTypeError(f"not a filter: {describe(given)}; {_REMEDY}")
+        return OfType._of(filter, classes)
+    if _is_predicate(filter):
+        return Predicate(cast("Callable[[Path, AnyType], bool]", filter))
+    raise FilterTypeError(f"not a filter: {describe(filter)}; {_REMEDY}")
+
+
+def _is_predicate(filter: object) -> bool:
+    """Whether a filter is a function: aliases such as `list[int]` are callable too, and so may a node or State be."""
+    if not callable(filter) or get_origin(filter) is not None:
+        return False
+    return not isinstance(filter, State | NodeBase)
 
 
 _REMEDY = (
@@ -590,18 +602,18 @@ _REMEDY = (
 )
 
 
-def as_filters(given: Sequence[AnyFilter]) -> tuple[Matcher, ...]:
+def as_filters(filters: Sequence[AnyFilter]) -> tuple[Matcher, ...]:
     """The matchers of several filters, of which the first that accepts wins.
 
     Raises:
         FilterTypeError: One of them is not a filter.
         FilterError: `...` stands before another filter, which could never match.
     """
-    filters = tuple(map(as_filter, given))
-    for at, one in enumerate(filters[:-1]):
-        if isinstance(one, Everything):
-            rest = ", ".join(map(repr, filters[at + 1 :]))
+    matchers = tuple(map(as_filter, filters))
+    for at, matcher in enumerate(matchers[:-1]):
+        if isinstance(matcher, Everything):
+            rest = ", ".join(map(repr, matchers[at + 1 :]))
             raise FilterError(
                 f"`...` accepts all States, so nothing is left for {rest}; put `...` last"
             )
-    return filters
+    return matchers

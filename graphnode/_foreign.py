@@ -1,6 +1,6 @@
-"""The names of other libraries, and what to write in their place: of modules, and of methods of nodes.
+"""Names from other libraries, and what to write instead: names in modules, and methods of nodes.
 
-They are no part of what graphnode offers: `dir` and type checkers do not see them,
+They are not part of graphnode's interface: `dir` and type checkers do not see them,
 `hasattr` is false, and a class may use each of them for a field, method or property of
 its own.
 """
@@ -131,7 +131,7 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
     "tree": "jax.tree",
     "tree_map": "jax.tree.map",
 }  # fmt: skip
-"""What other libraries have at their top, and JAX under another name."""
+"""Names at the top of other libraries, and JAX's own under other names."""
 
 _ACTIVATIONS: Final[Mapping[str, str]] = {
     "CELU": "celu", "ELU": "elu", "GELU": "gelu", "GLU": "glu", "Hardsigmoid": "hard_sigmoid",
@@ -189,10 +189,10 @@ LAYER_NAMES: Final[Mapping[str, str]] = {
     "inference_mode": "gn.view(model, deterministic=True)",
     "max_pool": "gn.nn.MaxPool",
 }  # fmt: skip
-"""Layers, activations and variables, as other libraries' modules of layers have them."""
+"""Layers, activations and variables of other libraries."""
 
 
-# Ourselves, and what wraps our functions where calls are checked at run time.
+# graphnode, and what wraps its functions where calls are checked at run time.
 _WITHIN: Final = frozenset({"graphnode", "jaxtyping", "beartype"})
 
 
@@ -203,7 +203,7 @@ class NodeHints(NoPytree):
 
 
 def _advice(instead: str) -> str:
-    """What stands in a table, as the end of a message."""
+    """An entry of a table, as the end of a message."""
     is_code = instead.startswith(("gn.", "jax.", "optax."))
     return f"use {instead}" if is_code else instead
 
@@ -233,10 +233,11 @@ def instead_of_layer(name: str, names: Collection[str]) -> str | None:
     """
     if name in names and not name.startswith("_"):
         return f"gn.{name}"
-    is_function = not name.startswith("_") and callable(getattr(jax.nn, name, None))
-    return LAYER_NAMES.get(name) or (
-        f"jax.nn.{name}" if is_function else MODULE_NAMES.get(name)
-    )
+    if name in LAYER_NAMES:
+        return LAYER_NAMES[name]
+    if not name.startswith("_") and callable(getattr(jax.nn, name, None)):
+        return f"jax.nn.{name}"
+    return MODULE_NAMES.get(name)
 
 
 def missing_name(
@@ -248,18 +249,16 @@ def missing_name(
         module: The module.
         name: The name.
         instead: What to write in its place, if that is known.
-        names: What there is.
+        names: The names that the module has.
     """
+    hint = ""
     if instead is not None:
         hint = _advice(instead)
-    else:
-        hint = (
-            ""
-            if name.startswith("_")
-            else did_you_mean(name, [known for known in names if known[:1] != "_"])
-        )
+    elif not name.startswith("_"):
+        public_names = [other for other in names if not other.startswith("_")]
+        hint = did_you_mean(name, public_names)
     if hint and _is_import_from():
-        # Of an AttributeError, `from ... import ...` would make an ImportError without
+        # `from ... import ...` would turn an AttributeError into an ImportError without
         # the hint.
         return ImportError(
             f"cannot import name {name!r} from {module!r}: {hint}", name=name

@@ -1,8 +1,8 @@
-"""The garbage collector, out of the way of work that only builds.
+"""Pause the garbage collector during work that only builds.
 
-Nothing that a walk or a rebuild makes can be garbage before it is done, and most of it
-dies by its reference count later. A collection in the middle only scans what was just
-made: at 100,000 States that costs three times the work itself.
+Objects that a walk or a rebuild makes cannot be garbage before it is done, and most die
+by their reference counts later. A collection in the middle only scans what was just
+made: with 100,000 States that costs three times the work itself.
 """
 
 import functools
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def uncollected(function: Callable[P, R]) -> Callable[P, R]:
+def gc_paused(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, with the collector paused while it runs, if it was not already."""
 
     @functools.wraps(function)
@@ -22,7 +22,7 @@ def uncollected(function: Callable[P, R]) -> Callable[P, R]:
         if not gc.isenabled():
             return function(*args, **kwargs)
         try:
-            # Inside of the block: a signal handler may raise right after it
+            # Inside the block: a signal handler may raise right after it.
             gc.disable()
             return function(*args, **kwargs)
         finally:

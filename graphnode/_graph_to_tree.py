@@ -1,8 +1,11 @@
-"""Turn the nodes anywhere in a pytree into pytrees, and back: what transformed functions take and give.
+"""Turn the nodes anywhere in a pytree into pytrees, and back: what transformed functions take and return.
 
-All nodes of one call share one graphdef, so that sharing across arguments is kept: each
-part names the whole and its own place in it, and holds the values of the States first
-seen there.
+All nodes of one call share one graphdef, so sharing across arguments is kept. Each node
+becomes a part, with the whole graphdef, its own place in it, and the values of the
+States that are first seen in it:
+
+    {"model": m, "again": m, "step": 3}
+    {"model": NodeStates(g, 0, {weight, bias}), "again": NodeStates(g, 1, {}), "step": 3}
 """
 
 import dataclasses
@@ -39,7 +42,7 @@ class NodeStates:
 
 jax.tree_util.register_pytree_with_keys(
     NodeStates,
-    lambda one: (((GetAttrKey("states"), one.states),), (one.graphdef, one.place)),
+    lambda part: (((GetAttrKey("states"), part.states),), (part.graphdef, part.place)),
     lambda aux, children: NodeStates(*aux, *children),
 )
 
@@ -47,11 +50,11 @@ _EMPTY = layout_of_trie([-1], [""], {})[0]
 
 
 def is_node_states(leaf: object) -> bool:
-    """Whether a part of a pytree stands for a node."""
+    """Whether a part of a pytree takes the place of a node."""
     return isinstance(leaf, NodeStates)
 
 
-# Any: a pytree, whose type a tree with other leaves has not.
+# Any: a pytree; with other leaves it is of another type.
 def graph_to_tree(
     tree: Any, /, *, prefix: Any = None
 ) -> tuple[Any, FlatStates[State[Any]]]:
@@ -82,19 +85,19 @@ def graph_to_tree(
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
     leaves = [leaf for _, leaf in pairs]
-    at = [number for number, leaf in enumerate(leaves) if is_graph_object(leaf)]
-    binding = binding_of([leaves[number] for number in at])
+    numbers = [number for number, leaf in enumerate(leaves) if is_graph_object(leaf)]
+    binding = binding_of([leaves[number] for number in numbers])
     graphdef = binding.graphdef
     if prefix is not None:
         values = spread(prefix, tree)
         names = [jax.tree_util.keystr(key_path) for key_path, _ in pairs]
         _check_prefixes(
             graphdef,
-            [values[number] for number in at],
-            [names[number] for number in at],
+            [values[number] for number in numbers],
+            [names[number] for number in numbers],
         )
     whole = StateTree(graphdef.layout, binding.values())
-    for place, number in enumerate(at):
+    for place, number in enumerate(numbers):
         leaves[number] = NodeStates(graphdef, place, part_of(whole, place))
     return jax.tree.unflatten(treedef, leaves), FlatStates(
         graphdef.layout, binding.states
@@ -102,40 +105,41 @@ def graph_to_tree(
 
 
 def spread(prefix: Any, tree: Any) -> list[Any]:
-    """The value of a prefix for each leaf of `tree`; `None` is a value there, and no leaf here."""
+    """The value of a prefix for each leaf of `tree`; `None` is a value in `prefix`, and not a leaf of `tree`."""
     values: list[Any] = []
 
     def take(value: Any, below: Any) -> None:
         values.extend([value] * len(jax.tree.leaves(below)))
 
-    jax.tree.map(take, prefix, tree, is_leaf=lambda one: one is None)
+    jax.tree.map(take, prefix, tree, is_leaf=lambda leaf: leaf is None)
     return values
 
 
 def part_of(whole: StateTree, place: int) -> StateTree:
     """The values of the States first seen in one of the nodes, by path from it."""
-    found = whole.layout.below(place)
-    layout, first = found if found is not None else (_EMPTY, 0)
+    layout, first = whole.layout.below(place) or (_EMPTY, 0)
     return StateTree(layout, whole._values[first : first + len(layout)])
 
 
 def _check_prefixes(
     graphdef: GraphDef[Any], values: list[Any], names: list[str]
 ) -> None:
+    """Raise if an object is reached from two roots with different prefixes."""
     table = graphdef.table
+    # The root that each object belongs to: the one it is first seen in.
     owners: list[int] = []
     for number, parent in enumerate(table.parents):
         owners.append(owners[parent] if parent >= 0 else int(table.edges[number][0]))
     faults: list[str] = []
     for parent, edge, target in table.repeats:
-        here = owners[parent] if parent >= 0 else int(edge[0])
-        there = owners[target]
-        if values[here] != values[there]:
-            again = (*graphdef.path(parent), *edge)
-            places = [f"{names[here]}{_below(again)} with {values[here]!r}"]
-            places.append(
-                f"{names[there]}{_below(graphdef.path(target))} with {values[there]!r}"
-            )
+        root = owners[parent] if parent >= 0 else int(edge[0])
+        first_root = owners[target]
+        if values[root] != values[first_root]:
+            path, first_path = (*graphdef.path(parent), *edge), graphdef.path(target)
+            places = [
+                f"{names[root]}{_below(path)} with {values[root]!r}",
+                f"{names[first_root]}{_below(first_path)} with {values[first_root]!r}",
+            ]
             faults.append(
                 f"one {table.specs[target].cls.__name__} is reached as "
                 + " and as ".join(sorted(places))
@@ -170,42 +174,38 @@ def tree_to_graph(tree: Any, /) -> Any:
     graphdef = parts[0].graphdef
     by_place = {part.place: part for part in parts}
     _check_parts(graphdef, parts, by_place)
+    # By place, the values are in layout order.
     values = [
         value for place in sorted(by_place) for value in by_place[place].states._values
     ]
     nodes = build(graphdef, values)
-    return jax.tree.unflatten(
-        treedef,
-        [
-            nodes[leaf.place] if isinstance(leaf, NodeStates) else leaf
-            for leaf in leaves
-        ],
-    )
+    for at, leaf in enumerate(leaves):
+        if isinstance(leaf, NodeStates):
+            leaves[at] = nodes[leaf.place]
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def _check_parts(
     graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]
 ) -> None:
-    other = next(
-        (part.graphdef for part in parts if part.graphdef is not graphdef), None
-    )
-    if other is not None:
-        faults = listed([str(one) for one in diff(graphdef, other)], limit=10)
-        raise MergeError(
-            f"NodeStates of two structures are mixed; convert all nodes in one call. They differ in {faults}"
-        )
+    for part in parts:
+        if part.graphdef is not graphdef:
+            differences = map(str, diff(graphdef, part.graphdef))
+            raise MergeError(
+                "NodeStates of two structures are mixed; convert all nodes in one call. They differ in "
+                f"{listed(list(differences), limit=10)}"
+            )
     count = len(graphdef.table.top)
     missing = [str(place) for place in range(count) if place not in by_place]
     if missing:
         raise MergeError(
             f"NodeStates {', '.join(missing)} of {count} that were converted together are missing"
         )
-    expected = {place: graphdef.layout.below(place) for place in by_place}
-    wrong = [
-        place
-        for place, part in by_place.items()
-        if part.states.layout is not (expected[place] or (_EMPTY, 0))[0]
-    ]
+    wrong: list[int] = []
+    for place, part in by_place.items():
+        layout, _ = graphdef.layout.below(place) or (_EMPTY, 0)
+        if part.states.layout is not layout:
+            wrong.append(place)
     if wrong:
         raise MergeError(
             f"NodeStates {', '.join(map(str, wrong))} hold the States of another structure"

@@ -1,4 +1,4 @@
-"""What messages say of what was written: itself, cut short, or a name that it is nearly."""
+"""Parts of messages: what was written, cut short; the name that was probably meant; an article."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,20 +14,20 @@ def did_you_mean(
 
     Args:
         name: What was written.
-        names: What there is.
-        cutoff: How close is close, from 0 to 1.
-        longest: Of names that are compared: difflib takes the product of their lengths.
+        names: The existing names.
+        cutoff: How similar a name has to be, from 0 to 1.
+        longest: Longer names are not compared: difflib takes time by the product of
+            their lengths.
     """
     if not isinstance(name, str) or len(name) > longest:
         return ""
-    close = difflib.get_close_matches(
-        name, [known for known in names if len(known) <= longest], 1, cutoff
-    )
+    candidates = [other for other in names if len(other) <= longest]
+    close = difflib.get_close_matches(name, candidates, 1, cutoff)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
 def with_hint(text: str, hint: str) -> str:
-    """What is wrong, and what would do, if anything is known."""
+    """A text with a hint after it, if there is one."""
     return f"{text}; {hint}" if hint else text
 
 
@@ -38,16 +38,14 @@ def cut(text: str) -> str:
 
 def with_article(name: str) -> str:
     """The name of a class with an article as it is spoken: `a Linear`, `an Embedding`, `an RNN`."""
+    # `RNN` is spelled out, and starts with a vowel as it is spoken.
     is_spelled_out = name[:2].isupper()
-    return (
-        f"an {name}"
-        if name[:1].upper() in ("AEFHILMNORSX" if is_spelled_out else "AEIO")
-        else f"a {name}"
-    )
+    vowels = "AEFHILMNORSX" if is_spelled_out else "AEIO"
+    return f"an {name}" if name[:1].upper() in vowels else f"a {name}"
 
 
 def short(value: object) -> str:
-    """A value that a file gave, for a message: never long, and never deep."""
+    """A value from a file, for a message: never long, and never deep."""
     if isinstance(value, str):
         return repr(cut(value))
     if isinstance(value, int) and value.bit_length() > 200:

@@ -1,8 +1,8 @@
-"""Functions that a decorator made objects of, such as `jax.nn.relu`: pickle finds them by name, as it does functions.
+"""Pickle decorated functions that are objects, such as `jax.nn.relu`, by name, as functions are.
 
-Pickle takes an object apart, and comes to the function that was decorated, whose name
-leads to the object and not to it. cloudpickle would send a copy, which is another
-function, and so another structure.
+pickle takes such an object apart, and comes to the decorated function inside. The name
+of that leads to the object, not to the function, which pickle refuses. cloudpickle would
+send a copy, which is another function, and so another structure.
 """
 
 import copyreg
@@ -14,30 +14,28 @@ import jax.numpy
 
 
 def importable_name(value: object) -> str | None:
-    """The name of a value in its module, if that is to be imported wherever a pickle is loaded; else `None`."""
+    """The name of a value in its module, if that can be imported where a pickle is loaded; else `None`."""
     module: object = getattr(value, "__module__", None)
-    name: object = getattr(value, "__qualname__", None) or getattr(
-        value, "__name__", None
-    )
-    if (
-        not isinstance(module, str)
-        or not isinstance(name, str)
-        or goes_by_value(module)
-    ):
+    name: object = getattr(value, "__qualname__", None)
+    if not name:
+        name = getattr(value, "__name__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
         return None
-    return name if found_by_name(module, name) is value else None
+    if goes_by_value(module) or object_by_name(module, name) is not value:
+        return None
+    return name
 
 
-def found_by_name(module: str, qualname: str) -> object:
-    """What a module that was imported has under a name, with dots for what is inside of a class; `None` for nothing."""
-    found: object = sys.modules.get(module)
+def object_by_name(module: str, qualname: str) -> object:
+    """The object at a qualified name in a module that was imported, or `None`."""
+    value: object = sys.modules.get(module)
     for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def goes_by_value(module: str) -> bool:
-    """Whether what a module defines may be missing where a pickle is loaded: cloudpickle then sends it along."""
+    """Whether a module may not exist where a pickle is loaded, so that cloudpickle sends its functions along."""
     if module == "__main__":
         return True
     cloudpickle: Any = sys.modules.get("cloudpickle")
@@ -54,7 +52,7 @@ def _reduce(value: Any) -> str | tuple[Any, ...]:
     return value.__reduce_ex__(4) if name is None else name
 
 
-# Of all pickles, not of those of nodes alone: such a function may lie in a partial, a
-# tuple or a dataclass.
+# For all pickles, not only those of nodes: such a function may be in a partial, a tuple
+# or a dataclass.
 for _cls in (jax.custom_jvp, jax.custom_vjp, jax.numpy.ufunc, type(jax.jit(_reduce))):
     copyreg.pickle(_cls, _reduce)

@@ -1,7 +1,7 @@
-"""Look around a live graph: its nodes, its leaves, and the paths by which a shared object is reached.
+"""Inspect a live graph: its nodes, its leaves, and the paths that lead to a shared object.
 
-All of them read the graphdef's table, so that every view agrees on what there is, in
-which order and at which path; the live objects are found from it by path.
+All of these read the graphdef's table, so they agree on the objects, their order and
+their paths. Live objects are looked up by the table's paths.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from ._graph._graphdef import GraphDef
 from ._graph._table import RootSpec
 from ._graph._template import NodeSpec
 from ._paths import Key, Path
-from ._selection import check_class_filters, looked_up, missing_path, share_out
+from ._selection import check_class_filters, group_by_filter, lookup_path, missing_path
 from ._state import State, StateSpec
 
 # The node class of each filter; one that is not a class leaves the default.
@@ -43,15 +43,15 @@ def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
 
 
 def reach(node: Any, edge: Path) -> Any:
-    """What stands at a path within one node: a field, then keys of its containers."""
+    """The value at a path within one node: a field, then keys of its containers."""
     value = node.__dict__[edge[0]]
     for key in edge[1:]:
         value = value[key]
     return value
 
 
-def gone(node: Any, edge: Path) -> Path | None:
-    """How far a path within one node leads to where nothing stands any more; `None` if it can be reached."""
+def missing_part(node: Any, edge: Path) -> Path | None:
+    """The shortest part of a path within one node that leads to nothing; `None` if all of it leads somewhere."""
     value: Any = node.__dict__
     for length, key in enumerate(edge, start=1):
         if not _has(value, key):
@@ -72,10 +72,10 @@ def _has(container: Any, key: Key) -> bool:
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
     """For each node (-1 above the root), the objects first seen in it, in order."""
-    below: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = {}
     for number, parent in enumerate(graphdef.table.parents):
-        below.setdefault(parent, []).append(number)
-    return below
+        children.setdefault(parent, []).append(number)
+    return children
 
 
 def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
@@ -105,8 +105,8 @@ def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
     """The numbers of the nodes with their paths, children first."""
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
-    # One path, grown and cut on the way: that of each node anew makes work that grows
-    # with the square of the depth.
+    # One path, extended and cut on the way: building that of each node anew would take
+    # time that grows with the square of the depth.
     keys: list[Key] = []
     todo = [(top, False) for top in reversed(below.get(-1, ()))]
     while todo:
@@ -147,8 +147,7 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
     specs, edges = graphdef.table.specs, graphdef.table.edges
     objects = live_objects(node, graphdef)
     below = _first_seen(graphdef)
-    # What is still to come: an object by its number, or a static value that is one
-    # already.
+    # Still to come: objects by number, and static values, whose number is `None`.
     todo: list[tuple[Path, int | None, Any]] = [
         (edges[top], top, None) for top in reversed(below.get(-1, []))
     ]
@@ -166,7 +165,7 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
                 (edges[child], child, None) for child in below.get(number, ())
             ]
             inside += [((name,), None, fields[name]) for name in spec.template.statics]
-            # By field; stable, so the items of a container keep their order
+            # By field. The sort is stable, so the items of a container keep their order.
             inside.sort(key=lambda item: item[0][0])
             todo += [
                 ((*path, *edge), child, value)
@@ -212,12 +211,12 @@ class _Nodes(dict[Path, Node]):
 
     def __missing__(self, path: Path | str) -> Node:
         trie = self._graphdef.nodes
-        keys = looked_up("node", path)
+        keys = lookup_path("node", path)
         at = None if keys is None else trie.index(keys)
-        found = None if at is None else self.get(trie.path(at))
-        if found is None:
+        node = None if at is None else self.get(trie.path(at))
+        if node is None:
             raise KeyError(missing_path("node", trie, path))
-        return found
+        return node
 
 
 @overload
@@ -289,12 +288,12 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
         for path, number in _nodes_of(graphdef)
     ]
     items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
-    groups, _ = share_out(lambda: graphdef.nodes, items, matchers, "node")
-    found = [
-        _Nodes(graphdef, [item for item in in_order if item.at in taken])
-        for taken in map(set, groups)
+    groups, _ = group_by_filter(lambda: graphdef.nodes, items, matchers, "node")
+    results = [
+        _Nodes(graphdef, [item for item in in_order if item.at in selected])
+        for selected in map(set, groups)
     ]
-    return found[0] if len(filters) <= 1 else tuple(found)
+    return results[0] if len(filters) <= 1 else tuple(results)
 
 
 def aliases(node: object, /) -> dict[Path, tuple[Path, ...]]:
@@ -317,9 +316,9 @@ def aliases(node: object, /) -> dict[Path, tuple[Path, ...]]:
         {('decoder',): (('encoder',),)}
     """
     graphdef = binding_of(node).graphdef
-    found: dict[Path, tuple[Path, ...]] = {}
+    further: dict[Path, tuple[Path, ...]] = {}
     for parent, edge, target in graphdef.table.repeats:
         first = graphdef.path(target)
-        again = (*(graphdef.path(parent) if parent >= 0 else ()), *edge)
-        found[first] = (*found.get(first, ()), again)
-    return found
+        above = graphdef.path(parent) if parent >= 0 else ()
+        further[first] = (*further.get(first, ()), (*above, *edge))
+    return further

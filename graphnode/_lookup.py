@@ -1,8 +1,19 @@
-"""Matching what a caller gives (state trees, live States, nested mappings) with the States of a structure.
+"""Match values by path (state trees, live States, nested mappings) with the States of a structure.
 
-Data in: a graphdef and collections by path. Data out: for each, the numbers of the
-States it speaks of, and the paths that lead nowhere. A path over a shared node's other
-place is as good as its first.
+A merge or update gets collections that name States by path, and needs to know which
+State of the graphdef each value is for:
+
+    layout of the graphdef      0 dec.bias    1 dec.weight    2 enc.weight
+    {"enc": {"weight": w}, "dec.*": v, "old": x}
+
+    values      w    x       v    v
+    numbers     2    None    0    1         an index into the layout; None leads nowhere
+    paths       enc.weight   old   dec.bias   dec.weight
+
+A nested mapping and the layout's trie are walked down together, so the layout says what
+is a level and what is a value. A `StateTree` is matched layout by layout, which is
+computed once for each pair. Any path of a shared State will do. What is wrong with the
+outcome (unknown, missing, twice) is for the caller to say.
 """
 
 import operator
@@ -18,7 +29,7 @@ from ._graph._layout import Layout, Positions
 from ._hints import did_you_mean
 from ._paths import Key, Path, as_key, is_path, parse_path, path_str
 from ._patterns import is_glob, pattern_of
-from ._selection import other_meaning
+from ._selection import ambiguity_fault
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
 
@@ -27,8 +38,8 @@ from ._statetree import FlatStates, StateTree, TreefyState
 States: TypeAlias = StateTree | FlatStates[Any] | Mapping[Any, Any]
 
 
-class Given(NamedTuple):
-    """What one collection says.
+class Matched(NamedTuple):
+    """One collection, matched with the States of a structure: parallel rows, one entry for each value.
 
     Attributes:
         numbers: The number of the State that each value is for; `None` where the path
@@ -37,9 +48,10 @@ class Given(NamedTuple):
         specs: The description of each, where the collection records one.
         layout: The paths of the values.
         states: The live States, where the collection holds them.
-        globs: The glob that value number `at` was given by, if it was.
-        further: Behind the values of a layout, those that go to other States too: their
-            number, and a further path.
+        globs: The glob that stood for value number `at`, for values by globs.
+        further: A value whose State the collection shares, and the structure does not,
+            goes to several States. After the values of the layout come these again:
+            each has its number in the layout, and the further path.
     """
 
     numbers: Sequence[int | None]
@@ -60,7 +72,7 @@ class Given(NamedTuple):
         )
 
     def paths(self, at: int) -> Sequence[Path]:
-        """All paths of value number `at`, as far as they are known; the one that it goes by comes first."""
+        """The known paths of value number `at`; the one that was used comes first."""
         if not isinstance(self.layout, Layout):
             return (self.path(at),)
         count = len(self.layout)
@@ -68,33 +80,33 @@ class Given(NamedTuple):
         return (self.path(at), *self.layout.other_paths(first))
 
     def key(self, at: int) -> str:
-        """What value number `at` was given by: a path or a glob, as a text."""
+        """The path or glob of value number `at`, as a text."""
         return self.globs.get(at) or path_str(self.path(at))
 
     def contradictions(self, layout: Layout) -> list[str]:
-        """The faults of a collection that gives two values to one State, by two of its paths.
+        """The faults of a collection that has two values for one State, by two of its paths.
 
         Args:
-            layout: Of the structure.
+            layout: The layout of the structure.
         """
         if len(set(self.numbers)) == len(self.numbers):
             return []
-        first: dict[int, int] = {}
+        first_at: dict[int, int] = {}
         faults: list[str] = []
         for at, number in enumerate(self.numbers):
             if number is None:
                 continue
-            before = first.setdefault(number, at)
-            if not is_one_value(self.values[before], self.values[at]):
+            first = first_at.setdefault(number, at)
+            if not is_one_value(self.values[first], self.values[at]):
                 where = path_str(layout.path(number))
                 faults.append(
-                    f"{where} is given two values, by {self.key(before)} and by {self.key(at)}"
+                    f"{where} is given two values, by {self.key(first)} and by {self.key(at)}"
                 )
         return faults
 
 
 def is_one_value(first: Any, second: Any) -> bool:
-    """Whether two values hold the very same arrays. Their containers may be copies."""
+    """Whether two values hold the same arrays, by identity. Their containers may be copies."""
     if first is second:
         return True
     treedefs: list[object] = [jax.tree.structure(first), jax.tree.structure(second)]
@@ -103,25 +115,23 @@ def is_one_value(first: Any, second: Any) -> bool:
     return all(map(operator.is_, jax.tree.leaves(first), jax.tree.leaves(second)))
 
 
-def match(graphdef: GraphDef[Any], given: States) -> Given:
+def match(graphdef: GraphDef[Any], tree: States) -> Matched:
     """Match one collection with the States of a structure.
 
     Raises:
-        TypeError: `given` is none of the collections.
+        TypeError: `tree` is not a collection of States.
     """
-    if isinstance(given, StateTree):
-        return _match_layout(
-            numbers_of(graphdef, given.layout), given.layout, given._values
-        )
-    if isinstance(given, FlatStates):
-        values = [state.value for state in given._states]
-        return _match_layout(
-            numbers_of(graphdef, given.layout), given.layout, values, given._states
-        )
-    if isinstance(given, Mapping):
-        return _match_mapping(graphdef, given)
+    if isinstance(tree, StateTree):
+        positions = numbers_of(graphdef, tree.layout)
+        return _match_layout(positions, tree.layout, tree._values)
+    if isinstance(tree, FlatStates):
+        positions = numbers_of(graphdef, tree.layout)
+        values = [state.value for state in tree._states]
+        return _match_layout(positions, tree.layout, values, tree._states)
+    if isinstance(tree, Mapping):
+        return _match_mapping(graphdef, tree)
     raise TypeError(
-        wrong_argument("a StateTree, FlatStates or a nested mapping by path", given)
+        wrong_argument("a StateTree, FlatStates or a nested mapping by path", tree)
     )
 
 
@@ -130,13 +140,13 @@ def _match_layout(
     layout: Layout,
     values: Sequence[Any],
     states: Sequence[State[Any]] | None = None,
-) -> Given:
-    """What a collection of one layout says: each value by the first path of its State, then what further ones say."""
+) -> Matched:
+    """Match the values of a layout: each by the first path of its State, then those that further paths lead to."""
     numbers, further = positions
     if not further:
-        return Given(numbers, values, layout.specs, layout, states)
+        return Matched(numbers, values, layout.specs, layout, states)
     rows = [*range(len(layout)), *[at for at, _, _ in further]]
-    return Given(
+    return Matched(
         [*numbers, *[number for _, number, _ in further]],
         [values[at] for at in rows],
         [layout.specs[at] for at in rows],
@@ -147,78 +157,79 @@ def _match_layout(
 
 
 def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
-    """Where the States of `layout` stand in the structure's own layout; worked out once for each pair."""
+    """The numbers that the States of `layout` have in the structure's own layout; computed once for each pair."""
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
     return graphdef.plans.to(layout, lambda: graphdef.layout.positions_of(layout))
 
 
 def nearest(layout: Layout, text: str) -> str:
-    """The end of a message about a path at which there is no State: the nearest one that is there."""
+    """The end of a message about a path without a State: the nearest path that has one."""
     hint = did_you_mean(text, layout.spellings())
     return f"; {hint}" if hint else ""
 
 
 def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
-    """A mapping in which whole paths are keys as one that is nested; a path may lead on into the value of a State.
+    """A mapping whose keys may be whole paths, as a nested one; a path may lead on into the value of a State.
 
     Raises:
         TypeError: A path is empty, is given twice, or leads on from where another one
             ends.
     """
     tree: dict[Any, Any] = {}
-    # Those that are made here, by id: a value may be a dict too
-    inner: dict[int, dict[Any, Any]] = {}
+    # The levels that are made here, by id: a value may be a dict too.
+    levels: dict[int, dict[Any, Any]] = {}
     for key, value in items:
         path: Path = key if isinstance(key, tuple) else (key,)
         if not path:
             raise TypeError("expected paths of States as keys, found ()")
-        at = tree
+        level = tree
         for length, step in enumerate(path[:-1], start=1):
-            if step not in at:
-                at[step] = {}
-                inner[id(at[step])] = at[step]
-            elif id(at[step]) not in inner:
+            if step not in level:
+                level[step] = {}
+                levels[id(level[step])] = level[step]
+            elif id(level[step]) not in levels:
                 raise TypeError(
                     f"{path_str(path)} is given, and {path_str(path[:length])} as a whole"
                 )
-            at = at[step]
-        if path[-1] in at:
-            is_inner = id(at[path[-1]]) in inner
-            raise TypeError(
-                f"{path_str(path)} is given {'as a whole and in parts' if is_inner else 'twice'}"
-            )
-        at[path[-1]] = value
+            level = level[step]
+        last = path[-1]
+        if last in level:
+            is_level = id(level[last]) in levels
+            how = "as a whole and in parts" if is_level else "twice"
+            raise TypeError(f"{path_str(path)} is given {how}")
+        level[last] = value
     return tree
 
 
 def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
-    """What a mapping says of the root: a nested mapping, or the value of a State alone, whose path is empty."""
+    """The value at the root: a nested mapping, or the value of a State alone, whose path is empty."""
     if layout.is_of_a_state and [key for key, _ in items] == [()]:
         return items[0][1]
     return _nested(items)
 
 
 def _path_or_key(key: Any, layout: Layout) -> Any:
-    """A text is a path where the layout has no such key.
+    """A key at the top of a mapping; a text is a path if the layout has no such key.
 
     Raises:
-        TypeError: It is a key and the text of another path.
+        TypeError: The text is a key, and also the text of another path.
     """
-    if (fault := other_meaning(layout, key)) is not None and layout.entry(
-        (key,)
-    ) is not None:
-        raise TypeError(fault)
-    if isinstance(key, str) and is_path(key) and layout.entry((key,)) is None:
+    if not isinstance(key, str) or not is_path(key):
+        return key
+    if layout.entry((key,)) is None:
         return parse_path(key)
+    fault = ambiguity_fault(layout, key)
+    if fault is not None:
+        raise TypeError(fault)
     return key
 
 
 def _is_key(glob: str, layout: Layout) -> bool:
-    """Whether a text that may be a glob is a key at the top.
+    """Whether a text that reads as a glob is a key at the top.
 
     Raises:
-        TypeError: It is one, and as a glob fits other paths too.
+        TypeError: It is a key, and as a glob it matches other paths too.
     """
     top = layout.entry((glob,))
     if top is None:
@@ -232,10 +243,10 @@ def _is_key(glob: str, layout: Layout) -> bool:
 
 
 def _checked_key(key: Any) -> Key:
-    """A key of a mapping.
+    """A key of a mapping, as paths have it.
 
     Raises:
-        TypeError: No path has such a key.
+        TypeError: Paths do not have such keys.
     """
     checked = as_key(key)
     if checked is None:
@@ -244,83 +255,115 @@ def _checked_key(key: Any) -> Key:
 
 
 def _below(
-    layout: Layout, entry: int | None, given: StateTree | FlatStates[Any]
+    layout: Layout, entry: int | None, tree: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
-    """What a collection inside of a mapping says: each path below an entry, and the number of what is there."""
-    leaves = (
-        list(given.flat().values()) if isinstance(given, StateTree) else given._states
-    )
+    """The items of a collection inside a mapping: path below an entry, leaf, and the number of its State."""
+    leaves = list(tree.flat().values()) if isinstance(tree, StateTree) else tree._states
     unknown = Positions((None,) * len(leaves), ())
-    positions = unknown if entry is None else layout.positions_of(given.layout, entry)
+    positions = unknown if entry is None else layout.positions_of(tree.layout, entry)
     for at, number in enumerate(positions.numbers):
-        yield given.layout.path(at), leaves[at], number
+        yield tree.layout.path(at), leaves[at], number
     for at, number, path in positions.further:
         yield path, leaves[at], number
 
 
-def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
+def _match_mapping(graphdef: GraphDef[Any], mapping: Mapping[Any, Any]) -> Matched:
     layout = graphdef.layout
-    numbers: list[int | None] = []
-    paths: list[Path] = []
-    leaves: list[Any] = []
+    by_glob: dict[str, Any] = {}
+    by_path: list[tuple[Any, Any]] = []
+    for key, value in mapping.items():
+        if is_glob(key) and not _is_key(key, layout):
+            by_glob[key] = value
+        else:
+            by_path.append((_path_or_key(key, layout), value))
+    rows = list(_rows_by_path(graphdef, _from_root(by_path, layout)))
     globs: dict[int, str] = {}
-    by_glob = {
-        key: value
-        for key, value in given.items()
-        if is_glob(key) and not _is_key(key, layout)
-    }
-    by_path = [
-        (_path_or_key(key, layout), value)
-        for key, value in given.items()
-        if key not in by_glob
-    ]
+    for glob, value in by_glob.items():
+        for row in _rows_by_glob(layout, glob, value):
+            globs[len(rows)] = glob
+            rows.append(row)
+    return Matched(
+        [row.number for row in rows],
+        [row.value for row in rows],
+        [row.spec for row in rows],
+        [row.path for row in rows],
+        [row.state for row in rows],
+        globs,
+    )
 
-    def take(path: Path, value: Any, number: int | None) -> None:
-        numbers.append(number)
-        paths.append(path)
-        leaves.append(value)
 
-    # Down the layout and the mapping together: a dict below a State's path is that
-    # State's value.
-    todo: list[tuple[Path, Any, int | None]] = [((), _from_root(by_path, layout), 0)]
+class _Row(NamedTuple):
+    """One item of a mapping: its path, what is there, and the number of the State that it is for."""
+
+    path: Path
+    leaf: Any  # a value, a State, or a TreefyState
+    number: int | None
+
+    @property
+    def state(self) -> State[Any] | None:
+        return self.leaf if isinstance(self.leaf, State) else None
+
+    @property
+    def spec(self) -> StateSpec | None:
+        if isinstance(self.leaf, State):
+            return self.leaf._spec
+        return self.leaf.spec if isinstance(self.leaf, TreefyState) else None
+
+    # Any: as in `leaf`.
+    @property
+    def value(self) -> Any:
+        is_described = isinstance(self.leaf, State | TreefyState)
+        return self.leaf.value if is_described else self.leaf
+
+
+def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:
+    """The values of a nested mapping, in order: down the layout and the mapping together.
+
+    The layout decides what is a value: a dict where the layout has a State is that
+    State's value, and not another level.
+    """
+    layout = graphdef.layout
+    todo: list[tuple[Path, Any, int | None]] = [((), root, 0)]
     while todo:
         path, value, entry = todo.pop()
         number = layout.leaf_numbers.get(entry) if entry is not None else None
         if number is not None:
-            take(path, value, number)
+            yield _Row(path, value, number)
         elif not isinstance(value, Mapping) or (
-            entry is None and not value and graphdef.nodes.entry(path) is None
+            entry is None and _is_unknown_and_empty(graphdef, path, value)
         ):
-            # Nothing is said of nothing, but the path is unknown
-            take(path, value, None)
+            yield _Row(path, value, None)
         elif isinstance(value, StateTree | FlatStates):
-            for further_path, leaf, further_number in _below(layout, entry, value):
-                take((*path, *further_path), leaf, further_number)
+            for below, leaf, number_below in _below(layout, entry, value):
+                yield _Row((*path, *below), leaf, number_below)
         else:
-            inner = (
-                _nested(value.items())
-                if any(isinstance(key, tuple) for key in value)
-                else value
-            )
-            for key in reversed(list(inner)):
+            # Reversed, as the last one is popped first.
+            for key, child in reversed(list(_one_level(value).items())):
                 step = _checked_key(key)
-                child = None if entry is None else layout.children.get((entry, step))
-                todo.append(((*path, step), inner[key], child))
-    for glob, value in by_glob.items():
-        pattern = pattern_of(glob)
-        matching: list[int | None] = [
-            *sorted(layout.matching(frozenset([pattern]))[pattern])
-        ]
-        for number in matching or [None]:
-            globs[len(paths)] = glob
-            take(() if number is None else layout.path(number), value, number)
-    states = [leaf if isinstance(leaf, State) else None for leaf in leaves]
-    described = [leaf if isinstance(leaf, TreefyState) else None for leaf in leaves]
-    specs = [
-        state._spec if state is not None else one.spec if one is not None else None
-        for state, one in zip(states, described, strict=True)
-    ]
-    values = [
-        leaf.value if isinstance(leaf, State | TreefyState) else leaf for leaf in leaves
-    ]
-    return Given(numbers, values, specs, paths, states, globs)
+                target = None if entry is None else layout.children.get((entry, step))
+                todo.append(((*path, step), child, target))
+
+
+def _is_unknown_and_empty(
+    graphdef: GraphDef[Any], path: Path, value: Mapping[Any, Any]
+) -> bool:
+    """Whether a mapping is empty, and there is not even a node without States at its path.
+
+    An empty mapping has no values, so nothing below it would report the unknown path.
+    """
+    return not value and graphdef.nodes.entry(path) is None
+
+
+def _one_level(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    has_paths = any(isinstance(key, tuple) for key in mapping)
+    return _nested(mapping.items()) if has_paths else mapping
+
+
+def _rows_by_glob(layout: Layout, glob: str, value: Any) -> Iterator[_Row]:
+    """The value for every State whose path matches a glob; a single row without a number if there is none."""
+    pattern = pattern_of(glob)
+    numbers = sorted(layout.matching(frozenset([pattern]))[pattern])
+    for number in numbers:
+        yield _Row(layout.path(number), value, number)
+    if not numbers:
+        yield _Row((), value, None)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import typing_extensions
 
-from ._class_faults import Fault, Rule
+from ._class_faults import ClassFault, Rule
 from ._fields import METADATA_KEY, Specifier, kind_for
 from ._static import GraphObject
 
@@ -158,7 +158,9 @@ def is_defined_as(attribute: object, owner: type, name: str) -> bool:
     return is_in_body and getattr(attribute, "__module__", None) == owner.__module__
 
 
-def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator[Fault]:
+def unannotated_faults(
+    cls: type, owner: type, names: Iterable[str]
+) -> Iterator[ClassFault]:
     """Nodes, States, arrays and specifiers in a class body without an annotation, also in containers.
 
     Args:
@@ -175,7 +177,7 @@ def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator
             continue
         text = _unannotated_fault(name, value)
         if text is not None:
-            yield Fault(
+            yield ClassFault(
                 f"{cls.__name__}.{name}{origin}: {text}", Rule.UNANNOTATED, name
             )
 

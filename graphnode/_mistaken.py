@@ -1,11 +1,17 @@
-"""What States and nodes have in place of what they are mistaken for: it raises, and says what to write.
+"""Errors for mistaken uses: of a State as an array, and of a node or State as an argument of a JAX function.
 
-A State that is used as an array, and a node or State that is given to JAX. The members
-are set when this module runs, so that type checkers, which see none of them, report the
-mistakes as ever. There is no `__getattr__`, which would slow down every `getattr(state,
-"...", None)`.
+States and nodes get members such as `__add__` and `__jax_array__` that raise and say
+what to write. They are set when this module runs, so that type checkers do not see
+them and still report the mistakes. A `__getattr__` would do, but slow down every
+`getattr(state, "...", None)`.
+
+    state + 1               NoArray.__add__             StateUseError: write state.value + ...
+    state.shape             Hint("shape").__get__       AttributeError: write state.value.shape
+    jnp.sum(state)          _JaxHint.__get__            JaxInputError: write state.value
+    class S(gn.State, Mixin) with Mixin.__add__         `_later_member`: that of Mixin
 """
 
+import enum
 import inspect
 import sys
 from collections.abc import Callable
@@ -35,8 +41,8 @@ _INSTEAD: Final = {
         for name in ("abs", "complex", "float", "int", "len", "round")
     },
     **{name: f"math.{name}(state.value)" for name in ("ceil", "floor", "trunc")},
-    # Not `iter`, with which every State would be a `collections.abc.Iterable`:
-    # iteration comes to `getitem`, too.
+    # Not `iter`, with which every State would be a `collections.abc.Iterable`. Python
+    # iterates by `getitem` then, which raises.
     **dict.fromkeys(["getitem", "setitem", "delitem"], "state.value[...]"),
     "divmod": "divmod(state.value, ...)",
     "rdivmod": "divmod(..., state.value)",
@@ -58,33 +64,43 @@ _TRANSFORMS: Final = (
 )
 
 
-_ABSENT: Final = object()
+class _Absent(enum.Enum):
+    """The class of `ABSENT`, in place of a member that a class does not have."""
+
+    ABSENT = "absent"
 
 
-def _behind(cls: type, name: str, ours: object) -> Any:
-    """What a class has under a name from a base that stands behind ours; `_ABSENT` if it has nothing there.
+ABSENT: Final = _Absent.ABSENT
 
-    Of `class Net(gn.Node, Trainable)`, what stands in place of a mistake comes first,
-    and would hide a method.
+
+def _later_member(cls: type, name: str, ours: object) -> Any:
+    """The member that a class has from a base after ours; `ABSENT` if there is none.
+
+    In `class Net(gn.Node, Trainable)` our member comes first, and would hide a method
+    of Trainable.
     """
-    bases = iter(cls.__mro__[:-1])  # without `object`, which compares, too
+    bases = iter(cls.__mro__[:-1])  # without `object`, which has comparisons, too
     for base in bases:
         if base.__dict__.get(name) is ours:
             break
-    found = (base.__dict__[name] for base in bases if name in base.__dict__)
-    return next((member for member in found if not isinstance(member, Hint)), _ABSENT)
+    # The same iterator: these are the bases after ours.
+    for base in bases:
+        member = base.__dict__.get(name, ABSENT)
+        if member is not ABSENT and not isinstance(member, Hint):
+            return member
+    return ABSENT
 
 
 def _bound(member: Any, instance: object, cls: type) -> Any:
-    """A member of a class as it is read from an instance, or from the class if that is `None`."""
+    """A member of a class as read from an instance, or from the class if `instance` is `None`."""
     bind = getattr(type(member), "__get__", None)
     return member if bind is None else bind(member, instance, cls)
 
 
 class Hint:
-    """Stands in a class for an attribute that it lacks: `hasattr` is false, and the error says what to write.
+    """An attribute that a class does not have: `hasattr` is false, and the error says what to write.
 
-    A class that is extended beside ours may have the attribute; then it is that.
+    A further base of the class may have the attribute; then that one is read.
     """
 
     __slots__ = ("name", "remedy")
@@ -92,10 +108,10 @@ class Hint:
     def __init__(self, name: str, remedy: str) -> None:
         self.name, self.remedy = name, remedy
 
-    # Any: what a class of the user's has there.
+    # Any: whatever the user's class has there.
     def __get__(self, instance: object, cls: type) -> Any:
-        member = _behind(cls, self.name, self)
-        if member is not _ABSENT:
+        member = _later_member(cls, self.name, self)
+        if member is not ABSENT:
             return _bound(member, instance, cls)
         if instance is None:
             raise AttributeError(
@@ -104,18 +120,18 @@ class Hint:
         raise self.error(cls)
 
     def __set__(self, instance: object, value: object) -> None:
-        """Only for a property behind ours: nothing else may be assigned under the name."""
-        member = _behind(type(instance), self.name, self)
+        """Set a property of a later base; nothing else may be assigned."""
+        member = _later_member(type(instance), self.name, self)
         if not hasattr(type(member), "__set__"):
             raise self.error(type(instance))
         type(member).__set__(member, instance, value)
 
     def is_shown(self, cls: type) -> bool:
         """Whether a class has the attribute from elsewhere."""
-        return _behind(cls, self.name, self) is not _ABSENT
+        return _later_member(cls, self.name, self) is not ABSENT
 
     def error(self, cls: type) -> Exception:
-        """What is raised where an instance of a class is asked for the attribute."""
+        """The error for reading the attribute of an instance of a class."""
         return AttributeError(
             f"{cls.__name__!r} object has no attribute {self.name!r}: {self.remedy}"
         )
@@ -129,21 +145,21 @@ _REFLECTED: Final = (
 
 
 def _has_reflected_operator(cls: type) -> bool:
-    """Whether a class says itself, or by what it extends, what an operator does that has it on the right."""
-    # Which has them all, and `object` compares
+    """Whether a class or one of its bases defines an operator for its instances on the right."""
+    # `NoArray` has all operators, and `object` has comparisons.
     bases = [base for base in cls.__mro__[:-1] if base is not NoArray]
     return any(name in base.__dict__ for base in bases for name in _REFLECTED)
 
 
 class _JaxHint(Hint):
-    """Stands for `__jax_array__`, by which JAX asks what is not an array to become one.
+    """`__jax_array__`, by which JAX turns other objects into arrays.
 
-    The error comes when JAX looks the method up: `jax.jit` refuses whatever has one,
-    and never calls it. It is no `TypeError`, in whose place JAX raises one of its own,
-    which advises to mark the argument as static.
+    It raises as soon as JAX looks it up: `jax.jit` refuses any object that has the
+    method, without calling it. The error must not be a `TypeError`: JAX would replace it
+    by its own, which advises to mark the argument as static.
 
-    The operators of arrays ask for it, too, before they leave `array @ other` to the
-    other's own `__rmatmul__`.
+    Operators of arrays look it up, too, before they leave `array @ other` to
+    `other.__rmatmul__`: then an `AttributeError` lets them go on.
     """
 
     __slots__ = ()
@@ -154,8 +170,8 @@ class _JaxHint(Hint):
         return JaxInputError(f"{cls.__name__} {self.remedy}")
 
 
-def _shown(instance: object) -> list[str]:
-    """What `dir` shows: no hints, so that no editor offers them and `inspect.getmembers` does not ask for them."""
+def _dir(instance: object) -> list[str]:
+    """`dir` without the hints, so that editors do not offer them and `inspect.getmembers` does not read them."""
     cls = type(instance)
     members = {
         name: inspect.getattr_static(cls, name, None)
@@ -169,25 +185,25 @@ def _shown(instance: object) -> list[str]:
 
 
 class NoArray:
-    """A base of `State`: what was meant for the value, and is done with the State, raises and says `.value`."""
+    """A base of `State`: what was meant for the value raises an error that says `.value`."""
 
     __slots__ = ()
 
 
 class NoPytree:
-    """A base of nodes: a node that is given to JAX raises an error, which says what takes nodes."""
+    """A base of nodes: passing a node to JAX raises an error that says which functions take nodes."""
 
     __slots__ = ()
 
 
-# Any: what a special method of the user's gives.
+# Any: what a special method of the user's returns.
 def _refusal(name: str, mistake: str) -> Callable[..., Any]:
-    """A special method that raises, where no class that is extended beside ours has one."""
+    """A special method that raises, unless a later base has one."""
 
     def refuse(self: object, *args: object, **kwargs: object) -> Any:
         cls = type(self)
-        member = _behind(cls, name, refuse)
-        if member is not _ABSENT:
+        member = _later_member(cls, name, refuse)
+        if member is not ABSENT:
             return _bound(member, self, cls)(*args, **kwargs)
         raise StateUseError(f"{cls.__name__} {mistake}")
 
@@ -225,4 +241,4 @@ _set_hint(
     ),
 )
 for _base in (NoArray, NoPytree):
-    setattr(_base, "__dir__", _shown)  # noqa: B010  # as above
+    setattr(_base, "__dir__", _dir)  # noqa: B010  # as above

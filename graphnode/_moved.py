@@ -1,7 +1,7 @@
-"""Where modules were before: a pickle names the modules of its functions and classes, and is to load all the same.
+"""Old names of modules, so that pickles of earlier versions still load: they name modules of functions and classes.
 
-Data in: the name of a module as version 0.1 had it. Data out: the module of today. The
-old names go in version 0.3.
+Importing a module by a name of version 0.1 gives the module of today. The old names go
+in version 0.3.
 """
 
 import importlib
@@ -56,7 +56,7 @@ MOVED: Final[Mapping[str, str]] = {
 
 
 class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a module by its old name, and gives the one of today: not a second one like it."""
+    """Imports a module by its old name: the same object as by the new one, not a copy."""
 
     def find_spec(
         self,
@@ -67,12 +67,12 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system takes from `sys.modules` what it gives, and not the empty
+        # The import system returns what is in `sys.modules` afterwards, and not the empty
         # module that it has made.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
 
 
 def find_moved() -> None:
-    """Let the old names be found, behind all others."""
+    """Let old names be found, after all other finders."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

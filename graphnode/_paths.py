@@ -22,12 +22,12 @@ _TOKEN = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<bare>[^\s."\\]+)')
 
 
 def key_order(key: Key) -> tuple[bool, Key]:
-    """What canonical order sorts keys by: positions come before names."""
+    """The sort key of keys in canonical order: positions before names."""
     return isinstance(key, str), key
 
 
 def path_order(path: Path) -> list[tuple[bool, Key]]:
-    """What canonical order sorts paths by."""
+    """The sort key of paths in canonical order."""
     return [key_order(key) for key in path]
 
 
@@ -36,11 +36,9 @@ def as_key(key: object) -> Key | None:
     if isinstance(key, str):
         return key
     # A bool equals 0 or 1, and is not a position.
-    return (
-        int(key)
-        if isinstance(key, int | np.integer) and not isinstance(key, bool)
-        else None
-    )
+    if isinstance(key, bool) or not isinstance(key, int | np.integer):
+        return None
+    return int(key)
 
 
 def key_str(key: Key) -> str:
@@ -72,7 +70,7 @@ def path_str(path: Path, /) -> str:
 
     See also: `parse_path`, the inverse.
     """
-    # A text is a row of keys, too.
+    # Not any sequence: a text is a sequence of keys, too.
     if not isinstance(path, (tuple, list)):
         raise TypeError(
             f"gn.path_str takes a path, a tuple of keys; found {path!r}; gn.parse_path reads texts"
@@ -150,6 +148,7 @@ def _tokens(text: str) -> "list[re.Match[str]]":
 
 
 def _key_of(text: str, token: re.Match[str]) -> Key:
+    """The key of a token; a text that could be read back as another key is refused."""
     bare = token["bare"]
     if bare is None:
         try:
@@ -160,7 +159,7 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
             ) from None
     if not _INTEGER.fullmatch(bare):
         return bare
-    if len(bare) > 4_000:  # before Python's own limit
+    if len(bare) > 4_000:  # Python itself refuses more than 4,300 digits, with no path
         raise _unparsable(
             text, token.start(), "an integer", "no position has so many digits"
         )
@@ -173,12 +172,12 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
 
 
 def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
-    found = repr(text[at:]) if at < len(text) else "the end"
+    rest = repr(text[at:]) if at < len(text) else "the end"
     return PathError(
-        f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {found}; {remedy}"
+        f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {rest}; {remedy}"
     )
 
 
 def is_path(text: str) -> bool:
-    """Whether a text is a path of several keys, where it may be a key too."""
+    """Whether a text that may be a key may also be a path of several keys."""
     return "." in text or '"' in text

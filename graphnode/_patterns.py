@@ -1,8 +1,7 @@
-"""Patterns: what a path may look like, compiled once; paths and globs, and what lies below them.
+"""Patterns: compiled paths and globs, and an automaton that matches a path against many of them at once.
 
-In: rows of keys, of which `*` stands for any characters within a key and `**` for zero
-or more keys. Out: an automaton that is told one key after the other, for all patterns
-at once.
+In a pattern `*` stands for any characters within a key, and `**` for zero or more keys.
+The automaton reads the keys of a path one by one.
 """
 
 import fnmatch
@@ -15,23 +14,27 @@ from ._paths import Key, Path, split_pattern
 
 
 class _AnyKeys:
-    """Stands for zero or more keys."""
+    """The part `**`: zero or more keys.
+
+    A class of its own rather than an enum: patterns are hashed at every split with a
+    filter by path, and the hash of an enum's member is a Python call.
+    """
 
     def __repr__(self) -> str:
         return "**"
 
     def __reduce__(self) -> str:
-        return "ANY_KEYS"  # the one there is
+        return "ANY_KEYS"  # the single instance
 
 
 ANY_KEYS: Final = _AnyKeys()
 
-# A key itself, what the text of a key looks like, or any number of keys.
+# A key itself, a glob for the text of a key, or any number of keys.
 Part: TypeAlias = "Key | re.Pattern[str] | _AnyKeys"
 
 
 class Pattern:
-    """A row of parts that the keys of a path fit one after the other. Hashable; equal if made of equal parts."""
+    """A row of parts, which the keys of a path match one after the other. Equal and hashed by its parts."""
 
     __slots__ = ("_identity", "parts")
 
@@ -41,13 +44,13 @@ class Pattern:
 
     @property
     def path(self) -> Path | None:
-        """The one path that fits; `None` if there may be several."""
+        """The only path that matches; `None` if there may be several."""
         keys = [part for part in self.parts if isinstance(part, str | int)]
         return tuple(keys) if len(keys) == len(self.parts) else None
 
     @property
     def prefix(self) -> Path | None:
-        """The one path at and below which all fits; `None` if it is another kind of pattern."""
+        """The path at and below which everything matches; `None` for another kind of pattern."""
         *first, last = self.parts or ("",)
         return Pattern(first).path if last is ANY_KEYS else None
 
@@ -59,94 +62,113 @@ class Pattern:
 
 
 def _identity_of(part: Part) -> tuple[type[object], Part]:
-    # With the type: True equals 1, and is not a position.
+    # With the type: True equals 1, but is not a position.
     return type(part), part
 
 
 class Automaton:
-    """Patterns as one automaton, which is in several places at once: the bits of one number.
+    """Patterns as one nondeterministic automaton: the set of its current states is the bits of a number.
 
-    The places are a trie of parts, so that patterns that begin alike share them.
-    `a.*.w`, `a.*.v` and `**.w`:
+    Its states are a trie of parts, shared by patterns that begin alike. `a.*.w`,
+    `a.*.v` and `**.w`:
 
-        0 --a--> 1 --*--> 2 --w--> 3
-        |                 `--v--> 4
-        `--**--> 5 --w--> 6            5 is entered with 0, by no key, and left by none
+        0 --a--> 1 --*--> 2 --w--> (3)
+        |                 `---v--> (4)      (n) accepts
+        `--**--> 5 --w--> (6)
+
+    As `**` may stand for no key, 5 is entered together with 0; as it may stand for
+    many, every key leads from 5 to 5 again. The path `a.x.w`:
+
+        start {0,5}   --a--> {1,5}   --x--> {2,5}   --w--> {3,5,6}: `a.*.w` and `**.w`
 
     Attributes:
-        start: The places before any key.
+        start: The states before the first key.
     """
 
-    __slots__ = ("_below", "_ends", "_entered", "_globs", "_loops", "_steps", "start")
+    __slots__ = (
+        "_accepting",
+        "_edges",
+        "_entered",
+        "_globs",
+        "_loops",
+        "_steps",
+        "start",
+    )
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
-        self._below: list[dict[tuple[type[object], Part], int]] = [{}]
-        self._ends: dict[int, Pattern] = {}
+        self._edges: list[dict[tuple[type[object], Part], int]] = [{}]
+        self._accepting: dict[int, Pattern] = {}
         for pattern in patterns:
             self._add(pattern)
+        # Globs apart, as they cannot be looked up by key.
         self._globs = [
             [
                 (part, target)
-                for (_, part), target in below.items()
+                for (_, part), target in edges.items()
                 if isinstance(part, re.Pattern)
             ]
-            for below in self._below
+            for edges in self._edges
         ]
         any_keys = _identity_of(ANY_KEYS)
         self._loops = frozenset(
-            [below[any_keys] for below in self._below if any_keys in below]
+            [edges[any_keys] for edges in self._edges if any_keys in edges]
         )
-        # The places that one comes to with each: what stands for any number of keys may
-        # stand for none.
-        self._entered = [1 << place for place in range(len(self._below))]
-        for place in reversed(range(len(self._below))):
-            if any_keys in self._below[place]:
-                self._entered[place] |= self._entered[self._below[place][any_keys]]
+        # The states that are entered together with each state. From the last one on:
+        # an edge leads to a state with a higher number, whose bits are complete then.
+        self._entered = [1 << state for state in range(len(self._edges))]
+        for state in reversed(range(len(self._edges))):
+            if any_keys in self._edges[state]:
+                self._entered[state] |= self._entered[self._edges[state][any_keys]]
         self._steps: dict[tuple[int, Key], int] = {}
         self.start: int = self._entered[0]
 
     def _add(self, pattern: Pattern) -> None:
-        place = 0
+        state = 0
         for part in pattern.parts:
-            below = self._below[place]
-            place = below.setdefault(_identity_of(part), len(self._below))
-            if place == len(self._below):
-                self._below.append({})
-        self._ends[place] = pattern
+            edges = self._edges[state]
+            state = edges.setdefault(_identity_of(part), len(self._edges))
+            if state == len(self._edges):
+                self._edges.append({})
+        self._accepting[state] = pattern
 
-    def step(self, places: int, key: Key) -> int:
-        """The places behind a key; worked out once, as graphs repeat themselves."""
-        after = self._steps.get((places, key))
-        if after is None:
-            after = self._steps[places, key] = self._step(places, key)
-        return after
+    def step(self, states: int, key: Key) -> int:
+        """The states after a key. Cached: graphs repeat the same keys in the same states."""
+        following = self._steps.get((states, key))
+        if following is None:
+            following = self._steps[states, key] = self._step(states, key)
+        return following
 
-    def _step(self, places: int, key: Key) -> int:
-        after = 0
-        for place in _bits(places):
-            if place in self._loops:
-                after |= self._entered[place]
-            target = self._below[place].get(_identity_of(key))
+    def _step(self, states: int, key: Key) -> int:
+        following = 0
+        for state in _bits(states):
+            if state in self._loops:
+                following |= self._entered[state]
+            target = self._edges[state].get(_identity_of(key))
             if target is not None:
-                after |= self._entered[target]
-            for glob, target in self._globs[place]:
+                following |= self._entered[target]
+            for glob, target in self._globs[state]:
                 if glob.fullmatch(str(key)):
-                    after |= self._entered[target]
-        return after
+                    following |= self._entered[target]
+        return following
 
-    def accepted(self, places: int) -> list[Pattern]:
-        """The patterns all of whose parts are behind the places."""
-        return [self._ends[place] for place in _bits(places) if place in self._ends]
+    def accepted(self, states: int) -> list[Pattern]:
+        """The patterns that match in these states."""
+        return [
+            self._accepting[state]
+            for state in _bits(states)
+            if state in self._accepting
+        ]
 
     def fitting(self, path: Path) -> list[Pattern]:
-        """The patterns that a whole path fits."""
-        places = self.start
+        """The patterns that match a whole path."""
+        states = self.start
         for key in path:
-            places = self.step(places, key)
-        return self.accepted(places)
+            states = self.step(states, key)
+        return self.accepted(states)
 
 
 def _bits(number: int) -> Iterator[int]:
+    """The positions of the ones in a number, ascending."""
     while number:
         lowest = number & -number
         yield lowest.bit_length() - 1
@@ -160,8 +182,8 @@ def pattern_of(
 
     Args:
         path: The keys, each of which stands for itself; or a text.
-        below: Whether what lies below fits too.
-        inside: Whether it may begin anywhere.
+        below: Whether whatever lies below matches too.
+        inside: Whether it may begin anywhere in a path.
 
     Raises:
         PathError: The text does not parse.
@@ -181,18 +203,18 @@ def _part(token: tuple[Key, bool]) -> Part:
     if not is_glob:
         return key
     text = str(key)
-    return (
-        ANY_KEYS
-        if text == "**"
-        else re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
-    )
+    if text == "**":
+        return ANY_KEYS
+    # To fnmatch `[` and `?` are special too; here only the star is.
+    literal = text.replace("[", "[[]").replace("?", "[?]")
+    return re.compile(fnmatch.translate(literal))
 
 
 def is_glob(text: object) -> bool:
-    """Whether something is a text that several paths may fit: it has a star that is not quoted."""
+    """Whether something is a text that several paths may match: one with a star that is not quoted."""
     if not isinstance(text, str) or "*" not in text:
         return False
     try:
         return any(glob for _, glob in split_pattern(text))
-    except PathError:  # no path at all, but it may be a key
+    except PathError:  # not a path, but it may be a key
         return False

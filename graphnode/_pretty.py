@@ -1,8 +1,13 @@
 """The one printer behind every `repr`: records with fields, nested containers, bounded in depth and length.
 
 An object describes itself with `__pretty__`; the printer knows nothing about nodes.
-Nesting is cut at `MAX_DEPTH`, so that the recursion here is bounded whatever is
-printed.
+Nesting is cut at `MAX_DEPTH`, so the recursion here is bounded. An object that was
+printed before is a reference to where:
+
+    Tied(
+      decoder=Linear(...),
+      encoder=<decoder>
+    )
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,20 +46,20 @@ class Pretty(Protocol):
     def __pretty__(self) -> Record: ...
 
 
-# Where a value stands in what is printed: one step for each nesting, by which it is
-# indented.
+# Where a value is in what is printed: one step for each level of nesting, which also
+# gives the indentation.
 Place: TypeAlias = tuple[object, ...]
 
 
 def pretty(value: object) -> str:
-    """The text of `value`: one field a line, and an object that was printed already as `<layers.0>`, its path."""
+    """The text of `value`: one field on each line, and `<layers.0>` for an object that was printed at that path."""
     return _Printer().render(value, ())
 
 
 class _Printer:
     def __init__(self) -> None:
-        # With the value, not only its id: a view made while printing must not leave its
-        # id to the next one.
+        # With the value, not only its id: a temporary object must stay alive, or the next
+        # one may get its id.
         self.seen: dict[int, tuple[object, Place]] = {}
         self.lines = 0
 
@@ -72,22 +77,21 @@ class _Printer:
             return self.block(
                 "[", "]", (("", at, item) for at, item in enumerate(value)), place
             )
+        # Other tuples, such as shapes and paths, fit into a line.
         if isinstance(value, tuple) and (
             len(value) > MAX_ITEMS or any(map(_is_pretty, value))
         ):
             return self.block(
                 "(", ")", (("", at, item) for at, item in enumerate(value)), place
             )
-        text = repr(value)
-        if len(text) > MAX_TEXT:
-            text = text[:MAX_TEXT] + "..."
+        text = _truncated(repr(value), MAX_TEXT)
         return text.replace("\n", "\n" + "  " * len(place))
 
     def record(self, value: Pretty, place: Place) -> str:
         if id(value) in self.seen:
             return _reference(self.seen[id(value)][1])
         name, fields = value.__pretty__()
-        # What is cut here may be shown where it comes again.
+        # What is cut here may be printed in full where it comes again.
         if not self.is_cut(place):
             self.seen[id(value)] = value, place
         if name:
@@ -99,7 +103,7 @@ class _Printer:
         )
 
     def is_cut(self, place: Place) -> bool:
-        """Whether only the outside of a value is shown, as it lies too deep or too much was printed before."""
+        """Whether the items of a value are left out, as it is nested too deep or too much was printed before."""
         return len(place) >= MAX_DEPTH or self.lines >= MAX_LINES
 
     def block(
@@ -109,7 +113,7 @@ class _Printer:
         items: Iterable[tuple[str, object, object]],
         place: Place,
     ) -> str:
-        """A value with its items, one a line: each its label, its step in paths, and the item itself."""
+        """A value with one item on each line; an item is its label, its step in paths, and the value."""
         if self.is_cut(place):
             return f"{start}...{end}"
         indent = "  " * (len(place) + 1)
@@ -126,7 +130,7 @@ class _Printer:
 
 
 def _reference(place: Place) -> str:
-    """What stands for an object that was printed at a place before; `<self>` is the object that is printed."""
+    """The text for an object that was printed before: its path, or `<self>` for the outermost object."""
     steps: list[Key] = []
     for step in place:
         # The key of a flat mapping is a whole path.
@@ -140,8 +144,11 @@ def _reference(place: Place) -> str:
 
 
 def _label(key: object) -> str:
-    text = repr(key)
-    return f"{text if len(text) <= MAX_KEY else text[:MAX_KEY] + '...'}: "
+    return f"{_truncated(repr(key), MAX_KEY)}: "
+
+
+def _truncated(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length] + "..."
 
 
 def _is_pretty(value: object) -> TypeGuard[Pretty]:

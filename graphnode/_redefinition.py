@@ -1,8 +1,16 @@
 """Classes that are defined again, as by a notebook's cell or a reloaded module: which one is older, and what follows.
 
-Both are called by one name. A message about the two says which is which, and IPython's
-`autoreload` moves what is there from the one to the other; it is told how, as soon as a
-class is defined while it is loaded.
+The old and the new class have one name. A message about both says which is which. And
+IPython's `autoreload` moves instances and members from the one to the other:
+
+    %autoreload 2, a module was edited
+      deduperreload     changes functions and constants in place     _watch_patches sends
+                                                                     what needs more on to:
+      autoreload        UPDATE_RULES: our rule comes first           _is_moved, _move
+      `_reload`         move_nodes, move_states                      registered by on_reload
+
+Autoreload gets our rule when a class is defined while it is loaded: importing IPython
+for its sake would cost everybody else.
 """
 
 import ast
@@ -19,8 +27,7 @@ from ._hints import with_article
 _ORDER: Final["weakref.WeakKeyDictionary[type, int]"] = weakref.WeakKeyDictionary()
 _NUMBERS: Final = itertools.count()
 
-# How autoreload moves what is there from an old class to its new definition; set by the
-# layer that knows how.
+# Moves things from an old class to its new definition.
 Update: TypeAlias = Callable[[Any, Any], None]
 
 
@@ -33,13 +40,13 @@ class Mover(NamedTuple):
 
 _MOVERS: Final[dict[type, Mover]] = {}
 _AUTORELOAD: Final = "IPython.extensions.autoreload"
-# What autoreload asks first: it changes functions, and constants of a class, in place.
+# Runs before autoreload: it changes functions, and constants of a class, in place.
 _PATCHES: Final = "IPython.extensions.deduperreload.deduperreload"
 # Methods that are wrapped when their class is made: a change in place would overwrite
 # the wrapper.
 _WRAPPED: Final = frozenset({"__getattr__", "__init__"})
 
-# What autoreload has moved: each old class with the one that it was moved to.
+# Old classes, each with the definition that autoreload has moved it to.
 _MOVED: Final["weakref.WeakKeyDictionary[type, type]"] = weakref.WeakKeyDictionary()
 
 
@@ -77,15 +84,14 @@ def _watch_patches(reloader: Any) -> None:
 
 
 def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
-    """Whether members of the class at some names in a module are to be changed that are more than they say."""
+    """Whether a change of a class in place would not do: it touches a field, or a method that is wrapped."""
     changes = reloader._to_autoreload.traverse_prefixes(prefixes)
     cls = _class_at(module, prefixes)
     if not isinstance(cls, type) or not issubclass(cls, tuple(_MOVERS)):
         return False
     names = set(changes.defs_to_delete)
     for changed, definition in changes.defs_to_reload:
-        # The default of a field, and a field with one: what is annotated is more than
-        # an attribute of the class.
+        # A field with a default: it is compiled, and not just an attribute of the class.
         if isinstance(definition, ast.AnnAssign):
             return True
         names.update(changed)
@@ -95,15 +101,15 @@ def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
 
 
 def _class_at(module: object, prefixes: "list[str]") -> object:
-    """What stands at some names in a module, each in the one before."""
-    found: Any = module
+    """The object at a dotted name in a module, given as its parts."""
+    value: Any = module
     for prefix in prefixes:
-        found = vars(found).get(prefix)
-    return found
+        value = vars(value).get(prefix)
+    return value
 
 
 def _update_earlier(cls: Any) -> None:
-    """Give earlier definitions the methods of a class, which were changed in place: subclasses elsewhere have those."""
+    """Give earlier definitions the changed methods of a class: subclasses elsewhere still derive from them."""
     for earlier in list(_MOVED):
         if latest(earlier) is cls:
             for base, mover in _MOVERS.items():
@@ -112,11 +118,11 @@ def _update_earlier(cls: Any) -> None:
 
 
 def on_reload(base: type, move: Update, update: Update) -> None:
-    """Say how autoreload moves what is there from a subclass of `base` to its new definition.
+    """Register how autoreload moves from a subclass of `base` to its new definition.
 
     Args:
         base: The class.
-        move: Moves all.
+        move: Moves everything.
         update: Gives the old class the methods of the new one; the rest was moved
             before.
     """
@@ -132,9 +138,9 @@ def _is_moved(old: object, new: object) -> bool:
 
 
 def _move(old: type, new: type) -> None:
-    if _MOVED.get(old) is new or not _is_called(old, new):
-        # It has two names; or its name in a class or module is that of another class
-        # now
+    # Moved before, by another name of the class; or its name in a class or module now
+    # belongs to an unrelated class.
+    if _MOVED.get(old) is new or not has_same_name(old, new):
         return
     for base, mover in _MOVERS.items():
         if old is not new and issubclass(old, base) and issubclass(new, base):
@@ -142,25 +148,23 @@ def _move(old: type, new: type) -> None:
             mover.move(old, new)
 
 
-def _is_called(cls: type, other: type) -> bool:
+def has_same_name(cls: type, other: type) -> bool:
+    """Whether two classes are one, or definitions of one: equal in module and qualified name."""
     return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def move_nested(old: object, new: object) -> None:
-    """Have autoreload go on to a class that stands in the body of one that it moves, as it does in plain classes.
+    """Have autoreload move a class in the body of one that it moves, as it does for plain classes.
 
     Args:
-        old: What stands there under a name in the old class.
-        new: What does in the new one.
+        old: A member of the old class.
+        new: The member of the new class that has the same name.
     """
-    if (
-        not (isinstance(old, type) and isinstance(new, type))
-        or old is new
-        or not _is_called(old, new)
-    ):
+    if not (isinstance(old, type) and isinstance(new, type)):
         return
-    # Those of before, too: the old class has come to hold the newest one, and leads to
-    # no other.
+    if old is new or not has_same_name(old, new):
+        return
+    # Earlier definitions too: autoreload looks at the newest one only.
     earlier = [cls for cls in list(_MOVED) if latest(cls) is old]
     autoreload: Any = sys.modules[_AUTORELOAD]
     for cls in [*earlier, old]:
@@ -179,7 +183,7 @@ def latest(cls: type) -> type:
 
 
 def is_one_class(first: type, second: type) -> bool:
-    """Whether two classes are one, or were moved to one."""
+    """Whether two classes are the same, or were moved to the same definition."""
     return first is second or latest(first) is latest(second)
 
 
@@ -191,7 +195,7 @@ def first_moved(classes: Iterable[type]) -> type | None:
 
 
 def derives(cls: type, bases: tuple[type, ...]) -> bool:
-    """`issubclass`, to which a class and what it was moved to are one: a subclass elsewhere keeps the old parent."""
+    """`issubclass` across redefinitions: a subclass in another module still derives from the old class."""
     if issubclass(cls, bases):
         return True
     if not _MOVED:
@@ -201,16 +205,16 @@ def derives(cls: type, bases: tuple[type, ...]) -> bool:
 
 
 def is_older(cls: type, other: type) -> bool:
-    """Whether a class was defined again later, as the other one."""
+    """Whether `other` is a later definition of a class."""
     return (
-        _is_called(cls, other)
+        has_same_name(cls, other)
         and cls is not other
         and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
     )
 
 
 def class_name(cls: type, *beside: type) -> str:
-    """What a message calls a class that it names beside others: two classes differ in the text, too."""
+    """The name of a class in a message that names others too: different classes get different texts."""
     for other in beside:
         if cls is other or cls.__name__ != other.__name__:
             continue
@@ -221,8 +225,8 @@ def class_name(cls: type, *beside: type) -> str:
     return cls.__name__
 
 
-def class_apart(cls: type, *beside: type) -> str:
-    """`class_name`, where the others are called by their bare names: a newer class has to differ, too."""
+def distinct_class_name(cls: type, *beside: type) -> str:
+    """`class_name` where the message calls the others by their bare names: a newer class has to differ, too."""
     if any(is_older(other, cls) for other in beside):
         return f"the {cls.__name__} of after it was defined again"
     return class_name(cls, *beside)

@@ -1,8 +1,8 @@
-"""The names of static values that files may use: what the program registered, JAX's activations and initialisers.
+"""Names for static values in files: those that the program registered, JAX's activations and initialisers.
 
-`gn.config.register` fills the table; it lies here because a graphdef's JSON form, which
-needs no configuration, names functions too. A name is looked up in the table and
-nowhere else.
+`gn.config.register` adds to the table. It is here because the JSON form of a graphdef,
+which does not need `gn.config`, names functions too. Names are looked up in this table
+only, never imported: a file must not run code.
 """
 
 import functools
@@ -24,9 +24,9 @@ _ACTIVATIONS: Final = (
     "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
     "softplus", "sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh",
 )
-# Made once: JAX makes a new function at every call, and two of these are two static
-# values.
-_MADE: Final = (
+# JAX makes a new function at every call, and two functions are two static values. So
+# each initialiser is made once.
+_INITIALIZERS: Final = (
     "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal",
     "truncated_normal", "uniform",
 )
@@ -37,10 +37,10 @@ _orthogonal: Final = jax.nn.initializers.orthogonal()
 def orthogonal(
     key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float
 ) -> jax.Array:
-    """JAX's initialiser, whose QR decomposition knows no half precision: that is made in float32."""
+    """JAX's initialiser, also for half precision, which its QR decomposition does not support: by way of float32."""
     is_half = jnp.dtype(dtype).itemsize < 4
-    made: jax.Array = _orthogonal(key, shape, jnp.float32 if is_half else dtype)
-    return made.astype(dtype) if is_half else made
+    matrix: jax.Array = _orthogonal(key, shape, jnp.float32 if is_half else dtype)
+    return matrix.astype(dtype) if is_half else matrix
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -50,11 +50,11 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 VALUES: Final[dict[str, Any]] = {
     **{name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)},
-    **{name: getattr(jax.nn.initializers, name)() for name in _MADE},
+    **{name: getattr(jax.nn.initializers, name)() for name in _INITIALIZERS},
     **{name: getattr(jax.nn.initializers, name) for name in ("zeros", "ones")},
     "orthogonal": orthogonal,
-    # JAX's own is the approximation by tanh, which files may say; most others mean the
-    # exact function by `gelu`.
+    # `gelu` of JAX is the approximation by tanh. Other libraries mean the exact function
+    # by that name, so files may say which one they want.
     "gelu_tanh": jax.nn.gelu,
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
     "quick_gelu": quick_gelu,
@@ -88,26 +88,26 @@ HUGGING_FACE: Final[Mapping[str, Callable[[jax.Array], jax.Array]]] = {
 
 def name_of(value: object) -> str | None:
     """The name that a value is registered under, or `None`."""
-    return next((name for name, one in VALUES.items() if one is value), None)
+    for name, registered_value in VALUES.items():
+        if registered_value is value:
+            return name
+    return None
 
 
 def pickled(value: object) -> object:
-    """What a pickle holds for a value: itself, or a registered name for a function that its module does not name.
+    """What a pickle holds for a value: itself, or the registered name of a function in a function.
 
-    JAX's initialisers are such functions.
+    Pickle cannot find such functions by name. JAX's initialisers are some.
     """
-    if (
-        not isinstance(value, FunctionType)
-        or "<" not in value.__qualname__
-        or goes_by_value(value.__module__)
-    ):
+    is_local = isinstance(value, FunctionType) and "<" in value.__qualname__
+    if not is_local or goes_by_value(value.__module__):
         return value
     name = name_of(value)
     return value if name is None else _Named(name)
 
 
 class _Named:
-    """Stands in a pickle for a registered value, and is that once it is loaded."""
+    """Takes the place of a registered value in a pickle, and is loaded as that value."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -121,7 +121,7 @@ def registered(name: str) -> object:
     """The value that is registered under a name, for a pickle that is loaded.
 
     Raises:
-        LookupError: None is.
+        LookupError: Nothing is registered under it.
     """
     if name not in VALUES:
         raise LookupError(

@@ -1,10 +1,18 @@
-"""Reloading: what IPython's `autoreload` does to plain classes, done to those of nodes and States.
+"""Reloading: what IPython's `autoreload` does for plain classes, done for classes of nodes and States.
 
-Of a plain class, autoreload overwrites the members of the old definition one by one,
-and makes its instances those of the new one. Classes of nodes and States have members
-that belong to one class alone: schema, plan, template, spec. So the old class keeps
-them, and gets the new methods; its instances go to the new class, in a state that fits
-that.
+For a plain class, autoreload overwrites the members of the old definition one by one,
+and gives its instances the new class. Classes of nodes and States have members that
+belong to one class only: schema, plan, template, spec. So the old class keeps those,
+and gets the new methods; its instances get the new class, and fields that fit it:
+
+    old class Layer                       new class Layer
+    methods      <--- update_members ---  methods
+    __init__     --- _redirect -------->  __init__         (modules that still call the old one)
+    instances    --- _moved ----------->  instances        __class__ is replaced
+      field removed     _set_aside        its value waits in `_removed`
+      field back again  _bring_back
+      field added       _make_field       as the constructor would, or from a twin
+      field kept        _make_fit         a State of another class becomes one of that class
 """
 
 import functools
@@ -30,7 +38,7 @@ from ._fields import Kind, NodeBase, set_version
 from ._graph._graphdef import forget_class
 from ._graph._template import Template
 from ._members import is_dunder
-from ._redefinition import move_nested, on_reload
+from ._redefinition import has_same_name, move_nested, on_reload
 from ._state import State, moved_spec, spec_of
 from ._versions import CLOCK, CONSTRUCTING, Constructing, Version, constructing
 
@@ -65,11 +73,11 @@ _OWN: Final = frozenset(
 def move_nodes(old: type[Any], new: type[Any]) -> None:
     """Make the nodes of a class those of its new definition, and its methods the new ones.
 
-    A field that was added gets what the constructor gives it: its default, or what its
-    initializer or factory makes. Nodes that share all their States, such as a view and
-    its original, share what is made. What a field holds and does not take any more is
-    made anew. The value of a field that was removed is set aside, for when the field
-    comes back.
+    A field that was added gets what the constructor would give it: its default, or what
+    its initializer or factory makes. Nodes that share all their States, such as a view
+    and its original, share the new value. A value that its field does not accept any
+    more is replaced. The value of a field that was removed is set aside, for when the
+    field comes back.
 
     Warns:
         UserWarning: Fields hold nothing, as nothing could be made for them; names each,
@@ -80,26 +88,25 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     nodes = _moved(old, new)
     for node in nodes:
         _bring_back(node, before)
-    kept = {
+    same_kind = {
         name
         for name, field in schema(new).fields.items()
         if name in before and before[name].kind is field.kind
     }
-    dropped = {id(node): _dropped(node, kept) for node in nodes}
-    remade = set[str]().union(*dropped.values())
-    # First those that hold a value of a time when there was such a field before: their
-    # twins are to have that one.
-    remembered = {field.name for field in schema(new).dynamic_fields} - before.keys()
-    nodes.sort(key=lambda node: len(remembered - node.__dict__.keys()))
-    with_twins = _with_twins(nodes, new, before, kept - remade)
+    unfit = {id(node): _unfit_fields(node, same_kind) for node in nodes}
+    unfit_anywhere = set[str]().union(*unfit.values())
+    # Nodes that got values back from an earlier definition come first: their twins are
+    # to share those, not to make their own.
+    added = {field.name for field in schema(new).dynamic_fields} - before.keys()
+    nodes.sort(key=lambda node: len(added - node.__dict__.keys()))
+    with_twins = _with_twins(nodes, new, before, same_kind - unfit_anywhere)
     for node in nodes:
         _set_aside(node, before)
     faults: list[str] = []
     try:
         for node, twin, is_stacked in with_twins:
-            faults += _fit_fields(
-                node, before, kept - dropped[id(node)], twin, is_stacked=is_stacked
-            )
+            unchanged = same_kind - unfit[id(node)]
+            faults += _fit_fields(node, before, unchanged, twin, is_stacked=is_stacked)
             _fit_contracts(node, old)
     finally:
         if nodes:
@@ -121,7 +128,7 @@ def move_states(old: type[Any], new: type[Any]) -> None:
 
 
 def _moved(old: type[Any], new: type[Any]) -> list[Any]:
-    """Put a new definition in the place of the old one; gives the instances, which are of the new class."""
+    """Replace the old definition by the new one; returns the instances, which now are of the new class."""
     update_members(old, new)
     _redirect(old, new)
     _move_forms(old, new)
@@ -133,7 +140,7 @@ def _moved(old: type[Any], new: type[Any]) -> list[Any]:
 
 
 def _set_aside(node: NodeBase, before: "Mapping[str, Field]") -> None:
-    """Take out the values of fields that were removed: each would hide what the new class has under its name."""
+    """Take out the values of removed fields: each would hide a member of the new class with the same name."""
     for name in before.keys() - schema(type(node)).fields.keys():
         if name in node.__dict__:
             removed = getattr(node, "_removed", {})
@@ -142,13 +149,13 @@ def _set_aside(node: NodeBase, before: "Mapping[str, Field]") -> None:
 
 
 def _bring_back(node: NodeBase, before: "Mapping[str, Field]") -> None:
-    """Put back the values of fields that were removed earlier, and are there again, of the same kind."""
+    """Put back the values of fields that were removed earlier and are declared again, with the same kind."""
     removed: dict[str, tuple[Kind, Any]] = getattr(node, "_removed", {})
     for name, field in schema(type(node)).fields.items():
         if name in before or name not in removed:
             continue
         kind, value = removed.pop(name)
-        if kind is field.kind and (kind is Kind.STATIC or _made_fit(value, field.form)):
+        if kind is field.kind and (kind is Kind.STATIC or _make_fit(value, field.form)):
             node.__dict__[name] = value
 
 
@@ -156,7 +163,7 @@ def _with_twins(
     nodes: Sequence[NodeBase],
     cls: type[NodeBase],
     before: "Mapping[str, Field]",
-    kept: Set[str],
+    unchanged: Set[str],
 ) -> list[tuple[NodeBase, NodeBase | None, bool]]:
     """The nodes of a class, each with a twin that comes ahead of it, if it has one, and whether it is stacked.
 
@@ -164,72 +171,62 @@ def _with_twins(
         nodes: The nodes.
         cls: Their new class.
         before: The fields that they have.
-        kept: The names of those that they keep.
+        unchanged: The names of those that they keep.
     """
-    if all(field.name in kept for field in schema(cls).dynamic_fields):
+    # No field needs a new value, so nobody asks for twins, which cost a walk.
+    if all(field.name in unchanged for field in schema(cls).dynamic_fields):
         return [(node, None, False) for node in nodes]
-    twins, sizes = Twins({cls: before.keys()}), plan_of(cls).sizing & kept
-    found: list[tuple[NodeBase, NodeBase | None, bool]] = []
+    twins, sizes = Twins({cls: before.keys()}), plan_of(cls).sizing & unchanged
+    pairs: list[tuple[NodeBase, NodeBase | None, bool]] = []
     for node, twin, _ in twins.pairs(nodes, lambda _: sizes):
-        around = [
-            (above, before.keys() if type(above) is cls else above.__dict__.keys())
-            for above, _ in twins.around(node)
-        ]
-        found.append(
-            (node, twin, any(shows_stack(above, fields) for above, fields in around))
-        )
-    return found
+        is_stacked = False
+        for enclosing, _ in twins.around(node):
+            # Of this class, the new fields do not count yet.
+            is_moved = type(enclosing) is cls
+            names = before.keys() if is_moved else enclosing.__dict__.keys()
+            is_stacked = is_stacked or shows_stack(enclosing, names)
+        pairs.append((node, twin, is_stacked))
+    return pairs
 
 
-def _dropped(node: NodeBase, kept: Set[str]) -> set[str]:
-    """The fields that a node keeps by their kind, and whose values no longer fit; States have the new class by then."""
-    fields = schema(type(node)).fields
-    held = [
-        fields[name]
-        for name in sorted(kept & node.__dict__.keys())
-        if fields[name].kind is not Kind.STATIC
-    ]
-    return {
-        field.name
-        for field in held
-        if not _made_fit(node.__dict__[field.name], field.form)
-    }
+def _unfit_fields(node: NodeBase, names: Set[str]) -> set[str]:
+    """Those fields of a node whose values the new class does not accept. States have their new class by then."""
+    fields, unfit = schema(type(node)).fields, set[str]()
+    for name in sorted(names & node.__dict__.keys()):
+        is_static = fields[name].kind is Kind.STATIC
+        if not is_static and not _make_fit(node.__dict__[name], fields[name].form):
+            unfit.add(name)
+    return unfit
 
 
-def _made_fit(value: Any, form: Form) -> bool:
-    """Whether a form admits a value. A State of another class than the one that it takes becomes one of that class.
+def _make_fit(value: Any, form: Form) -> bool:
+    """Whether a form accepts a value. A State of another class than the form accepts is changed to that class.
 
-    The State itself: nodes, optimizers and variables that refer to it go on to share
-    its value.
+    The State itself, so that nodes, optimizers and variables that refer to it still
+    share its value.
     """
     if value is None:
         return form.optional
     if is_container(value):
         placed = form.items(kind_of(value), items(value))
+        # A list, as all of them are to be changed, also after one that does not fit.
         return placed is not None and all(
-            [_made_fit(item, item_form) for _, item, item_form in placed]
+            [_make_fit(item, item_form) for _, item, item_form in placed]
         )
-    if any(
-        _is_called(base, leaf) for base in type(value).__mro__ for leaf in form.classes
-    ):
-        return True
-    return (
-        isinstance(value, State)
-        and len(form.classes) == 1
-        and _change_class(value, form.classes[0])
-    )
-
-
-def _is_called(cls: type, other: type) -> bool:
-    """Whether a class is another one, or its definition of before or after: it may be moved only later."""
-    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+    # By name: the class of the value, or of the form, may be moved only later.
+    for base in type(value).__mro__:
+        if any(has_same_name(base, accepted) for accepted in form.classes):
+            return True
+    if not isinstance(value, State) or len(form.classes) != 1:
+        return False
+    return _change_class(value, form.classes[0])
 
 
 def _change_class(state: State[Any], cls: Any) -> bool:
-    """Make a State one of another class, with the same value and description; whether that was possible."""
+    """Change the class of a State, with the same value and description; whether that was possible."""
     try:
         object.__setattr__(state, "__class__", cls)
-    except TypeError:  # its instances are laid out otherwise
+    except TypeError:  # its instances have another layout in memory
         return False
     spec = state._spec
     state._spec = spec_of(
@@ -239,7 +236,7 @@ def _change_class(state: State[Any], cls: Any) -> bool:
 
 
 def _move_forms(old: type, new: type) -> None:
-    """Have the fields of all classes take the new class: the modules of most of them are not reloaded."""
+    """Have the fields of all classes accept the new class: most of their modules are not reloaded."""
     for cls in _subclasses(NodeBase):
         if not move_forms(cls, old, new):
             continue
@@ -248,7 +245,7 @@ def _move_forms(old: type, new: type) -> None:
             cls._plan = compile_plan(compiled)
         template: object = cls.__dict__.get("_template")
         if isinstance(template, Template):
-            # The generated code reads names and nestings alone
+            # Enough for the generated code, which reads only names and nestings.
             template.dynamic_fields = compiled.dynamic_fields
         for node in _instances(cls):
             for field in compiled.dynamic_fields:
@@ -259,36 +256,36 @@ def _move_forms(old: type, new: type) -> None:
 
 
 def _subclasses(cls: type[Any]) -> set[type[Any]]:
-    found: set[type[Any]] = set()
+    subclasses: set[type[Any]] = set()
     todo = [cls]
     while todo:
-        new = set(todo.pop().__subclasses__()) - found
-        found |= new
+        new = set(todo.pop().__subclasses__()) - subclasses
+        subclasses |= new
         todo += new
-    return found
+    return subclasses
 
 
 def _instances(cls: type) -> list[Any]:
     # Every object refers to its class.
-    found = [instance for instance in gc.get_referrers(cls) if type(instance) is cls]
-    return [instance for instance in found if _is_finished(instance)]
+    referrers = gc.get_referrers(cls)
+    return [ref for ref in referrers if type(ref) is cls and _is_finished(ref)]
 
 
 def _is_finished(instance: Any) -> bool:
-    """Whether a constructor has finished an instance. The traceback of one that failed keeps it, half made."""
+    """Whether the constructor of an instance has returned. The traceback of one that failed keeps the instance."""
     if isinstance(instance, NodeBase):
         return not isinstance(getattr(instance, "_version", CONSTRUCTING), Constructing)
     return hasattr(instance, "_contracts")
 
 
 def _forget_structures(cls: type) -> None:
-    """Have nothing made of a graphdef of before, nor run what JAX has compiled for one: that would be the old code."""
+    """Drop what was cached for graphdefs with the old class, and what JAX compiled for them: it runs the old code."""
     if forget_class(cls):
         jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
 def _forget_bindings() -> None:
-    """Have every graph walked again: nothing that a binding watches tells that a class has changed."""
+    """Have every graph walked again: bindings compare versions, and a change of class changes none."""
     for node in live_nodes():
         if type(getattr(node, "_version", None)) is Version:
             set_version(node, Version())
@@ -302,18 +299,18 @@ def update_members(old: type[Any], new: type[Any]) -> None:
         if issubclass(old, NodeBase)
         else set[str]()
     )
-    theirs = {
+    new_members = {
         name: member
         for name, member in vars(new).items()
         if _is_movable(name, member, fields)
     }
     for name, member in list(vars(old).items()):
-        if _is_movable(name, member, fields) and name not in theirs:
+        if _is_movable(name, member, fields) and name not in new_members:
             delattr(old, name)
-    for name, member in theirs.items():
-        member_of_before = vars(old).get(name)
-        move_nested(member_of_before, member)
-        if not _update_member(member_of_before, member):
+    for name, member in new_members.items():
+        old_member = vars(old).get(name)
+        move_nested(old_member, member)
+        if not _update_member(old_member, member):
             setattr(old, name, _with_class(member, old, new))
 
 
@@ -331,20 +328,23 @@ def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
 
 
 def _update_member(old: Any, new: Any) -> bool:
-    """Give what stands in an old class the code of its new definition; whether that was done."""
+    """Give a method of the old class the code of its new definition; whether that was possible."""
     if type(old) is type(new) and isinstance(old, (classmethod, staticmethod)):
         return _update_function(old.__func__, new.__func__)
     return _update_function(old, new)
 
 
 def _update_function(old: object, new: object) -> bool:
-    """Give a function the code of another, so that methods that are bound somewhere have it; whether that was done."""
+    """Give a function the code of another; whether that was possible.
+
+    The function object stays, so that methods that are bound somewhere run the new code.
+    """
     if not (isinstance(old, FunctionType) and isinstance(new, FunctionType)):
         return False
-    if old.__code__.co_freevars != new.__code__.co_freevars or set(
-        new.__code__.co_freevars
-    ) - {"__class__"}:
-        # What a decorator made: the function itself is in what it captures
+    captured = new.__code__.co_freevars
+    # A decorator's wrapper keeps the function itself in what it captures, so its code
+    # does not tell.
+    if old.__code__.co_freevars != captured or set(captured) - {"__class__"}:
         return False
     old.__code__, old.__defaults__, old.__kwdefaults__ = (
         new.__code__,
@@ -356,7 +356,7 @@ def _update_function(old: object, new: object) -> bool:
 
 
 def _with_class(member: Any, old: type, new: type) -> Any:
-    """A method of the new class for the old one, whose subclasses are not those of the new: `super()` is of the old."""
+    """A method of the new class for the old one: in subclasses of the old class, `super()` has to start there."""
     if isinstance(member, (classmethod, staticmethod)):
         return type(member)(_with_class(member.__func__, old, new))
     if type(member) is property:
@@ -365,15 +365,15 @@ def _with_class(member: Any, old: type, new: type) -> Any:
             for function in (member.fget, member.fset, member.fdel)
         ]
         return property(get, put, delete, member.__doc__)
-    return (
-        _with_cell(member, old, new, {}) if isinstance(member, FunctionType) else member
-    )
+    if isinstance(member, FunctionType):
+        return _with_cell(member, old, new, {})
+    return member
 
 
 def _with_cell(
     function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]
 ) -> FunctionType:
-    """`function`, or a copy of it where it, or a function that it captures, captures its class."""
+    """`function`, or a copy if it captures its class, or captures a function that does."""
     if id(function) in copies:
         return copies[id(function)]
     copies[id(function)] = function  # it may capture itself
@@ -382,25 +382,25 @@ def _with_cell(
         function.__code__.co_freevars, function.__closure__ or (), strict=True
     ):
         try:
-            captured = other = cell.cell_contents
-        except ValueError:  # it is empty
-            captured = other = None
+            captured = replacement = cell.cell_contents
+        except ValueError:  # the cell is empty
+            captured = replacement = None
         if name == "__class__" and captured is new:
-            other = old
+            replacement = old
         elif isinstance(captured, FunctionType):
-            other = _with_cell(captured, old, new, copies)
-        cells.append(cell if other is captured else CellType(other))
+            replacement = _with_cell(captured, old, new, copies)
+        cells.append(cell if replacement is captured else CellType(replacement))
     if tuple(cells) != (function.__closure__ or ()):
-        twin = FunctionType(
+        copy = FunctionType(
             function.__code__,
             function.__globals__,
             function.__name__,
             function.__defaults__,
             tuple(cells),
         )
-        twin.__kwdefaults__ = function.__kwdefaults__
-        functools.update_wrapper(twin, function)
-        copies[id(function)] = twin
+        copy.__kwdefaults__ = function.__kwdefaults__
+        functools.update_wrapper(copy, function)
+        copies[id(function)] = copy
     return copies[id(function)]
 
 
@@ -425,7 +425,7 @@ def _redirect(old: type[Any], new: type[Any]) -> None:
 def _fit_fields(
     node: NodeBase,
     before: "Mapping[str, Field]",
-    kept: Set[str],
+    unchanged: Set[str],
     twin: NodeBase | None,
     *,
     is_stacked: bool,
@@ -435,7 +435,7 @@ def _fit_fields(
     Args:
         node: The node.
         before: The fields that it had.
-        kept: The names of those that it keeps.
+        unchanged: The names of those that it keeps.
         twin: A node that shares all its States, and has its fields already.
         is_stacked: Whether it is one of several nodes stacked.
 
@@ -443,34 +443,26 @@ def _fit_fields(
         What is wrong with fields that could not be made.
     """
     fields, values = schema(type(node)).fields, node.__dict__
-    # What was there is of another kind, or of a class that the field does not take any
-    # more.
-    gone = sorted(before.keys() & fields.keys() & values.keys() - kept)
-    for name in gone:
+    # The old value is of another kind, or of a class that the field does not accept.
+    unfit = sorted(before.keys() & fields.keys() & values.keys() - unchanged)
+    for name in unfit:
         del values[name]
-    # A field that is kept and holds nothing was popped, and stays so.
-    added = [
-        name
-        for name in plan_of(type(node)).makers
-        if name not in values and name not in kept
-    ]
+    # An unchanged field that holds nothing was popped, and stays so.
+    makers = plan_of(type(node)).makers
+    to_make = [name for name in makers if name not in values and name not in unchanged]
     faults: list[str] = []
     version = node._version
     set_version(node, constructing())  # a factory may then read another added field
     try:
-        for name in added:
-            if name not in values:
-                faults += _make_field(
-                    node,
-                    fields[name],
-                    twin,
-                    before.keys() & kept if is_stacked else None,
-                )
+        for name in to_make:
+            if name not in values:  # a factory may have read it, and so made it
+                stacked = before.keys() & unchanged if is_stacked else None
+                faults += _make_field(node, fields[name], twin, stacked)
     finally:
         set_version(node, version)
     for name, field in fields.items():
         _fit_containers(values.get(name), field.form, place_of(node, field))
-    lost = [name for name in gone if name not in added]
+    lost = [name for name in unfit if name not in to_make]
     return faults + [
         f"{type(node).__name__}.{name} holds nothing, as what it held does not fit: assign it"
         for name in lost
@@ -480,25 +472,22 @@ def _fit_fields(
 def _make_field(
     node: NodeBase, field: Field, twin: NodeBase | None, stacked: Set[str] | None
 ) -> list[str]:
-    """Make a field that was added, or take that of a twin; gives what is wrong where that is not possible.
+    """Make an added field, or share that of a twin; returns what is wrong if neither is possible.
 
     Args:
         node: The node.
         field: The field.
         twin: The twin.
-        stacked: The fields of before of a stacked node; `None` for another one.
+        stacked: The unchanged fields of a stacked node; `None` for another node.
     """
     where = f"{type(node).__name__}.{field.name}"
+    shared = {} if twin is None or field.kind is Kind.STATIC else twin.__dict__
     try:
-        if (
-            twin is not None
-            and field.name in twin.__dict__
-            and field.kind is not Kind.STATIC
-        ):
-            setattr(node, field.name, twin.__dict__[field.name])
+        if field.name in shared:
+            setattr(node, field.name, shared[field.name])
             return []
         setattr(node, field.name, plan_of(type(node)).makers[field.name](node))
-    # A node that cannot be completed keeps no other one from being.
+    # Whatever a user's factory raises: the other nodes are to be completed all the same.
     except Exception as error:
         return [
             f"{where} holds nothing, as what makes it raised {type(error).__name__}: {error}; assign it"
@@ -514,7 +503,7 @@ def _make_field(
 
 
 def _fit_containers(value: Any, form: Form, place: Place) -> None:
-    """Have the containers in a field admit what the field of the new class does."""
+    """Have the containers in a field check their items as the field of the new class does."""
     if not is_container(value):
         return
     placed = form.items(kind_of(value), items(value))
@@ -527,7 +516,7 @@ def _fit_containers(value: Any, form: Form, place: Place) -> None:
 
 
 def _fit_contracts(node: NodeBase, old: type) -> None:
-    """Hold the States of a node to the contracts of its new class, as they are, and no longer to those of the old."""
+    """Hold the States of a node to the contracts of its new class, and no longer to those of the old one."""
     for state in _states_of(node):
         state._contracts = tuple(
             [

@@ -1,8 +1,13 @@
 """Random numbers at run time: streams of keys that are nodes, so that drawing from them is a change of State.
 
-A stream is a key and a count, as the ambient stream of `_stream` is. There the count is
-the process's, and a transformed function must not touch it; here it is a State like any
-other, which is split, merged, vmapped and saved with the model.
+A stream is a key and a count, like the ambient stream of `_stream`. There the count
+belongs to the process, and a transformed function must not touch it; here it is a State
+like any other, which is split, merged, vmapped and saved with the model:
+
+    Rngs(0, dropout=1)     "default": key of 0 folded with crc32("default"), count 0
+                           "dropout": key of 1 folded with crc32("dropout"), count 0
+    rngs("dropout")        draw(key, count): the next key; count.value += 1
+    rngs("noise")          no stream of that name: served by "default"
 """
 
 import enum
@@ -33,13 +38,13 @@ T = TypeVar("T", default=jax.Array)
 Seed: TypeAlias = SupportsIndex | jax.Array
 
 
-# From where a count is read until it is written: threads that share a stream draw each
-# key once. Reentrant, as a signal handler may draw while its own thread does.
+# Held from reading a count to writing it, so that threads that share a stream draw each
+# key once. Reentrant, as a signal handler may draw in the middle of a draw.
 _counting: Final = threading.RLock()
 
 
 class RngState(State[T]):
-    """What random streams are made of: filters select all of it by this class."""
+    """The base of what random streams are made of, by which filters select all of it."""
 
 
 class RngKey(RngState[jax.Array]):
@@ -129,12 +134,11 @@ class RngStream(Node):
             )
         number = _number(n)
         keys, counts = jax.random.split(self(), number), jnp.zeros(number, jnp.uint32)
-        key_sharding, count_sharding = (
-            insert_axis(one.sharding, 0) for one in (self.key, self.count)
-        )
         return RngStream(
-            self.key.replace(value=keys, sharding=key_sharding),
-            self.count.replace(value=counts, sharding=count_sharding),
+            self.key.replace(value=keys, sharding=insert_axis(self.key.sharding, 0)),
+            self.count.replace(
+                value=counts, sharding=insert_axis(self.count.sharding, 0)
+            ),
         )
 
 
@@ -179,6 +183,8 @@ def _number(n: object) -> int:
 
 
 class _NoDefault(enum.Enum):
+    """The class of `NO_DEFAULT`, the seed of "default" where there is none."""
+
     NO_DEFAULT = "NO_DEFAULT"
 
     def __repr__(self) -> str:
@@ -297,7 +303,7 @@ class Rngs(Node):
 
 
 def _refuse_equal_numbers(names: Iterable[str]) -> None:
-    """Raise if two names stand for one number, and so for one stream of each seed: of some 9,000 names, two may.
+    """Raise if two names have one checksum, and so the same stream for each seed: among some 9,000 names, two may.
 
     Raises:
         FieldError: Names both.
@@ -324,29 +330,31 @@ def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:
 
 
 def _key_of(seed: object) -> jax.Array | None:
-    """The key of a seed, or `None` if it is none."""
-    key: jax.Array
-    if isinstance(seed, jax.Array | np.ndarray) and not jnp.issubdtype(
-        seed.dtype, jax.dtypes.prng_key
-    ):
-        if seed.shape == () and jnp.issubdtype(seed.dtype, jnp.integer):
-            return jax.random.key(seed)
-        try:
-            key = jax.random.wrap_key_data(
-                array_of(seed) if isinstance(seed, np.ndarray) else seed
-            )
-        except (
-            TypeError,
-            ValueError,
-        ):  # of another dtype or size than the keys of JAX's default implementation
-            return None
-    elif isinstance(seed, jax.Array):
-        key = seed
-    elif isinstance(seed, SupportsIndex) and not isinstance(seed, bool):
-        try:
-            return jax.random.key(operator.index(seed))
-        except (TypeError, OverflowError):
-            return None
-    else:
+    """The key of a seed, or `None` if it is not a seed."""
+    if isinstance(seed, jax.Array | np.ndarray):
+        return _key_of_array(seed)
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
         return None
+    try:
+        return jax.random.key(operator.index(seed))
+    except (TypeError, OverflowError):
+        return None
+
+
+def _key_of_array(
+    seed: "jax.Array | np.ndarray[Any, np.dtype[Any]]",
+) -> jax.Array | None:
+    """The key of an array: an integer, a typed key, or the words of a legacy key; `None` for another array."""
+    if jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ():
+        return jax.random.key(seed)
+    key: jax.Array
+    if isinstance(seed, jax.Array) and is_key(seed):
+        key = seed
+    else:
+        words = array_of(seed) if isinstance(seed, np.ndarray) else seed
+        try:
+            key = jax.random.wrap_key_data(words)
+        except (TypeError, ValueError):
+            # Not the dtype or size of keys of JAX's default implementation.
+            return None
     return under_current_mesh(key) if key.shape == () else None

@@ -1,8 +1,8 @@
-"""Share States, or nodes, out to filters: the first that accepts one takes it.
+"""Divide States, or nodes, among filters: each goes to the first filter that accepts it.
 
-In: filters, and what they choose from, with its paths. Out: the numbers of what each
-filter takes. What no filter can have meant is refused: a path at which there is
-nothing, a tag that is a path, two answers for one State.
+Filters that nobody can have meant are refused: a path that leads nowhere, a tag that is
+the text of a path, two answers for one State. And the texts for look-ups by path that
+fail.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -19,20 +19,20 @@ from ._filters import (
     Subject,
     Subjects,
 )
-from ._hints import did_you_mean
+from ._hints import did_you_mean, with_hint
 from ._paths import Path, as_key, is_path, key_str, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
-from ._redefinition import class_apart, is_older
+from ._redefinition import distinct_class_name, is_older
 from ._trie import Trie
 
 # What is selected, as messages call it.
 Kind = Literal["State", "node"]
 
-# The numbers that each filter takes, and those that none does.
+# The numbers that each filter selects, and those that none does.
 Groups = tuple[list[list[int]], list[int]]
 
 
-def share_out(
+def group_by_filter(
     paths: Callable[[], Trie],
     items: Sequence[Subject],
     filters: Sequence[Matcher],
@@ -41,8 +41,8 @@ def share_out(
     """The numbers of the leaves that each filter is the first to accept, and of those that none does.
 
     Args:
-        paths: Gives the paths of the leaves, which are asked for where filters speak of
-            paths: all patterns of them are matched in one pass.
+        paths: Gives the paths of the leaves. Called only if filters select by path; all
+            their patterns are matched in one pass.
         items: The leaves.
         filters: Tried in order.
         kind: What the leaves are.
@@ -51,24 +51,25 @@ def share_out(
         FilterError: There is nothing at a path, or a tag is a path; names the nearest.
     """
     subjects = _subjects_of(paths, items, filters)
-    _check_meant(filters, paths, subjects, kind)
+    _check_plausible(filters, paths, subjects, kind)
     groups: list[list[int]] = []
     rest: Set[int] = set(range(len(items)))
-    for one in filters:
-        taken = one.among(subjects, rest)
-        groups.append(sorted(taken))
-        rest = rest - taken
+    for matcher in filters:
+        selected = matcher.among(subjects, rest)
+        groups.append(sorted(selected))
+        rest = rest - selected
     return groups, sorted(rest)
 
 
 def _subjects_of(
     paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]
 ) -> Subjects:
-    patterns = frozenset[Pattern]().union(*[one.patterns for one in filters])
+    patterns = frozenset[Pattern]().union(*[matcher.patterns for matcher in filters])
     if not patterns:
         return Subjects(items, {}, lambda pattern: frozenset())
     trie = paths()
-    if all(one.is_fixed for one in filters):  # what is selected is kept itself
+    # The caller caches what fixed filters select, so there is no second time.
+    if all(matcher.is_fixed for matcher in filters):
         return Subjects(items, trie.matching(patterns), trie.escaping)
     fitting = trie.remember(("matching", patterns), lambda: trie.matching(patterns))
     return Subjects(items, fitting, trie.escaping)
@@ -78,140 +79,126 @@ def unaccepted(
     subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str
 ) -> FilterError:
     """The error for subjects that no filter accepts."""
-    names = ", ".join(f"{root}.{path_str(one.path)}" for one in subjects[:20])
+    names = ", ".join(f"{root}.{path_str(subject.path)}" for subject in subjects[:20])
     if len(subjects) > 20:
         names += f" and {len(subjects) - 20} more"
     accepted = tuple(_classes_in(filters))
-    classes = ", ".join(
-        dict.fromkeys(class_apart(one.cls, *accepted) for one in subjects)
+    # Each class once, in order.
+    class_names = dict.fromkeys(
+        [distinct_class_name(subject.cls, *accepted) for subject in subjects]
     )
-    shown = (
-        f"({filters[0]!r},)"
-        if len(filters) == 1
-        else f"({', '.join(map(repr, filters))})"
-    )
-    message = (
-        f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
-    )
-    return FilterError(message, [one.path for one in subjects])
+    message = f"no filter of {filters!r} accepts {names} ({', '.join(class_names)}); add one, or pass `...` last"
+    return FilterError(message, [subject.path for subject in subjects])
 
 
 def _classes_in(filters: Sequence[Matcher]) -> Iterator[type]:
     """The classes that filters name, at any depth."""
-    for one in filters:
-        if isinstance(one, OfType):
-            yield from one.classes
-        elif isinstance(one, Combined):
-            yield from _classes_in(one.parts)
+    for matcher in filters:
+        if isinstance(matcher, OfType):
+            yield from matcher.classes
+        elif isinstance(matcher, Combined):
+            yield from _classes_in(matcher.parts)
 
 
 def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) -> None:
-    """Refuse classes that can match nothing, at any depth of the filters: an empty result would hide the mistake.
+    """Refuse classes that cannot match anything, at any depth of the filters: an empty result would hide the mistake.
 
     Raises:
         FilterTypeError: A filter is a subclass of `wrong`.
     """
-    for one in filters:
-        if isinstance(one, OfType):
-            for cls in one.classes:
-                if issubclass(cls, wrong):
-                    raise FilterTypeError(
-                        f"not a filter here: {cls.__name__}; select {remedy}"
-                    )
-        if isinstance(one, Combined):
-            check_class_filters(one.parts, wrong, remedy)
+    for cls in _classes_in(filters):
+        if issubclass(cls, wrong):
+            raise FilterTypeError(f"not a filter here: {cls.__name__}; select {remedy}")
 
 
-def _check_meant(
+def _check_plausible(
     filters: Sequence[Matcher],
     paths: Callable[[], Trie],
     subjects: Subjects,
     kind: Kind,
 ) -> None:
-    """Refuse filters that cannot be meant as they are, at any depth: selecting nothing would hide the mistake.
+    """Refuse filters that nobody can mean as they are, at any depth: selecting nothing would hide the mistake.
 
     Raises:
-        FilterError: There is nothing at or below a path; a tag that nothing has would
-            be a path; or what there is is of another definition of a class. Names the
-            nearest.
+        FilterError: There is nothing at or below a path; no State has a tag, which is
+            the text of a path; or the model is of another definition of a class. Names
+            the nearest.
     """
-    for one in filters:
-        if isinstance(one, Combined):
-            _check_meant(one.parts, paths, subjects, kind)
-        elif isinstance(one, OfType):
-            _check_definition(one, subjects, kind)
-        elif isinstance(one, Paths) and not one.missing_ok:
-            _check_patterns(one, paths, subjects, kind)
-        elif isinstance(one, PathContains) and not one.missing_ok:
-            _check_key(one, paths, subjects, kind)
-        elif isinstance(one, HasTag):
-            _check_tag(one.tag, paths, subjects, kind)
+    for matcher in filters:
+        if isinstance(matcher, Combined):
+            _check_plausible(matcher.parts, paths, subjects, kind)
+        elif isinstance(matcher, OfType):
+            _check_definition(matcher, subjects, kind)
+        elif isinstance(matcher, Paths) and not matcher.missing_ok:
+            _check_patterns(matcher, paths, subjects, kind)
+        elif isinstance(matcher, PathContains) and not matcher.missing_ok:
+            _check_key(matcher, paths, subjects, kind)
+        elif isinstance(matcher, HasTag):
+            _check_tag(matcher.tag, paths, subjects, kind)
 
 
-def _check_definition(one: OfType, subjects: Subjects, kind: Kind) -> None:
-    """Refuse a class that was defined again, if what is not selected is of its other definition.
+def _check_definition(matcher: OfType, subjects: Subjects, kind: Kind) -> None:
+    """Refuse a class that was defined again, if something that it does not select is of its other definition.
 
     Two classes that one function has made may both be meant, and are let through.
     """
-    others = {
-        base
-        for item in subjects.items
-        if not one.accepts(item)
-        for base in item.cls.__mro__
-    }
-    for cls in one.classes:
+    unselected = [item.cls for item in subjects.items if not matcher.accepts(item)]
+    others = {base for cls in unselected for base in cls.__mro__}
+    for cls in matcher.classes:
         if "<locals>" in cls.__qualname__:
             continue
         for other in others:
             if is_older(cls, other) or is_older(other, cls):
+                name = distinct_class_name(cls, other)
+                other_name = distinct_class_name(other, cls)
                 raise FilterError(
-                    f"the filter {cls.__name__} is {class_apart(cls, other)}, and some {kind}s here are of "
-                    f"{class_apart(other, cls)}: make the model anew, or select by the class that it was made of"
+                    f"the filter {cls.__name__} is {name}, and some {kind}s here are of {other_name}: make the model "
+                    "anew, or select by the class that it was made of"
                 )
 
 
 def _check_patterns(
-    one: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
+    matcher: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
 ) -> None:
     missing = [
         text
-        for text in one.texts
-        if not subjects.fitting[pattern_of(text, below=one.below)]
+        for text in matcher.texts
+        if not subjects.fitting[pattern_of(text, below=matcher.below)]
     ]
     if not missing:
         return
     trie = paths()
-    texts = trie.spellings(inner=one.below)
-    named = ", ".join([_named(text, trie, texts) for text in missing])
-    where = "at or below" if one.below else "at"
-    with_missing_ok = f"gn.{one!r}"[:-1] + ", missing_ok=True)"
+    spellings = trie.spellings(inner=matcher.below)
+    names = ", ".join([_describe_missing(text, trie, spellings) for text in missing])
+    where = "at or below" if matcher.below else "at"
+    with_missing_ok = f"gn.{matcher!r}"[:-1] + ", missing_ok=True)"
     raise FilterError(
-        f"no {kind} is {where} {named}; if that may be, write {with_missing_ok}"
+        f"no {kind} is {where} {names}; if that may be, write {with_missing_ok}"
     )
 
 
 def _check_key(
-    one: PathContains, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
+    matcher: PathContains, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
 ) -> None:
-    if any(subjects.fitting[pattern] for pattern in one.patterns):
+    if any(subjects.fitting[pattern] for pattern in matcher.patterns):
         return
-    trie = paths()
+    trie, key = paths(), matcher.key
     keys = {*trie.keys[1:], *[key for _, key, _ in trie.references]}
-    hint = did_you_mean(key_str(one.key), sorted(map(key_str, keys)))
-    remedy = f"if that may be, write gn.PathContains({one.key!r}, missing_ok=True)"
-    raise FilterError(
-        f"no {kind} has {one.key!r} in its path{f' ({hint})' if hint else ''}; {remedy}"
-    )
+    hint = did_you_mean(key_str(key), sorted(map(key_str, keys)))
+    meant = f" ({hint})" if hint else ""
+    remedy = f"if that may be, write gn.PathContains({key!r}, missing_ok=True)"
+    raise FilterError(f"no {kind} has {key!r} in its path{meant}; {remedy}")
 
 
-def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:
-    """A path at which there is nothing, with what may have been meant."""
+def _describe_missing(text: str, trie: Trie, spellings: Sequence[str]) -> str:
+    """A path that leads nowhere, with what may have been meant."""
     below = pattern_of(text, below=True)
     if trie.matching(frozenset([below]))[below]:
         return f"{text!r} (for what is below write gn.Under({text!r}))"
-    if text in texts:
+    # It exists: what lies below it is on the way there, which `Under` leaves out.
+    if text in spellings:
         return f"{text!r} (below it there is nothing but what is on the way there)"
-    hint = did_you_mean(text, texts)
+    hint = did_you_mean(text, spellings)
     return f"{text!r} ({hint})" if hint else repr(text)
 
 
@@ -230,11 +217,11 @@ def _check_tag(
         )
 
 
-def looked_up(kind: Kind, path: object) -> Path | None:
-    """The path that a look-up is given, as keys or as a text; `None` for anything else, also for a glob.
+def lookup_path(kind: Kind, path: object) -> Path | None:
+    """The argument of a look-up, keys or a text, as a path; `None` for anything else, including a glob.
 
     Raises:
-        KeyError: The text does not parse: there is nothing at it.
+        KeyError: The text does not parse, so nothing can be there.
     """
     if isinstance(path, tuple):
         return path
@@ -246,8 +233,8 @@ def looked_up(kind: Kind, path: object) -> Path | None:
         raise KeyError(f"{path!r}: no {kind} there; {error}") from None
 
 
-def other_meaning(trie: Trie, key: object) -> str | None:
-    """What is wrong with a text that is a key, and the text of another path too; `None` if it means one thing."""
+def ambiguity_fault(trie: Trie, key: object) -> str | None:
+    """What is wrong with a text that is a key and also the text of another path; `None` if it has one meaning."""
     if not isinstance(key, str) or not is_path(key):
         return None
     try:
@@ -260,7 +247,7 @@ def other_meaning(trie: Trie, key: object) -> str | None:
 
 
 def missing_path(kind: Kind, trie: Trie, path: object) -> str:
-    """What a look-up says of a path at which there is nothing: the nearest one, or how to select what fits a glob."""
+    """The message of a look-up that finds nothing: the nearest path, or how to select by a glob."""
     if is_glob(path):
         return f"{path!r}: a look-up takes one path; select what fits with gn.PathIn({path!r})"
     text = path
@@ -268,9 +255,7 @@ def missing_path(kind: Kind, trie: Trie, path: object) -> str:
         keys = [key for part in path if (key := as_key(part)) is not None]
         text = path_str(tuple(keys)) if len(keys) == len(path) else path
     hint = did_you_mean(text, trie.spellings()) if isinstance(text, str) else ""
-    return (
-        f"{text!r}: no {kind} there; {hint}" if hint else f"{text!r}: no {kind} there"
-    )
+    return with_hint(f"{text!r}: no {kind} there", hint)
 
 
 # Any: of an axis, a partition spec, a label.
@@ -281,17 +266,19 @@ def check_answers(
     answers: Sequence[Any],
     groups: Sequence[Sequence[int]],
 ) -> None:
-    """Refuse two answers for one leaf, by filters of which each selects it by a path that the other does not select.
+    """Refuse two answers for one leaf, where each filter selects it by a path that the other does not select.
 
-    Otherwise the first filter is the one that is meant: it is more special, or takes
-    what later ones take too.
+        answers {gn.Under("enc"): 0, gn.Under("dec"): None}, and a layer shared by enc and dec
+
+    Otherwise the first filter is meant: it is more specific, or selects what later ones
+    select too.
 
     Args:
         trie: The paths.
         items: The leaves.
         filters: Tried in order.
         answers: The answer of each filter.
-        groups: What each filter takes.
+        groups: The numbers that each filter selects.
 
     Raises:
         FilterError: Names both paths of all such leaves.
@@ -305,46 +292,56 @@ def check_answers(
         for second in range(first + 1, len(filters)):
             if answers[first] == answers[second]:
                 continue
-            for at, one, other in _apart(
+            for at, path, other_path in _conflicts(
                 trie, subjects, filters[first], filters[second], set(numbers)
             ):
                 faults.append(
-                    f"{path_str(one)} and {path_str(other)} are one {items[at].cls.__name__}, with {answers[first]!r} "
-                    f"by {filters[first]!r} and {answers[second]!r} by {filters[second]!r}"
+                    f"{path_str(path)} and {path_str(other_path)} are one {items[at].cls.__name__}, with "
+                    f"{answers[first]!r} by {filters[first]!r} and {answers[second]!r} by {filters[second]!r}"
                 )
-                paths += [one, other]
+                paths += [path, other_path]
     if faults:
         raise FilterError(f"two answers for one State: {listed(faults)}", paths)
 
 
-def _apart(
+def _conflicts(
     trie: Trie, subjects: Subjects, first: Matcher, second: Matcher, numbers: Set[int]
 ) -> Iterator[tuple[int, Path, Path]]:
-    """The leaves that two filters select by different paths, with a path of each that the other does not select."""
-    patterns = first.patterns | second.patterns
-    both = second.among(subjects, numbers) if first.patterns and second.patterns else ()
-    if not both:
+    """The leaves that two filters select by different paths, with a path for each that the other does not select."""
+    if not (first.patterns and second.patterns):
         return
+    in_both = second.among(subjects, numbers)
+    if not in_both:
+        return
+    patterns = first.patterns | second.patterns
     witnesses = trie.witnesses(patterns)
-    for at in sorted(both):
-        exact = [pattern.path for pattern in patterns if pattern.path is not None]
-        below = [
-            trie.path_below(pattern.prefix, at)
-            for pattern in patterns
-            if pattern.prefix is not None
-        ]
-        paths = [*witnesses[at], *[path for path in exact if trie.index(path) == at]]
-        paths += [path for path in below if path is not None]
+    for at in sorted(in_both):
+        paths = [*witnesses[at], *_paths_of_patterns(trie, patterns, at)]
         by_first = [path for path in paths if _selects_by(first, subjects, at, path)]
         by_second = [path for path in paths if _selects_by(second, subjects, at, path)]
-        one = next((path for path in by_first if path not in by_second), None)
-        other = next((path for path in by_second if path not in by_first), None)
-        if one is not None and other is not None:
-            yield at, one, other
+        only_first = next((path for path in by_first if path not in by_second), None)
+        only_second = next((path for path in by_second if path not in by_first), None)
+        if only_first is not None and only_second is not None:
+            yield at, only_first, only_second
+
+
+def _paths_of_patterns(trie: Trie, patterns: Set[Pattern], at: int) -> Iterator[Path]:
+    """The paths of a leaf that patterns name: exact ones, and one below each prefix.
+
+    These may follow references that lead back, which witnesses do not.
+    """
+    for pattern in patterns:
+        if pattern.path is not None and trie.index(pattern.path) == at:
+            yield pattern.path
+    for pattern in patterns:
+        if pattern.prefix is not None:
+            path = trie.path_below(pattern.prefix, at)
+            if path is not None:
+                yield path
 
 
 def _selects_by(filter: Matcher, subjects: Subjects, at: int, path: Path) -> bool:
-    """Whether a filter would select a leaf that had this path alone."""
+    """Whether a filter would select a leaf if this were its only path."""
     fitting = Automaton(filter.patterns).fitting(path)
     alone = Subjects(
         subjects.items,

@@ -1,8 +1,11 @@
-"""What may stand as a State's sharding, and what becomes of it when its value gets an axis more or less.
+"""Shardings of States: which are valid, and how they follow when a value gets or loses an axis.
 
 `jax.P(...)` names mesh axes; a tuple of strings and `None` names roles, one for each
-axis of the value. Everything else is refused where it is declared: whoever lays the
-value out over devices would find out much later, or never.
+axis of the value. Anything else is refused where it is declared: when the value is laid
+out over devices, it would be found much later, or never.
+
+    value (2, 3)       jax.P(None, "model")          ("embed", "mlp")
+    + axis "layers"    jax.P(None, None, "model")    ("layers", "embed", "mlp")
 """
 
 from collections import Counter
@@ -17,7 +20,7 @@ from ._hints import cut
 # Any: JAX has no types for it.
 _PartitionSpec: Final[Any] = PartitionSpec
 
-# The ranks that a value may have, as far as they are known: those of the arrays in it.
+# The ranks of the arrays in a value; empty where they are not known.
 Ranks: TypeAlias = frozenset[int]
 ANY_RANK: Final[Ranks] = frozenset()
 
@@ -26,7 +29,7 @@ class NamedAxis(NamedTuple):
     """An axis that `gn.stack(name=...)` gave to the value of a State.
 
     Attributes:
-        position: Where it stands in the arrays of the value.
+        position: Its position in the arrays of the value.
         name: Its role, such as "layers".
     """
 
@@ -42,10 +45,10 @@ def ranks_of(value: object) -> Ranks:
 
 
 def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
-    """What is wrong with a sharding, with the one to write instead; `None` for one that fits.
+    """What is wrong with a sharding, and what to write instead; `None` for a valid one.
 
     Args:
-        sharding: What was given as a sharding.
+        sharding: The value of the argument.
         ranks: The ranks of the arrays that it is for.
     """
     if sharding is None:
@@ -106,16 +109,13 @@ def _found(ranks: Ranks) -> str:
 
 
 def _remedy(sharding: object) -> str:
-    """The line to write in place of what is not a sharding."""
+    """What to write instead of a value that is not a sharding."""
     if isinstance(sharding, NamedSharding):
         return f"the mesh is chosen later; write its spec, {_text(sharding.spec)}"
     names = [sharding] if isinstance(sharding, str) else sharding
-    if (
-        isinstance(names, list)
-        and names
-        and all(name is None or _is_name(name) for name in names)
-    ):
-        return f"write {_text(_PartitionSpec(*names))} for mesh axes, or {tuple(names)!r} for roles"
+    entries = names if isinstance(names, list) else []
+    if entries and all(entry is None or _is_name(entry) for entry in entries):
+        return f"write {_text(_PartitionSpec(*entries))} for mesh axes, or {tuple(entries)!r} for roles"
     return (
         "write jax.P(...) for mesh axes, or a tuple with a role or None for each axis"
     )
@@ -134,8 +134,7 @@ def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
         >>> insert_axis(("embed", "mlp"), 0, "layers")
         ('layers', 'embed', 'mlp')
     """
-    # A spec may be shorter than the rank: what stands after its end is not split
-    # anyway.
+    # A spec may be shorter than the rank: axes after its end are not split anyway.
     if isinstance(sharding, PartitionSpec) and position < len(sharding):
         return _with_entries(
             sharding, [*list(sharding)[:position], None, *list(sharding)[position:]]
@@ -163,11 +162,11 @@ def _with_entries(spec: Any, entries: Sequence[Any]) -> Any:
 def insert_named(
     stacked: Sequence[NamedAxis], position: int, name: str | None
 ) -> tuple[NamedAxis, ...]:
-    """The named axes of a value with a new axis; one without a name moves the others on."""
-    moved = [NamedAxis(at + (at >= position), known) for at, known in stacked]
-    return tuple(
-        sorted(moved + ([NamedAxis(position, name)] if name is not None else []))
-    )
+    """The named axes of a value with a new axis, which moves those after it; without a name it is not listed."""
+    axes = [NamedAxis(at + (at >= position), other) for at, other in stacked]
+    if name is not None:
+        axes.append(NamedAxis(position, name))
+    return tuple(sorted(axes))
 
 
 def remove_named(stacked: Sequence[NamedAxis], position: int) -> tuple[NamedAxis, ...]:

@@ -1,9 +1,12 @@
-"""All or nothing in the face of signals: a row of writes that no signal handler divides.
+"""All-or-nothing writes despite signals: no signal handler runs in the middle of them.
 
-Python runs signal handlers (of Ctrl-C, above all) in the main thread, between two
-instructions of Python code. A loop that runs in C, such as that of `put_all`, is
-therefore never divided by one. Other writes are an action for `undivided`, which holds
-back the handlers until it is over.
+Python runs signal handlers (mostly for Ctrl-C) in the main thread, between two
+instructions of Python code. A loop in C, such as that of `put_all`, is therefore never
+interrupted. Other writes go through `undivided`, which holds back the handlers:
+
+    undivided(action):   open()    each handler is replaced by a deferral
+                         action()  a signal comes: it is put into `waiting`
+                         close()   handlers are put back, then called for what has waited
 """
 
 import importlib
@@ -21,7 +24,7 @@ from ._value import is_container
 T = TypeVar("T")
 Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
-# Those that programs handle; the others end the process, or are of its faults.
+# The signals that programs handle; others end the process, or report its faults.
 _SIGNALS: Final[tuple[signal.Signals, ...]] = tuple(
     [
         signal.Signals[name]
@@ -40,9 +43,8 @@ _SIGNALS: Final[tuple[signal.Signals, ...]] = tuple(
     ]
 )
 
-# The functions in C: their wrappers in `signal` make enums of numbers, which costs
-# twenty times as much. They have no `__wrapped__`, and type checkers do not know the
-# module.
+# The functions in C. Their wrappers in `signal` turn numbers into enums, which costs
+# twenty times as much, and have no `__wrapped__`. Type checkers do not know the module.
 _C_SIGNAL: Final = importlib.import_module("_signal")
 _get_handler: Final[Callable[[int], Any]] = _C_SIGNAL.getsignal
 _set_handler: Final[Callable[[int, Handler], Any]] = _C_SIGNAL.signal
@@ -53,24 +55,24 @@ def put_all(
     values: Iterable[Any],
     before: Sequence[Any] | None = None,
 ) -> None:
-    """Give each State its value, all or none: neither a signal handler nor another thread sees a part of it.
+    """Give each State its value, all or none: neither a signal handler nor another thread sees only some of them.
 
-    Nothing is checked or marked here, and the values must have been taken in.
+    Nothing is checked or marked here; the values must come from `take_in`.
 
     Args:
         states: The States.
         values: Their values.
-        before: What they hold, where the caller has it in hand.
+        before: What they hold, if the caller has it.
     """
     states = tuple(states)
-    # Kept alive until all is written: an array that dies may call back into Python.
+    # Kept alive until all are written: an array that dies may call back into Python.
     before = [state._value for state in states] if before is None else before
     deque(map(setattr, states, repeat("_value"), tuple(values)), maxlen=0)
     del before
 
 
 def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
-    """Give each State a value, checked before, all or none; marks what holds containers."""
+    """Give each State a value that was prepared for it, all or none; marks States that hold containers."""
     for state, content in zip(states, contents, strict=True):
         if is_container(content):
             mark_container(state)
@@ -89,7 +91,7 @@ def write_all(
     Args:
         states: The States.
         values: Their values.
-        names: Give what messages call each State; by default, they say its class.
+        names: Return the name of each State for messages; by default, its class.
 
     Raises:
         FieldError, ContractError, TraceError: As a write to `State.value`. Nothing was
@@ -98,34 +100,34 @@ def write_all(
     names = [str] * len(states) if names is None else names
     store_all(
         states,
-        [value_to_store(*one) for one in zip(states, values, names, strict=True)],
+        [value_to_store(*args) for args in zip(states, values, names, strict=True)],
     )
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:
-    """Put a handler in the place of another one, unless the program has put a third one there."""
+    """Replace a handler by another, unless the program has set a third one meanwhile."""
     if _get_handler(number) is not old:
         return
-    # This runs the handlers of signals that have come: one may raise, and nothing is
-    # put there, or put one there.
+    # The call runs the handlers of signals that have come. If one raises, nothing was
+    # replaced; one may also have set a third handler, which is put back then.
     replaced = _set_handler(number, new)
     if replaced is not old:
         _set_handler(number, replaced)
 
 
 class _Deferral:
-    """What stands in for the handlers of signals while a row of writes is under way: they wait until it is over.
+    """The handler of all signals during an undivided action: real handlers wait until it is over.
 
     A handler may raise at the entry of a function, after a call and at a jump
-    backwards, and nowhere else. Each step below leaves things such that an exception
-    right after it loses nothing.
+    backwards, and nowhere else. After each step below, an exception there loses neither
+    a handler nor a signal.
 
     Attributes:
-        is_committed: Whether a signal has to wait, asked when one comes: before the
-            writes show, it is handled at once.
+        is_committed: Whether a signal has to wait, asked when one comes. Before any
+            write is visible, it is handled at once.
         is_open: Whether signals are held back at all.
-        handlers: What the program handled each signal with.
-        waiting: The signals that have waited, each with the frame that it came in.
+        handlers: The program's own handler of each signal.
+        waiting: The signals that wait, each with the frame that it came in.
     """
 
     def __init__(self, is_committed: Callable[[], bool]) -> None:
@@ -137,14 +139,14 @@ class _Deferral:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, or let it wait."""
         if not self.is_open:
-            # It could not be taken out yet, or the program has put it back, having
-            # found it by `getsignal`.
+            # It was not removed yet, or the program has set it again: it may have got it
+            # from `getsignal`.
             self.handlers[number](number, frame)
             return
         self.waiting.append((number, frame))
         if not self.is_committed():
-            # The handler finds itself in its place, and may put another one there,
-            # which is held back from then on.
+            # While it runs, the program's handler is in its place, and may set another
+            # one, which is held back from then on.
             try:
                 self.close()
             finally:
@@ -160,7 +162,7 @@ class _Deferral:
                 _exchange(number, handler, self)
 
     def close(self) -> None:
-        """Put back the handlers, and handle what has waited: all of it, whatever a handler raises."""
+        """Put back the handlers, and handle all signals that wait, whatever a handler raises."""
         self.is_open = False
         try:
             for number, handler in self.handlers.items():
@@ -168,11 +170,11 @@ class _Deferral:
             while self.waiting:
                 self.handle_next()
         except BaseException:
-            self.close()  # the rest; an exception there has this one as its context
+            self.close()  # the remaining ones; their errors get this one as their context
             raise
 
     def handle_next(self) -> None:
-        """Handle the signal that has waited longest as the program wants it handled now."""
+        """Handle the signal that has waited longest, by the handler that the program has now."""
         number, frame = self.waiting[0]
         handler = _get_handler(number)
         del self.waiting[0]
@@ -187,12 +189,12 @@ def _always() -> bool:
 
 
 def undivided(action: Callable[[], T], is_committed: Callable[[], bool] = _always) -> T:
-    """What an action gives, with the handlers of signals held back until it is over.
+    """The result of an action that no signal handler interrupts.
 
-    They run in the main thread alone, so that elsewhere nothing is to be done.
+    Handlers only run in the main thread, so in other threads it is just called.
 
     Args:
-        action: What is not to be divided.
+        action: What must not be interrupted.
         is_committed: Whether a signal has to wait, asked when one comes.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -202,7 +204,7 @@ def undivided(action: Callable[[], T], is_committed: Callable[[], bool] = _alway
         deferral.open()
         return action()
     finally:
-        # A store, which nothing divides: from here on every signal waits, so that
-        # `close` is reached.
+        # An assignment cannot be interrupted. After it every signal waits, so `close` is
+        # reached.
         deferral.is_committed = _always
         deferral.close()

@@ -1,8 +1,14 @@
 """Split a node into its graphdef and state trees, merge it back, and collect its States.
 
-All run on the node's binding: the States in layout order. Nothing here looks at an
-attribute or an annotation. For how a binding is made and how it notices a change of
-structure, see `_graph._binding`.
+All of these work on the node's binding, its States in layout order:
+
+    node --binding_of--> graphdef + (State, State, State)      walked once, then cached
+    split(A, ...)        groups of the States, one for each filter; read their values
+    merge                values of all trees -> one row in layout order -> build
+
+The second split looks the groups up by filters (`Binding.groups`), and the second merge
+of trees with the same layouts takes the values by one compiled order (`GraphDef.plans`).
+How a binding is made, and how it notices a change of structure, is in `_graph._binding`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +26,7 @@ from ._graph._layout import Layout
 from ._graph._template import Column, column_of
 from ._graph._unflatten import build, rebuild
 from ._inspect import live_objects
-from ._lookup import Given, States, match, nearest, numbers_of
+from ._lookup import Matched, States, match, nearest, numbers_of
 from ._paths import path_str
 from ._redefinition import a_class, is_one_class
 from ._selection import unaccepted
@@ -29,18 +35,20 @@ from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
 
 N = TypeVar("N")
 
-# What a filter takes: its layout, and the live States of the binding in that order.
+# What a filter selects: its layout, and the live States of the binding in that order.
 Group = tuple[Layout, tuple[State[Any], ...]]
 
 
 def _groups(
-    binding: Binding, given: tuple[AnyFilter, ...]
+    binding: Binding, filters: tuple[AnyFilter, ...]
 ) -> tuple[list[Group], tuple[int, ...]]:
-    """What each filter takes, and the numbers of what none does; kept on the binding where the filters are fixed."""
-    # Most filters are classes and `...`, by which is found what was kept without making
-    # anything of them.
-    filters = given if PLAIN_FILTERS.issuperset(map(type, given)) else as_filters(given)
-    cached = binding.groups.get(filters)
+    """What each filter selects, and the numbers of what none does; cached on the binding if the filters are fixed."""
+    # Most filters are classes and `...`, which are looked up as they are: making
+    # matchers of them would cost more than the rest of a second split.
+    key = (
+        filters if PLAIN_FILTERS.issuperset(map(type, filters)) else as_filters(filters)
+    )
+    cached = binding.groups.get(key)
     if cached is not None:
         return cached  # type: ignore[no-any-return]  # only written below
     states = binding.states
@@ -49,8 +57,8 @@ def _groups(
     groups = [
         (layout, tuple([states[at] for at in numbers])) for numbers, layout in selection
     ]
-    if all(one.is_fixed for one in matchers):
-        binding.remember(filters, (groups, rest))
+    if all(matcher.is_fixed for matcher in matchers):
+        binding.remember(key, (groups, rest))
     return groups, rest
 
 
@@ -220,56 +228,82 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
                 for value in tree._values
             ]
         )
-    given = [match(graphdef, tree) for tree in trees]
-    faults = _merge_faults(graphdef, given)
+    matches = [match(graphdef, tree) for tree in trees]
+    values, positions = _matched_values(graphdef, matches)
+    if None not in layouts and _is_one_to_one(matches, len(positions)):
+        graphdef.plans.keep(layouts, column_of(positions))
+    return values
+
+
+def _is_one_to_one(matches: Sequence[Matched], state_count: int) -> bool:
+    """Whether there is one value for each State, so that other values are merged in the same order.
+
+    One value by two paths may be two values the next time, which has to be checked
+    again.
+    """
+    if any(matched.further for matched in matches):
+        return False
+    value_count = sum(len(matched.values) for matched in matches)
+    return value_count == state_count > 0
+
+
+def _matched_values(
+    graphdef: GraphDef[Any], matches: Sequence[Matched]
+) -> tuple[list[Any], list[int]]:
+    """The values of all States, in layout order, and the position of each among the values of all matches.
+
+    Raises:
+        MergeError: The matches do not have every State once; names all faults.
+    """
+    faults = _merge_faults(graphdef, matches)
     if faults:
         raise MergeError(
             f"cannot merge into {graphdef.type.__name__}: {listed(faults)}"
         )
-    numbers = [number for one in given for number in one.numbers]
-    values = [value for one in given for value in one.values]
-    at = {number: place for place, number in enumerate(numbers)}
-    places = [at[number] for number in range(len(graphdef.layout))]
-    # One value by two paths may be two values the next time: that is looked at again.
-    is_plain = not any(one.further for one in given)
-    if None not in layouts and is_plain and len(values) == len(places) > 0:
-        graphdef.plans.keep(layouts, column_of(places))
-    return [values[place] for place in places]
+    numbers = [number for matched in matches for number in matched.numbers]
+    values = [value for matched in matches for value in matched.values]
+    position_of = {number: position for position, number in enumerate(numbers)}
+    positions = [position_of[number] for number in range(len(graphdef.layout))]
+    return [values[position] for position in positions], positions
 
 
-def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
+def _merge_faults(graphdef: GraphDef[Any], matches: Sequence[Matched]) -> list[str]:
     layout = graphdef.layout
     faults: list[str] = []
-    # Paths are made for faults alone: those of a long chain would cost its square.
-    seen: dict[int, tuple[Given, int]] = {}
-    for one in given:
-        faults += one.contradictions(layout)
-        for at, (number, spec) in enumerate(zip(one.numbers, one.specs, strict=True)):
+    # Where each State had its value. Paths are made for faults only: those of a long
+    # chain would cost its square.
+    seen: dict[int, tuple[Matched, int]] = {}
+    for matched in matches:
+        faults += matched.contradictions(layout)
+        for at, number in enumerate(matched.numbers):
             if number is None:
-                key = one.key(at)
+                key = matched.key(at)
                 faults.append(
                     f"unknown {key}: the graphdef has no State there{nearest(layout, key)}"
                 )
                 continue
-            before, first = seen.get(number, (one, at))
-            if before is not one:
-                place, other = one.key(at), before.key(first)
+            earlier, earlier_at = seen.get(number, (matched, at))
+            # Twice in one collection is for `contradictions`.
+            if earlier is not matched:
                 faults.append(
-                    f"{place} is given twice{f' (also as {other})' if other != place else ''}"
+                    _given_twice(matched.key(at), also_as=earlier.key(earlier_at))
                 )
-            seen[number] = one, at
-            wanted = layout.specs[number].cls
-            if spec is not None and not is_one_class(spec.cls, wanted):
-                found = f"{path_str(one.path(at))} is {a_class(spec.cls, wanted)}"
+            seen[number] = matched, at
+            expected, spec = layout.specs[number].cls, matched.specs[at]
+            if spec is not None and not is_one_class(spec.cls, expected):
                 faults.append(
-                    f"{found}, the graphdef has {a_class(wanted, spec.cls)} there"
+                    f"{path_str(matched.path(at))} is {a_class(spec.cls, expected)}, "
+                    f"the graphdef has {a_class(expected, spec.cls)} there"
                 )
-    missing = [at for at in range(len(layout)) if at not in seen]
-    faults += [
-        f"missing {path_str(layout.path(at))} ({layout.specs[at].cls.__name__})"
-        for at in missing
-    ]
+    for at, spec in enumerate(layout.specs):
+        if at not in seen:
+            faults.append(f"missing {path_str(layout.path(at))} ({spec.cls.__name__})")
     return faults
+
+
+def _given_twice(key: str, also_as: str) -> str:
+    other = f" (also as {also_as})" if also_as != key else ""
+    return f"{key} is given twice{other}"
 
 
 @overload
@@ -404,8 +438,8 @@ def states(
     """
     binding = binding_of(node)
     groups, _ = _groups(binding, filters or (...,))
-    found = [FlatStates(layout, members) for layout, members in groups]
-    return found[0] if len(filters) <= 1 else tuple(found)
+    collections = [FlatStates(layout, members) for layout, members in groups]
+    return collections[0] if len(filters) <= 1 else tuple(collections)
 
 
 def flatten(node: N, /) -> tuple[GraphDef[N], FlatStates[State[Any]]]:
@@ -457,10 +491,10 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
     if not isinstance(states, FlatStates):
         text = wrong_argument("live States as FlatStates", states)
         raise TypeError(f"{text}; for values, use gn.treefy_merge")
-    # What is put together are the States themselves: two with one value are two.
+    # The States themselves take the place of values: two States of one value are two.
     numbers = numbers_of(graphdef, states.layout).numbers
-    given = Given(numbers, states._states, states.layout.specs, states.layout)
-    faults = _merge_faults(graphdef, [given])
+    matched = Matched(numbers, states._states, states.layout.specs, states.layout)
+    faults = _merge_faults(graphdef, [matched])
     if faults:
         raise MergeError(
             f"cannot unflatten into {graphdef.type.__name__}: {listed(faults)}"
@@ -475,19 +509,21 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
 def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
     """Raise if States in new nodes break the contracts there.
 
-    Those that are held to them already need no look, unless it is to each other that
-    they must fit.
+    A State that a requirement is attached to was checked against it when it was
+    written. Only nodes whose States must agree with each other are checked again.
     """
     objects, requirements = live_objects(node, graphdef), graphdef.requirements
     joint: frozenset[int] = graphdef.plans.to(
         _JOINT, lambda: frozenset(_joint_nodes(requirements))
     )
-    unchecked = [
-        objects[number]
-        for number, asked in requirements.items()
-        if number in joint
-        or any(one not in objects[state]._contracts for state, one in asked)
-    ]
+    unchecked: list[Any] = []
+    for number, required in requirements.items():
+        is_new = any(
+            requirement not in objects[state]._contracts
+            for state, requirement in required
+        )
+        if is_new or number in joint:
+            unchecked.append(objects[number])
     check_nodes(unchecked)
 
 
@@ -497,9 +533,9 @@ _JOINT: Final = "joint nodes"
 def _joint_nodes(
     requirements: Mapping[int, Sequence[tuple[int, Requirement]]],
 ) -> Iterator[int]:
-    """The numbers of the nodes whose States must fit each other."""
-    for number, asked in requirements.items():
-        if any(one.has_free_names for _, one in asked):
+    """The numbers of the nodes whose States must agree with each other on the size of an axis."""
+    for number, required in requirements.items():
+        if any(requirement.has_free_names for _, requirement in required):
             yield number
 
 

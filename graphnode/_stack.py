@@ -1,8 +1,11 @@
-"""Stack equal nodes into one node whose values have one more axis, and take it apart again.
+"""Stack nodes of one structure into one node whose values have one more axis, and take it apart again.
 
-What `jax.vmap` and `jax.lax.scan` map over: an ensemble, or the layers of a deep
-network. Both directions work on the values in layout order; all nodes share one
-graphdef.
+A stacked node is what `jax.vmap` and `jax.lax.scan` map over: an ensemble, or the
+layers of a deep network. All nodes have the same graphdef, so the work is a transpose
+of values in layout order:
+
+    node 0   bias (3,)    weight (2, 3)        columns   bias:   [b0, b1]    -> jnp.stack -> (2, 3)
+    node 1   bias (3,)    weight (2, 3)                  weight: [w0, w1]    -> jnp.stack -> (2, 2, 3)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +24,7 @@ from ._graph._unflatten import build
 from ._hints import with_article
 from ._paths import path_str
 from ._signals import store_all
-from ._stack_streams import equal_stream_faults, fork_of, shared_streams
+from ._stack_streams import Fork, equal_stream_faults, fork_of, shared_streams
 from ._state import StateSpec
 from ._state_axes import (
     checked_position,
@@ -47,14 +50,14 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     entry for the new axis, `None` or its name. It is for `vmap` and `scan`, which take
     the axis away again. What the nodes share with each other is stacked like the rest,
     once for each. A random stream that they share is forked, by one draw: each node
-    gets a stream of its own, in their order, as each would draw other numbers in a
-    loop. So is each stream of a single node, as it may be used elsewhere too: a depth
-    of 1 is no other than a depth of 2.
+    gets a stream of its own, in their order, as each would draw different numbers in a
+    loop. So is each stream of a single node, as it may be used elsewhere too: a stack
+    of 1 works like a stack of 2.
 
     Args:
         nodes: Nodes, or pytrees of nodes, of one structure, shapes and dtypes.
-        axis: Where the new axis stands in every array; negative counts from the end of
-            the result.
+        axis: The position of the new axis in every array; negative counts from the end
+            of the result.
         name: The role of the new axis, such as "layers": each State records it, with
             its position.
 
@@ -91,35 +94,56 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
             "stack takes at least one node: of none, the structure is unknown"
         )
     graphdef = _common_graphdef(bindings)
-    columns = [
-        list(column)
-        for column in zip(*[binding.values() for binding in bindings], strict=True)
-    ]
-    faults = [
-        _name(graphdef, at) + fault
-        for at, column in enumerate(columns)
-        for fault in _column_faults(column, axis)
-    ]
-    if name is not None and not (isinstance(name, str) and name):
-        faults.append(
-            f"the name of an axis is a text such as 'layers'; found {describe(name)}"
-        )
+    columns = _columns(bindings)
+    faults = _stack_faults(graphdef, columns, axis, name)
     faults += equal_stream_faults(bindings)
     if faults:
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
     stacked_graphdef = _with_axis(graphdef, columns, axis, name)
     forks = [fork_of(stream) for stream in shared_streams(bindings)]
-    for fork in forks:
-        for (number, at), key in zip(fork.stream.places, fork.keys, strict=True):
-            columns[at.key_at][number] = key
-            columns[at.count_at][number] = fork.start
+    _put_forks(columns, forks)
     values = [
         jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column)
         for column in columns
     ]
     stacked = build(stacked_graphdef, values)
+    # The draws of the shared streams are written last: when all else has succeeded.
     store_all([fork.stream.count for fork in forks], [fork.after for fork in forks])
     return stacked  # type: ignore[no-any-return]
+
+
+# Any: each State has a value of its own type.
+def _columns(bindings: Sequence[Binding]) -> list[list[Any]]:
+    """For each State in layout order, its value in each node."""
+    rows = [binding.values() for binding in bindings]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _stack_faults(
+    graphdef: GraphDef[Any],
+    columns: Sequence[Sequence[Any]],
+    axis: int,
+    name: str | None,
+) -> list[str]:
+    """Why values do not stack, or a name cannot be that of an axis."""
+    faults: list[str] = []
+    for at, column in enumerate(columns):
+        faults += [
+            _name(graphdef, at) + fault for fault in _column_faults(column, axis)
+        ]
+    if name is not None and not (isinstance(name, str) and name):
+        faults.append(
+            f"the name of an axis is a text such as 'layers'; found {describe(name)}"
+        )
+    return faults
+
+
+def _put_forks(columns: Sequence[list[Any]], forks: Sequence[Fork]) -> None:
+    """Replace the keys and counts of shared streams by those of their forks."""
+    for fork in forks:
+        for (number, stream), key in zip(fork.stream.places, fork.keys, strict=True):
+            columns[stream.key_at][number] = key
+            columns[stream.count_at][number] = fork.start
 
 
 def _with_axis(
@@ -148,9 +172,8 @@ def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
     graphdef = bindings[0].graphdef
     for at, binding in enumerate(bindings):
         if binding.graphdef is not graphdef:
-            faults = listed(
-                [str(one) for one in diff(graphdef, binding.graphdef)], limit=10
-            )
+            differences = map(str, diff(graphdef, binding.graphdef))
+            faults = listed(list(differences), limit=10)
             raise StructureError(
                 f"cannot stack nodes of two structures: node {at} differs from node 0: {faults}"
             )
@@ -158,9 +181,9 @@ def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
 
 
 def _column_faults(column: Sequence[Any], axis: int) -> Iterator[str]:
-    """Why the values of one State do not stack: where they are no arrays, or differ from the first node's.
+    """Why the values of one State do not stack: leaves that are not arrays, or differ from the first node's.
 
-    The State's name goes before each: it is worked out for faults alone, as it is as
+    The caller puts the State's name in front. It is made for faults only, as it is as
     long as the State lies deep.
     """
     first = jax.tree.leaves_with_path(column[0])
@@ -239,11 +262,10 @@ def _size_along(binding: Binding, axis: int) -> int:
     """The size that all arrays have along an axis.
 
     Raises:
-        StackError: They have none, or not the same.
+        StackError: An array has no such axis, or their sizes differ.
     """
     graphdef = binding.graphdef
-    # By the State's number and the key path below it: a name is as long as the State
-    # lies deep.
+    # By number and key path, not by name: a name is as long as the State lies deep.
     sizes: dict[_Leaf, int] = {}
     faults: list[str] = []
     for at, state in enumerate(binding.states):

@@ -1,8 +1,12 @@
-"""The random streams of nodes that are stacked: one that they share is forked, equal ones are refused.
+"""Random streams of nodes that are stacked: a shared stream is forked, equal streams are refused.
 
-A loop over layers that share a stream gives each layer other numbers, as each draw
-advances it. In a stack each has a stream of its own, so a copy of the shared one in
-each would give all of them the same numbers.
+In a loop over layers that share a stream, each draw advances it, so each layer gets
+different numbers. In a stack each layer has a stream of its own, and copies of the
+shared stream would give all layers the same numbers:
+
+    in a loop        stream (key, 7) --draw--> layer 0 --draw--> layer 1
+    stacked copies   layer 0: (key, 7)     layer 1: (key, 7)        equal draws: wrong
+    stacked forks    draw once, split:  layer 0: (key0, 0)   layer 1: (key1, 0)
 """
 
 import dataclasses
@@ -32,9 +36,9 @@ class SharedStream:
     Attributes:
         key: The State of its key.
         count: The State of its count.
-        places: Where it stands: the nodes in order.
-        is_alone_on_key: Whether no other stream of the nodes has this key; those that
-            have are told apart by counts.
+        places: Where it is: the nodes in order.
+        is_alone_on_key: Whether it is the only stream of the nodes with this key.
+            Streams with one key differ by their counts.
     """
 
     key: State[Any]
@@ -46,9 +50,9 @@ class SharedStream:
 def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
     """The streams that several of these nodes of one structure share, or may share, in order.
 
-    All of those of a single node are among them: nothing tells a stream of its own from
-    one that is used elsewhere too, and a model of one layer must not draw in the layer
-    what it draws elsewhere, as it does not with two.
+    Of a single node these are all streams. A stream may be used elsewhere in the model
+    too, which cannot be seen from here, and a layer must not draw the numbers that are
+    drawn there: that holds with two layers, so it has to hold with one.
     """
     streams, is_alone = _streams(bindings), len(bindings) == 1
     streams_of_key = Counter(id(stream.key) for stream in streams)
@@ -65,38 +69,38 @@ def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
     for number, binding in enumerate(bindings):
         for stream in streams_in(binding.graphdef):
             key, count = binding.states[stream.key_at], binding.states[stream.count_at]
-            found = streams.setdefault(
+            shared = streams.setdefault(
                 (id(key), id(count)), SharedStream(key, count, [])
             )
-            # Twice in one node where two stream nodes stand around the same States.
-            if all(at != number for at, _ in found.places):
-                found.places.append((number, stream))
+            # Once for each node, which may have two stream nodes around these States.
+            if all(at != number for at, _ in shared.places):
+                shared.places.append((number, stream))
     return list(streams.values())
 
 
 def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
-    """Which nodes would draw the same numbers, though they share no stream: those of equal keys and counts."""
+    """Which nodes would draw the same numbers without sharing a stream: those with equal keys and counts."""
     first_with: dict[object, tuple[SharedStream, _Place]] = {}
     for stream in _streams(bindings):
         place = stream.places[0]
         for next_draw in _next_draws(stream):
-            other, there = first_with.setdefault(next_draw, (stream, place))
-            # In one and the same node they were equal before.
-            if other is not stream and there[0] != place[0]:
+            other, other_place = first_with.setdefault(next_draw, (stream, place))
+            # Within one node, equal streams were equal before they were stacked.
+            if other is not stream and other_place[0] != place[0]:
                 graphdef = bindings[0].graphdef
+                names = f"{_name(graphdef, other_place)} and {_name(graphdef, place)}"
                 yield (
-                    f"{_name(graphdef, there)} and {_name(graphdef, place)} draw the same numbers: their keys and "
-                    "counts are equal, and they are two streams. Build each node with another seed, or give all of "
-                    "them one gn.Rngs, which stack forks"
+                    f"{names} draw the same numbers: their keys and counts are equal, and they are two streams. "
+                    "Build each node with another seed, or give all of them one gn.Rngs, which stack forks"
                 )
                 break
 
 
 def _next_draws(stream: SharedStream) -> Iterator[object]:
-    """What tells the next draw of a stream from those of others, for each of its keys if it was forked."""
+    """What determines the next draw of a stream: its key and count, for each of its keys if it was forked."""
     key, count = stream.key._value, stream.count._value
     if not is_on_host(key):
-        yield id(key), _content(count)  # a tracer, of which only its identity is known
+        yield id(key), _content(count)  # a tracer, which only has its identity
         return
     bits = bits_of(key).reshape(key.size, -1)
     counts = (
@@ -105,8 +109,8 @@ def _next_draws(stream: SharedStream) -> Iterator[object]:
         else [id(count)] * key.size
     )
     implementation = str(jax.random.key_impl(key))
-    for one, drawn in zip(bits, counts, strict=True):
-        yield implementation, one.tobytes(), int(drawn)
+    for key_bits, draws in zip(bits, counts, strict=True):
+        yield implementation, key_bits.tobytes(), int(draws)
 
 
 def _content(count: Any) -> object:
@@ -138,9 +142,9 @@ class Fork(NamedTuple):
 def fork_of(shared: SharedStream) -> Fork:
     """The fork of a shared stream, by one draw of it. Nothing is written.
 
-    A stream that was forked already gives so many keys for each of its own. Of streams
-    around one key, each gives other keys: whichever a node takes, they are told apart
-    by their counts, which they keep.
+    A stream that was forked before gives that many keys for each of its own. Streams
+    with one key differ by their counts, so these keep the counts: starting all at zero,
+    two of them could meet.
 
     Raises:
         TraceError: A JAX transformation runs that the stream was not passed into.

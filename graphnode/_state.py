@@ -47,7 +47,7 @@ from ._static import (
     frozen,
     static_key,
 )
-from ._value import is_container, taken_in
+from ._value import is_container, take_in
 from ._versions import CLOCK, Version
 
 if TYPE_CHECKING:
@@ -349,7 +349,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         self._value = value
         # A concrete JAX array, as nearly always, is kept as it is.
         if type(value) is not CONCRETE:
-            store(self, taken_in(value, lambda: type(self).__name__))
+            store(self, take_in(value, lambda: type(self).__name__))
 
     @property
     def value(self) -> T:
@@ -439,7 +439,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
             spec.stacked,
         )
         new_value = self.value if isinstance(value, _Keep) else value
-        content = taken_in(new_value, lambda: spec.cls.__name__)
+        content = take_in(new_value, lambda: spec.cls.__name__)
         # A value that stays was checked when it was written.
         if not isinstance(value, _Keep):
             check_contracts_of(self, content)
@@ -534,12 +534,12 @@ def new_state(spec: StateSpec, value: Any) -> State[Any]:
     """A State of this description, made without running `__init__`."""
     state: State[Any] = object.__new__(spec.cls)
     state._spec, state._mark, state._contracts = spec, current_trace(), ()
-    store(state, taken_in(value, lambda: spec.cls.__name__))
+    store(state, take_in(value, lambda: spec.cls.__name__))
     return state
 
 
 def store(state: State[Any], value: Any) -> None:
-    """Give a State a value that `taken_in` has returned, and mark the State if that is a container."""
+    """Give a State a value that `take_in` has returned, and mark the State if that is a container."""
     state._value = value
     if is_container(value):
         mark_container(state)
@@ -607,7 +607,7 @@ def value_to_store(
             declares.
         TraceError: A tracer would leave its transformation.
     """
-    content = taken_in(value, lambda: state_label(state, where()))
+    content = take_in(value, lambda: state_label(state, where()))
     check_writable(state, content, where)
     check_contracts_of(state, content)
     return content

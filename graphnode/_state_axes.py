@@ -1,8 +1,13 @@
-"""What an axis more or less of the values does to the descriptions of their States, in a spec and in a graphdef.
+"""Insert or remove an axis in the descriptions of States, to follow their values: in a spec, and in a graphdef.
 
 `stack`, `vmap` and `scan` put an axis into each value and take it away again. An
 explicit sharding must follow, or it would split the wrong axis; so must the named axes
-of `stack(name=...)`. Structures without either stay as they are.
+of `stack(name=...)`:
+
+    value (2, 3), sharding ("embed", "mlp")    --with_axis 0, "layers"-->
+    value (5, 2, 3), sharding ("layers", "embed", "mlp"), stacked ((0, "layers"),)
+
+Structures that have neither stay the same objects.
 """
 
 from collections.abc import Mapping
@@ -19,7 +24,7 @@ N = TypeVar("N")
 
 
 def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateSpec:
-    """The description of a State whose value has got a new axis."""
+    """The description of a State after its value got a new axis."""
     if not has_axes(spec) and name is None:
         return spec
     sharding, stacked = (
@@ -30,14 +35,14 @@ def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateS
 
 
 def with_leading(spec: StateSpec, count: int) -> StateSpec:
-    """The description of a State whose value has got so many new axes in front."""
+    """The description of a State after its value got `count` new axes in front."""
     for _ in range(count):
         spec = with_axis(spec, 0)
     return spec
 
 
 def without_axis(spec: StateSpec, position: int) -> StateSpec:
-    """The description of a State whose value has lost an axis: the inverse of `with_axis`."""
+    """The description of a State after its value lost an axis: the inverse of `with_axis`."""
     if not has_axes(spec):
         return spec
     sharding, stacked = (
@@ -47,27 +52,25 @@ def without_axis(spec: StateSpec, position: int) -> StateSpec:
     return spec_of(spec.cls, spec.name, spec.tag, sharding, spec.metadata, stacked)
 
 
-def apart_from_axes(spec: StateSpec) -> StateSpec:
-    """The description of a State without all that a new axis changes."""
-    return (
-        spec_of(spec.cls, spec.name, spec.tag, None, spec.metadata)
-        if has_axes(spec)
-        else spec
-    )
+def without_any_axes(spec: StateSpec) -> StateSpec:
+    """The description of a State without sharding and named axes: equal for values that differ by axes."""
+    if not has_axes(spec):
+        return spec
+    return spec_of(spec.cls, spec.name, spec.tag, None, spec.metadata)
 
 
 def has_axes(spec: StateSpec) -> bool:
-    """Whether a description says something of the axes of the value."""
+    """Whether a description mentions axes of the value."""
     return spec.sharding is not None or bool(spec.stacked)
 
 
 def mentions_axes(graphdef: GraphDef[object]) -> bool:
-    """Whether the description of any State says something of the axes of its value."""
+    """Whether the description of any State mentions axes of its value."""
     return any([has_axes(spec) for spec, *_ in graphdef.assembly.states])
 
 
 def position_of(axis: int, value: object, more: int = 0) -> int | None:
-    """Where an axis stands in the arrays of a value, counted from the front; `None` if not in all at one position.
+    """The position of an axis in the arrays of a value, counted from the front; `None` if it differs between them.
 
     Args:
         axis: The axis; negative counts from the end.
@@ -81,10 +84,10 @@ def position_of(axis: int, value: object, more: int = 0) -> int | None:
 
 
 def checked_position(axis: int, value: object, where: str, more: int = 0) -> int:
-    """As `position_of`, for a State whose description says something of its axes.
+    """As `position_of`, for a State whose description mentions axes.
 
     Raises:
-        StackError: The axis stands at several positions.
+        StackError: The axis is at several positions.
     """
     position = position_of(axis, value, more)
     if position is None:
@@ -126,7 +129,7 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
     Args:
         graphdef: The structure of a node that `stack`, or `gn.vmap` of a function that
             builds one, has made.
-        axis: Where the axis stands in every array, counted from the front.
+        axis: The position of the axis in every array, counted from the front.
 
     Returns:
         The graphdef that each member has, or had before it was stacked.

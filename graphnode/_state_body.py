@@ -1,14 +1,14 @@
-"""The body of a class of States, and what it extends: what would be lost there, or would hide what a State is.
+"""Check the body of a State class, and its other bases: names that graphnode relies on, slots, and fields.
 
-Data in: a class that is being defined. Data out: its faults. A State has a value and a
-description, and no fields.
+A State has a value and a description, and no fields. Whatever else its class declares
+would be lost by a merge, or hide a member of State.
 """
 
 import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
-from ._class_faults import Fault, Rule
+from ._class_faults import ClassFault, Rule
 from ._members import (
     body_names,
     holds_graph_object,
@@ -24,8 +24,8 @@ from ._static import compares_by_identity
 _ACCESS: Final = frozenset({"__getattribute__", "__setattr__"})
 
 
-def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
-    """The faults of a class, and of what it extends beside other classes of States.
+def state_body_faults(cls: type, root: type) -> Iterator[ClassFault]:
+    """The faults of a State class, and of those of its bases that are not State classes.
 
     Args:
         cls: The class.
@@ -33,7 +33,7 @@ def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
     """
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"
-        yield Fault(text, Rule.EQUALITY, "__eq__")
+        yield ClassFault(text, Rule.EQUALITY, "__eq__")
     for owner in cls.__mro__:
         if owner is cls or not (issubclass(owner, root) or owner in root.__mro__):
             yield from _reserved_faults(cls, owner, root)
@@ -41,15 +41,15 @@ def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
             yield from _field_faults(cls, owner, root)
 
 
-def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
+def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
     for name in sorted(_names_of(root) & body_names(owner)):
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it; choose another name"
-        yield Fault(text, Rule.RESERVED, name)
+        yield ClassFault(text, Rule.RESERVED, name)
 
     for name in sorted(_ACCESS & owner.__dict__.keys()):
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it: updates, merges and"
         remedy = "change or check the value where it is used, or in the optimizer"
-        yield Fault(
+        yield ClassFault(
             f"{text} transforms would never call it; {remedy}", Rule.RESERVED, name
         )
 
@@ -58,20 +58,22 @@ def _names_of(root: type) -> frozenset[str]:
     return frozenset(name for name in body_names(root) if not is_dunder(name))
 
 
-def _slot_faults(cls: type, owner: type) -> Iterator[Fault]:
-    """Places for attributes beside the value: nothing copies or merges them."""
+def _slot_faults(cls: type, owner: type) -> Iterator[ClassFault]:
+    """Faults of slots and a `__dict__`: attributes beside the value, which are neither copied nor merged."""
     if owner.__dict__.get("__slots__"):
         text = f"{cls.__name__}: no merge would keep what is in the __slots__ of {owner.__name__}"
-        yield Fault(f"{text}; give facts as metadata={{...}}", Rule.SLOTS, "__slots__")
+        yield ClassFault(
+            f"{text}; give facts as metadata={{...}}", Rule.SLOTS, "__slots__"
+        )
     elif owner is not cls and owner.__dictoffset__:
         text = f"{cls.__name__}: States take any attribute from {owner.__name__}, and no merge would keep it"
-        yield Fault(
+        yield ClassFault(
             f"{text}; write __slots__ = () in {owner.__name__}", Rule.SLOTS, "__slots__"
         )
 
 
-def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
-    """Names that are annotated, and nodes or States in the body."""
+def _field_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
+    """Faults of annotated names, and of nodes or States in the body."""
     own = own_annotations(owner)
     for name, annotation in own.items():
         if not (
@@ -80,7 +82,7 @@ def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
             or not is_field(annotation, owner)
         ):
             text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
-            yield Fault(
+            yield ClassFault(
                 f"{text} constant, or give States metadata={{{name!r}: ...}}",
                 Rule.STATE_FIELD,
                 name,
@@ -94,7 +96,7 @@ def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
             continue
         if isinstance(value, dataclasses.Field):
             text = f"{cls.__name__}.{name}: a State has a value and no fields; hold {specifier_text(value)} in a node"
-            yield Fault(text, Rule.STATE_FIELD, name)
+            yield ClassFault(text, Rule.STATE_FIELD, name)
         elif holds_graph_object(value):
             text = f"{cls.__name__}.{name}: what stands in the body of a State is part of no model; hold it in a field"
-            yield Fault(f"{text} of a node", Rule.UNANNOTATED, name)
+            yield ClassFault(f"{text} of a node", Rule.UNANNOTATED, name)

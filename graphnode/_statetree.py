@@ -1,8 +1,8 @@
 """State collections: `StateTree` (values), `FlatStates` (live States), `TreefyState` (one value with its description).
 
-All are a layout with a row of the same length. A `StateTree` is one pytree node to JAX,
-whose treedef is the interned layout: JAX calls back into Python once for the whole
-tree, and the treedef never changes when values do.
+Each collection is a layout with a tuple of the same length. A `StateTree` is one pytree
+node to JAX, whose treedef is the interned layout: JAX calls back into Python once for
+the whole tree, and the treedef stays the same object when values change.
 """
 
 import builtins
@@ -32,11 +32,11 @@ from ._paths import Key, Path, is_path, path_str
 from ._pretty import Record, Text, pretty
 from ._public import PublicMapping, PublicType
 from ._selection import (
+    ambiguity_fault,
     check_class_filters,
-    looked_up,
+    group_by_filter,
+    lookup_path,
     missing_path,
-    other_meaning,
-    share_out,
     unaccepted,
 )
 from ._sharding import NamedAxis
@@ -55,7 +55,7 @@ S_co = TypeVar("S_co", bound=State[Any], covariant=True, default=State[Any])
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TreefyState(Generic[T], metaclass=PublicType):
-    """The value of one State with its description: what a State is in a `StateTree`. A pytree of its value.
+    """The value of one State with its description: an item of a `StateTree`. A pytree of its value.
 
     Attributes:
         spec: The interned description.
@@ -101,10 +101,8 @@ class TreefyState(Generic[T], metaclass=PublicType):
             ("value", self.value),
             ("tag", self.tag),
         ]
-        return Record(
-            "TreefyState",
-            fields + [part for part in self.spec.description() if part[0] != "tag"],
-        )
+        others = [field for field in self.spec.description() if field[0] != "tag"]
+        return Record("TreefyState", fields + others)
 
     def __repr__(self) -> str:
         return pretty(self)
@@ -112,7 +110,7 @@ class TreefyState(Generic[T], metaclass=PublicType):
 
 jax.tree_util.register_pytree_with_keys(
     TreefyState,
-    lambda one: (((GetAttrKey("value"), one.value),), one.spec),
+    lambda state: (((GetAttrKey("value"), state.value),), state.spec),
     lambda spec, values: TreefyState(spec, *values),
 )
 
@@ -141,7 +139,7 @@ class Item(NamedTuple):
 
     @property
     def other_paths(self) -> tuple[Path, ...]:
-        """Further paths, over other references: one for each of them."""
+        """Further paths, by references."""
         return self.layout.other_paths(self.at)
 
 
@@ -151,12 +149,12 @@ Selection = tuple[tuple[tuple[int, ...], Layout], ...]
 def select(
     layout: Layout, filters: tuple[Matcher, ...], live: Callable[[], Sequence[Any]]
 ) -> tuple[Selection, tuple[int, ...]]:
-    """The numbers and the layout of what each filter takes, and the numbers of what none does.
+    """The numbers and the layout of what each filter selects, and the numbers of what none does.
 
-    Decided once for each layout where the filters are fixed; `live` is only asked for
-    otherwise.
+    For fixed filters the result is cached on the layout; for others, `live` gives the
+    States.
     """
-    if all(one.is_fixed for one in filters):
+    if all(matcher.is_fixed for matcher in filters):
         return layout.remember(
             ("select", filters), lambda: _select(layout, filters, [None] * len(layout))
         )
@@ -169,13 +167,10 @@ def _select(
     check_class_filters(
         filters, NodeBase, "States by State classes; gn.nodes filters nodes"
     )
-    groups, rest = share_out(
-        lambda: layout,
-        [Item(layout, at, one) for at, one in enumerate(live)],
-        filters,
-        "State",
-    )
-    return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
+    items = [Item(layout, at, state) for at, state in enumerate(live)]
+    groups, rest = group_by_filter(lambda: layout, items, filters, "State")
+    selection = [(tuple(numbers), layout.take(numbers)) for numbers in groups]
+    return tuple(selection), tuple(rest)
 
 
 class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
@@ -222,15 +217,18 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
             if at is None:
                 raise KeyError(missing_path("State", self.layout, key))
             return TreefyState(self.layout.specs[at], self._values[at])
-        found = self.layout.part((key,))
-        if found is not None and (fault := other_meaning(self.layout, key)) is not None:
+        part = self.layout.part((key,))
+        if (
+            part is not None
+            and (fault := ambiguity_fault(self.layout, key)) is not None
+        ):
             raise KeyError(fault)
-        if found is None and isinstance(key, str) and is_path(key):
-            path = looked_up("State", key)
-            found = None if path is None else self.layout.part(path)
-        if found is None:
+        if part is None and isinstance(key, str) and is_path(key):
+            path = lookup_path("State", key)
+            part = None if path is None else self.layout.part(path)
+        if part is None:
             raise KeyError(missing_path("State", self.layout, key))
-        layout, numbers = found
+        layout, numbers = part
         if layout.is_of_a_state:
             return TreefyState(layout.specs[0], self._values[numbers[0]])
         return StateTree(layout, tuple([self._values[at] for at in numbers]))
@@ -241,7 +239,7 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
     def __len__(self) -> int:
         return len(self.layout.top_keys())
 
-    # Not the mapping's: it would compare arrays.
+    # Not Mapping's, which would compare arrays.
     def __eq__(self, other: object) -> bool:
         return self is other
 
@@ -263,17 +261,18 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
         That of a State alone is `{(): value}`, as the tree's only key is the empty
         path.
         """
-        made: list[Any] = []
+        # For each entry of the layout, in pre-order: a parent's dict is there before
+        # its children.
+        contents: list[Any] = []
         leaves = dict(zip(self.layout.leaves, all_rebuilt(self._values), strict=True))
         holding = self.layout.holding
         for entry, (parent, key) in enumerate(
             zip(self.layout.parents, self.layout.keys, strict=True)
         ):
-            made.append(leaves.get(entry, {}))
+            contents.append(leaves.get(entry, {}))
             if parent >= 0 and entry in holding:
-                made[parent][key] = made[entry]
-        nested: dict[Any, Any] = {(): made[0]} if self.layout.is_of_a_state else made[0]
-        return nested
+                contents[parent][key] = contents[entry]
+        return {(): contents[0]} if self.layout.is_of_a_state else contents[0]
 
     def filter(self, *filters: Filter | EllipsisType) -> "StateTree":
         """The part that any of the filters accepts.
@@ -282,8 +281,9 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
             FilterError: There is nothing at a path of a filter; names the nearest.
             FilterTypeError: One is not a filter.
         """
-        ((found, layout),), _ = select(self.layout, (AnyOf(*filters),), self._treefied)
-        return self._take(found, layout)
+        matchers = (AnyOf(*filters),)
+        ((numbers, layout),), _ = select(self.layout, matchers, self._treefied)
+        return self._take(numbers, layout)
 
     @overload
     def split(self, only: Filter | EllipsisType, /) -> "tuple[StateTree]": ...
@@ -325,12 +325,12 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
             FilterTypeError: One is not a filter.
         """
         matchers = as_filters(filters)
-        found, rest = select(self.layout, matchers, self._treefied)
+        selection, rest = select(self.layout, matchers, self._treefied)
         if rest:
             raise unaccepted(
                 [Item(self.layout, at, None) for at in rest], matchers, "StateTree"
             )
-        return tuple([self._take(numbers, layout) for numbers, layout in found])
+        return tuple([self._take(numbers, layout) for numbers, layout in selection])
 
     def _treefied(self) -> list[TreefyState[Any]]:
         return [
@@ -370,17 +370,17 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
         )
 
     def __sub__(self, other: "StateTree") -> "StateTree":
-        """What stands at no path of `other`."""
+        """The States at whose paths `other` has nothing."""
         if not isinstance(other, StateTree):
             return NotImplemented
         numbers, further = other.layout.positions_of(self.layout)
         elsewhere = {at for at, number, _ in further if number is not None}
-        kept = [
+        remaining = [
             at
             for at, number in enumerate(numbers)
             if number is None and at not in elsewhere
         ]
-        return self._take(kept, self.layout.take(kept))
+        return self._take(remaining, self.layout.take(remaining))
 
     def __reduce__(self) -> "tuple[type[StateTree], tuple[Layout, tuple[Any, ...]]]":
         return StateTree, (self.layout, self._values)
@@ -409,16 +409,15 @@ class _Below:
     def child(self, entry: int) -> "tuple[Key, _Below | TreefyState[Any]]":
         layout = self.tree.layout
         at = layout.leaf_numbers.get(entry)
-        return layout.keys[entry], (
-            _Below(self.tree, entry)
-            if at is None
-            else TreefyState(layout.specs[at], self.tree._values[at])
-        )
+        if at is None:
+            return layout.keys[entry], _Below(self.tree, entry)
+        state = TreefyState(layout.specs[at], self.tree._values[at])
+        return layout.keys[entry], state
 
 
 def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[Any, Any]], Layout]:
-    # One key a State, with its whole path: `['layers.0.weight']` in JAX's messages,
-    # which want keys of this class.
+    # One key for each State, with its whole path: JAX's messages show
+    # `['layers.0.weight']`. They accept only keys of JAX's own classes.
     keys = [DictKey(path_str(path)) for path in tree.layout.paths()]
     return list(zip(keys, tree._values, strict=True)), tree.layout
 
@@ -455,7 +454,7 @@ class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
         self._states = states
 
     def __getitem__(self, path: Path | str) -> S_co:
-        keys = looked_up("State", path)
+        keys = lookup_path("State", path)
         at = None if keys is None else self.layout.index(keys)
         if at is None:
             raise KeyError(missing_path("State", self.layout, path))
@@ -467,7 +466,7 @@ class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
     def __len__(self) -> int:
         return len(self._states)
 
-    # Not the mapping's, which look up each path.
+    # Not Mapping's, which look up each path.
     def values(self) -> ValuesView[S_co]:
         """The States, in canonical order."""
         return _StatesView(self)

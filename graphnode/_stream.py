@@ -1,7 +1,17 @@
 """The ambient random stream that initialisers draw from; `graphnode.random` is its public face.
 
 A stream is a key and a counter, see `_keys`. The process has one stream; `scope` puts
-another in front of it for one block, in one thread or task.
+another in front of it for one block, in one thread or task:
+
+    process     key of seed 0 --"gn.random.seed"--> key;    draw n = derived(key, n)
+    scope(7)    key of seed 7 --"gn.random.scope"--> key;   draw n = derived(key, n)
+
+    gn.random.seed(0)          open scopes (a tuple in a ContextVar)
+    a = split_key()            ()                     from the process's stream
+    with scope(7):             (7,)
+        b = split_key()                               from scope 7
+        with scope(8):         (7, 8)
+            c = split_key()                           from scope 8, the innermost
 """
 
 import contextlib
@@ -30,8 +40,8 @@ _SEED: Final = "an integer or a key of jax.random"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# By what the key of a stream is derived from its seed: streams of one seed, but of two
-# kinds, never give the same key.
+# What the key of a stream is derived from its seed by: streams of one seed but of
+# different kinds never give the same key.
 _OF_PROCESS: Final = number_of("gn.random.seed")
 _OF_SCOPE: Final = number_of("gn.random.scope")
 
@@ -94,7 +104,7 @@ class Refusing(Stream):
     """Stands in front of the ambient stream where a draw from it would be a mistake.
 
     Args:
-        text: Says so.
+        text: The message of the error.
     """
 
     def __init__(self, text: str) -> None:
@@ -126,23 +136,22 @@ class Refusing(Stream):
 
 
 def _looks_at_key(function: Callable[[jax.Array], object]) -> bool:
-    """Whether what a function makes may depend on the key; it is called once, without computing anything."""
+    """Whether the result of a function may depend on the key; the function is traced once, and nothing computed."""
     try:
         jaxpr = jax.make_jaxpr(function)(jax.random.key(0)).jaxpr
     except Exception:  # whatever the function does with a tracer
         return True
     key = jaxpr.invars[0]
-    used = [
-        *jaxpr.outvars,
-        *[variable for equation in jaxpr.eqns for variable in equation.invars],
-    ]
+    used = list(jaxpr.outvars)
+    for equation in jaxpr.eqns:
+        used += equation.invars
     return any(variable is key for variable in used)
 
 
 def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
-    """A seed as the integer or the key that it is, without making a key: that is for the first draw.
+    """A seed as an integer or a key. No key is made yet: that is for the first draw.
 
-    An array is a key even where it could be an index. A legacy key is made the typed
+    An array is a key even where it could be an index. A legacy key becomes the typed
     key of the same bits.
 
     Raises:
@@ -185,22 +194,21 @@ _process_stream = Stream(0, _OF_PROCESS, trace=None)
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Scope:
-    """A stream that stands in front of the process's.
+    """A stream in front of the process's, for the length of a block.
 
-    A signal handler may raise where a block begins or ends. So what stands among the
-    open scopes counts only as long as its block is open, and is dropped by the next
-    look at them.
+    A signal handler may raise where a block begins or ends, so the tuple of open scopes
+    may hold scopes whose block is over. They do not count, and the next look at the
+    tuple drops them.
 
     Attributes:
         stream: The stream.
-        generator: The generator whose block it is, if it is one that gives its consumer
-            control in between.
-        block: The block. Where an exception comes before its end is known, it dies with
+        generator: The generator whose block it is, if its consumer runs in between.
+        block: The block. If an exception comes before its end was noted, it dies with
             the exception.
-        token: Tells the context that it was entered in from those that tasks have
-            copied.
-        node: The node whose constructor opens it, or a method that it calls; kept alive
-            by their frames.
+        token: Distinguishes the context that it was entered in from the copies that
+            tasks have.
+        node: The node whose constructor, or a method that it calls, opened the scope;
+            kept alive by their frames.
         is_entered: Whether its block has begun.
         is_left: Whether its block is over.
     """
@@ -218,7 +226,7 @@ class _Scope:
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
-        """Whether this is the context that it was entered in, asked when it is over, to drop it."""
+        """Whether this is the context that it was entered in. Asked once it is over, before it is dropped."""
         try:
             _context.reset(self.token)
         except ValueError:
@@ -233,7 +241,8 @@ _scopes: ContextVar[tuple[_Scope, ...]] = ContextVar(
     "graphnode_random_scopes", default=()
 )
 
-# Holds nothing: the tokens that it gives know their context, which nothing else tells.
+# Its value is never used. Its tokens know the context that they were made in, which
+# Python offers no other way to compare.
 _context: ContextVar[None] = ContextVar("graphnode_random_context")
 
 
@@ -265,10 +274,10 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
     """Draw from a stream of its own for the length of a `with` block, in this thread or task.
 
     Inside of a transformed function, with a key that was passed in, this is how nodes
-    with initialisers are built. In a generator, leave it before the `yield`: what the
-    consumer draws there is refused. Functions for the consumer's own `with`
+    with initialisers are built. In a generator, leave it before the `yield`: draws by
+    the consumer are refused there. Functions for the consumer's own `with`
     (`contextlib.contextmanager`) and fixtures may yield in it. It decorates functions
-    too, but no generator or async functions, whose body runs later.
+    too, but not generator or async functions, whose body runs later.
 
     Raises:
         RngError: At the `with`: the innermost scope is that of a generator, which is
@@ -289,7 +298,7 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
 
 
 def scope_of(stream: Stream) -> "Block":
-    """Draw from a stream that is there already."""
+    """Draw from an existing stream."""
     return Block(lambda: stream, is_users=False)
 
 
@@ -319,7 +328,7 @@ class Block(contextlib.ContextDecorator):
         )
         _scopes.set((*_scopes.get(), scope))
         self._scope = scope
-        # The last step: no signal handler comes between it and the block, whose end is
+        # The last step: no signal handler runs between it and the block, which ends in
         # `__exit__`.
         scope.is_entered = True
 
@@ -359,6 +368,7 @@ def _drop(scope: _Scope) -> None:
 
 
 def _kind_that_runs_later(function: Callable[..., Any]) -> str | None:
+    """What a function is whose body does not run in the call; `None` for others."""
     if inspect.isasyncgenfunction(function):
         return "an async generator"
     if inspect.iscoroutinefunction(function):
@@ -380,7 +390,7 @@ def split_key() -> jax.Array:
 
 
 def split_key_for(function: Callable[[jax.Array], object]) -> jax.Array:
-    """The key that `split_key` gives, to be handed to a function that may not look at it."""
+    """The key that `split_key` would give, for a function that may not look at it."""
     return _stream_of(_innermost()).draw_for(function)
 
 
@@ -388,9 +398,9 @@ def _stream_of(scope: _Scope | None) -> Stream:
     return _process_stream if scope is None else scope.stream
 
 
-# Scopes of constructors. What makes a field by itself runs after a written constructor,
-# and would silently draw from the stream around it where the constructor has opened a
-# scope, left it, and not read the field in it.
+# Scopes of constructors. Fields that a written `__init__` leaves unset get their
+# default after it. If the constructor has opened a scope and left it again, an
+# initializer would silently draw from the stream around it, and not from the scope.
 
 CONSTRUCTORS: Final[set[CodeType]] = set()
 """The code of what runs the constructors of nodes; `_declare._node` enters it."""
@@ -428,8 +438,8 @@ def _is_in_constructor(inner: FrameType) -> bool:
 def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
     """The node under construction whose method enters a scope: its first argument."""
     frame = _beyond_managers(entering)
-    # Where no constructor runs, the locals are let be: until Python 3.13, who reads
-    # them keeps them for the whole call.
+    # The locals are read only while a constructor runs: until Python 3.13, whoever
+    # reads `f_locals` keeps the objects alive for the rest of the call.
     if frame is None or not frame.f_code.co_argcount or not _is_in_constructor(frame):
         return None
     first = frame.f_locals.get(frame.f_code.co_varnames[0])
@@ -441,9 +451,15 @@ def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
 
 
 # Scopes of generators. A generator shares the context of its consumer: a scope in which
-# it yields is the innermost one for the consumer too, and two generators in turn would
-# draw from each other's. That is refused. Where the scope is meant for the consumer,
-# the generator is a context manager or a fixture, which can be told by who runs it.
+# it yields is the innermost one for the consumer too, and two generators that take
+# turns would draw from each other's. That is refused:
+#
+#     def batches():                         for batch in batches():
+#         with scope(0):                         gn.nn.Linear(2, 3)   # draws from scope(0)
+#             yield split_key()
+#
+# If the scope is meant for the consumer, the generator is a context manager or a
+# fixture, which shows in the function that runs it.
 
 _GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _ENTERING: Final = frozenset({"__enter__", "__aenter__"})
@@ -458,13 +474,10 @@ def _innermost() -> _Scope | None:
     """
     for scope in reversed(_scopes.get()):
         if scope.is_over():
-            # A task that was started inside of it goes on in it; not in that of a
-            # generator, and not in one that an interrupt has kept from beginning.
-            if (
-                scope.is_entered
-                and scope.generator is None
-                and not scope.was_entered_here()
-            ):
+            # A task that was started inside the block keeps the scope after its end.
+            # Not that of a generator, nor one that an interrupt kept from beginning.
+            may_outlive = scope.is_entered and scope.generator is None
+            if may_outlive and not scope.was_entered_here():
                 return scope
             _drop(scope)
             continue
@@ -502,14 +515,14 @@ def _generator_around(entering: FrameType | None) -> FrameType | None:
             return None
         if package != "contextlib":
             return frame
-        # Its block is in what entered the context manager, which may be a generator
-        # again.
+        # The block belongs to whatever entered the context manager, which may be a
+        # generator again.
         frame = _beyond_managers(runner)
     return None
 
 
 def _beyond_managers(frame: FrameType | None) -> FrameType | None:
-    """The frame whose block it is: past those of `contextlib`, and of context managers that enter others in turn."""
+    """The frame that has the block: past those of `contextlib`, and of context managers that enter others."""
     while frame is not None and (
         _package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING
     ):
@@ -518,8 +531,6 @@ def _beyond_managers(frame: FrameType | None) -> FrameType | None:
 
 
 def _package_of(frame: FrameType | None) -> str:
-    return (
-        ""
-        if frame is None
-        else str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    )
+    if frame is None:
+        return ""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -19,7 +19,7 @@ _PACKAGE: Final = os.path.dirname(__file__) + os.sep
 
 
 def hides_frames(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, with errors that come out of it without the frames of graphnode between those of users."""
+    """`function`, with graphnode's frames removed from the tracebacks of its errors."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -35,7 +35,7 @@ def hides_frames(function: Callable[P, R]) -> Callable[P, R]:
 def hide_frames(error: BaseException) -> None:
     """Take the frames of graphnode out of the traceback of an error.
 
-    A bare `raise` right after it adds no frame for the function that it stands in.
+    A bare `raise` right after it does not add a frame for the function around it.
     """
     filtering: object = getattr(jax.config, "jax_traceback_filtering")  # noqa: B009  # stubs do not know it
     if filtering != "off":
@@ -47,8 +47,9 @@ def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None
     while traceback is not None:
         entries.append(traceback)
         traceback = traceback.tb_next
-    kept: TracebackType | None = None
+    # A traceback is a linked list, and rebuilt from its end.
+    rest: TracebackType | None = None
     for entry in reversed(entries):
         if not entry.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return kept
+            rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return rest

@@ -1,19 +1,31 @@
-"""`Trie`: paths that share their beginnings, kept flat, with references that lead to what has a path already.
+"""`Trie`: the paths of a graph, with shared beginnings stored once, and references for whatever has several paths.
 
-In: for each entry its parent and key, which entries are leaves (States, or nodes), and
-the references between entries. Out: what stands at a path, which paths lead to a leaf,
-and which leaves patterns fit. A reference leads *back* if every path to where it starts
-has come through what it leads to (a parent pointer, the closing edge of a ring): an
-exact path may go over it, a pattern does not. That depends on the graph alone, not on
-the order of names. Where two entries refer to each other, and each can be reached
-without the other, neither leads back, and patterns go round; so what paths bring is
-carried along until nothing new comes. Mostly there is no such ring, and each edge is
-gone over once:
+A trie answers what is at a path, which paths lead to a leaf (a State, or a node), and
+which leaves match a pattern. It is a row of entries, each with its parent and its
+key, in canonical pre-order:
 
-    model = AE(enc=layer, dec=Decoder(tied=layer))
+    model = AE(enc=layer, dec=Decoder(tied=layer))     layer: bias, weight
 
-    entries      0 "" > 1 dec > 2 tied > 3 weight        names come by text: "dec" before "enc"
-    references   0 --enc--> 2                            so `enc.weight` is the State at `dec.tied.weight`
+    entry    0     1      2       3       4
+    key      ""    dec    tied    bias    weight       names sort as text: "dec" before "enc"
+    parent   -1    0      1       2       2
+    leaf                          no. 0   no. 1
+                          ^
+    reference  (0, "enc", 2)                           so `enc.weight` is leaf 1, at `dec.tied.weight`
+
+A chain of n nodes has n entries, where full paths would hold n²/2 keys.
+
+A reference leads *back* if every path to where it starts passes through its target: a
+parent pointer, or the closing edge of a ring. An exact path may follow it, a pattern
+does not. That depends on the graph alone, not on the order of names:
+
+    0 --child--> 1 --parent--> 0     leads back: whoever is at 1 has come through 0
+    0 --a--> 1, 0 --b--> 2           neither of 1 --peer--> 2 and 2 --peer--> 1 leads back:
+                                     each end can be reached without the other
+
+In the second graph patterns go round and round, so what they bring along is propagated
+until nothing new arrives. Most graphs have no such ring, and each edge is followed
+once.
 """
 
 import heapq
@@ -26,6 +38,7 @@ from collections.abc import (
     Iterator,
     Mapping,
     Sequence,
+    Set,
 )
 from typing import Final, TypeAlias, TypeVar
 
@@ -38,14 +51,14 @@ A = TypeVar("A")
 # From an entry, by a key, to an entry.
 Reference: TypeAlias = tuple[int, Key, int]
 
-# The entries in an order, the place of each in it, and where each leads by which key.
+# The entries in an order, the position of each in it, and where each leads by which key.
 _Flow: TypeAlias = tuple[list[int], list[int], list[list[tuple[Key, int]]]]
 
-# How an automaton came to an entry: from which one, from which places, by which key.
+# How an automaton came to an entry: from which one, in which states, by which key.
 _Step: TypeAlias = tuple[int, int, Key]
 
 
-# Of so many paths of a leaf each is looked at where paths are listed; there may be 2^n.
+# How many paths of a leaf are listed at most: n entries may have 2^n of them.
 MOST_PATHS: Final = 64
 
 
@@ -80,7 +93,7 @@ class Trie:
         return len(self.leaves)
 
     def end_of(self, top: int) -> int:
-        """Where the run of entries at and below one ends: in pre-order, at the next one that is not below it."""
+        """One past the last entry at or below `top`: in pre-order, a subtree is one run of entries."""
         end = top + 1
         while end < len(self.parents) and self.parents[end] >= top:
             end += 1
@@ -91,7 +104,7 @@ class Trie:
         return self.first_path(self.leaves[at])
 
     def first_path(self, entry: int) -> Path:
-        """The path of an entry that goes over no reference."""
+        """The path of an entry that follows no reference."""
         keys: list[Key] = []
         while entry:
             keys.append(self.keys[entry])
@@ -120,19 +133,19 @@ class Trie:
 
     @property
     def children(self) -> dict[tuple[int, Key], int]:
-        """The entry that each entry and key lead to, over references too; made once."""
+        """The entry that each entry and key lead to, references included; computed once."""
+        # In a slot, not by `remember`: every look-up of a path reads it.
         if self._children is None:
-            below = {
+            children = {
                 (self.parents[e], self.keys[e]): e for e in range(1, len(self.parents))
             }
-            below.update(
-                {(source, key): target for source, key, target in self.references}
-            )
-            self._children = below
+            for source, key, target in self.references:
+                children[source, key] = target
+            self._children = children
         return self._children
 
     def other_paths(self, at: int) -> tuple[Path, ...]:
-        """Further paths of a leaf, on which no entry stands twice and that do not lead back; 63 at most."""
+        """Further paths of a leaf, 63 at most: none visits an entry twice, or follows a reference that leads back."""
         if not self.references:
             return ()
         entry = self.leaves[at]
@@ -143,7 +156,7 @@ class Trie:
         return tuple([path for path in paths if path != first])
 
     def _is_shared(self, entry: int) -> bool:
-        """Whether a reference leads to an entry or to what encloses it: it has one path if none does."""
+        """Whether a reference leads to an entry or to what encloses it; otherwise it has a single path."""
         sources = self._sources
         while entry:
             if entry in sources:
@@ -152,34 +165,40 @@ class Trie:
         return False
 
     def _paths_to(self, entry: int) -> Iterator[Path]:
-        """The paths of an entry, the first one first: from it up to the root, in all ways that meet no entry twice."""
+        """The paths of an entry, the first path first, by a depth-first search up to the root; no entry comes twice."""
         if not entry:
             yield ()
             return
         below: list[Key] = []
-        way = {entry: iter(self._incoming(entry))}
-        # Among references that go round, many ways up may end where they have been.
+        # The entries from the leaf up to here, each with the edges not tried yet.
+        climb = {entry: iter(self._incoming(entry))}
+        # A bound on the steps: with rings among the references, many climbs end where
+        # they have been, and yield nothing.
         for _ in range(MOST_PATHS * (len(self.parents) + len(self.references))):
-            if not way:
+            if not climb:
                 return
-            step = next(way[next(reversed(way))], None)
-            if step is None:
-                way.popitem()
+            edge = next(climb[next(reversed(climb))], None)
+            if edge is None:
+                climb.popitem()
                 if below:
                     below.pop()
                 continue
-            source, key = step
+            source, key = edge
             if source == 0:
                 yield (key, *reversed(below))
-            elif source not in way:
+            elif source not in climb:
                 below.append(key)
-                way[source] = iter(self._incoming(source))
+                climb[source] = iter(self._incoming(source))
 
     def _incoming(self, entry: int) -> list[tuple[int, Key]]:
         return [(self.parents[entry], self.keys[entry]), *self._sources.get(entry, ())]
 
-    def _by_references(self, at: int) -> Iterator[Path]:
-        """One further path of a leaf for each reference to it or to what encloses it."""
+    def _paths_by_reference(self, at: int) -> Iterator[Path]:
+        """One further path of a leaf for each reference to it or to what encloses it.
+
+        For messages: unlike `other_paths`, it never takes more than a path for each
+        reference and leaf.
+        """
         below: list[Key] = []
         entry = self.leaves[at]
         while entry:
@@ -189,111 +208,111 @@ class Trie:
             entry = self.parents[entry]
 
     def spellings(self, *, inner: bool = False) -> list[str]:
-        """The paths of all leaves as texts, with further ones of what is shared: what a misspelt one may have meant.
+        """The paths of all leaves as texts, further ones included: what a misspelt path is compared with.
 
         Args:
-            inner: Whether also of what encloses leaves.
+            inner: Whether to add the paths of what encloses leaves.
         """
         paths = list(self.paths())
         if inner:
             paths += map(self.first_path, range(1, len(self.parents)))
-            paths += [
-                (*self.first_path(source), key) for source, key, _ in self.references
-            ]
+            for source, key, _ in self.references:
+                paths.append((*self.first_path(source), key))
         if self.references:
-            paths += [
-                path
-                for at in range(len(self.leaves))
-                for path in self._by_references(at)
-            ]
+            for at in range(len(self.leaves)):
+                paths += self._paths_by_reference(at)
         return list(map(path_str, paths))
 
     @property
     def all_sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """From where references lead to each entry, also those that lead back; made once."""
+        """From where references lead to each entry, those that lead back included."""
         return self.remember("all sources", lambda: by_target(self.references))
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """From where references lead to each entry, but for those that lead back; made once."""
+        """From where references lead to each entry, without those that lead back."""
         return self.remember("sources", lambda: by_target(self._forward))
 
     def matching(
         self, patterns: frozenset[Pattern]
     ) -> Mapping[Pattern, frozenset[int]]:
-        """For each pattern, the numbers of the leaves of which some path fits; of all of them in one pass.
+        """For each pattern, the numbers of the leaves that have a matching path.
 
-        A path goes over no reference that leads back. One that is written out is just
-        walked; and what lies below it is reached from there without going through the
-        entries on the way.
+        Paths follow no reference that leads back. There are three ways to match. An
+        exact path is looked up. With back references, what lies below a prefix is
+        searched from its end, without passing through the entries on the way there. All
+        other patterns go into one automaton, and through the trie in one pass.
         """
-        found: dict[Pattern, Iterable[int]] = {}
+        matches: dict[Pattern, frozenset[int]] = {}
         for pattern in patterns:
             if pattern.path is not None:
                 at = self.index(pattern.path)
-                found[pattern] = () if at is None else (at,)
+                matches[pattern] = frozenset(() if at is None else (at,))
             elif pattern.prefix is not None and self._inward:
-                reached = self.reached(pattern.prefix)
-                found[pattern] = [
-                    at for at, leaf in enumerate(self.leaves) if leaf in reached
-                ]
-        if len(found) < len(patterns):
-            automaton = Automaton(patterns - found.keys())
-            collected: dict[Pattern, list[int]] = {
-                pattern: [] for pattern in patterns - found.keys()
-            }
-            for at, places in enumerate(self._places_of_leaves(automaton)):
-                for pattern in automaton.accepted(places):
-                    collected[pattern].append(at)
-            found.update(collected)
-        return {pattern: frozenset(numbers) for pattern, numbers in found.items()}
+                matches[pattern] = self._leaves_below(pattern.prefix)
+        remaining = patterns - matches.keys()
+        if remaining:
+            matches.update(self._matching_globs(remaining))
+        return matches
+
+    def _leaves_below(self, prefix: Path) -> frozenset[int]:
+        reached = self.reached(prefix)
+        return frozenset([at for at, leaf in enumerate(self.leaves) if leaf in reached])
+
+    def _matching_globs(self, patterns: Set[Pattern]) -> dict[Pattern, frozenset[int]]:
+        automaton = Automaton(patterns)
+        numbers: dict[Pattern, list[int]] = {pattern: [] for pattern in patterns}
+        for at, states in enumerate(self._states_at_leaves(automaton)):
+            for pattern in automaton.accepted(states):
+                numbers[pattern].append(at)
+        return {pattern: frozenset(leaves) for pattern, leaves in numbers.items()}
 
     def path_below(self, prefix: Path, at: int) -> Path | None:
-        """A path of a leaf that begins with a given one; `None` if it is not reached from there."""
+        """A path of a leaf that begins with `prefix`; `None` if the leaf cannot be reached from there."""
         reached = self.reached(prefix)
-        if self.leaves[at] not in reached:
+        entry = self.leaves[at]
+        if entry not in reached:
             return None
         below: list[Key] = []
-        entry = self.leaves[at]
         while (step := reached[entry]) is not None:
             entry, key = step
             below.append(key)
         return (*prefix, *reversed(below))
 
     def reached(self, prefix: Path) -> dict[int, tuple[int, Key] | None]:
-        """What the end of a path leads to, but for what is on the way there: from where, by which key."""
-        way = [0]
+        """The entries that a path leads on to, each with the edge that reached it; those on the path are left out."""
+        on_path = [0]
         for key in prefix:
-            child = self.children.get((way[-1], key))
+            child = self.children.get((on_path[-1], key))
             if child is None:
                 return {}
-            way.append(child)
-        end, closed = way[-1], set(way)
+            on_path.append(child)
+        end, closed = on_path[-1], set(on_path)
         reached: dict[int, tuple[int, Key] | None] = {end: None}
         pending = [end]
-        for entry in pending:  # grows
+        for entry in pending:  # the list grows: breadth-first
             for key, target in self.outgoing[entry]:
                 if target not in reached and target not in closed:
                     reached[target] = entry, key
                     pending.append(target)
         return reached
 
-    def _places_of_leaves(self, automaton: Automaton) -> list[int]:
-        """For each leaf, the places that some path to it leads to: of all its paths together, of which 2^n may be."""
-        places = [0] * len(self.parents)
-        places[0] = automaton.start
+    def _states_at_leaves(self, automaton: Automaton) -> list[int]:
+        """For each leaf, the automaton's states after any path to it: the union, as there may be 2^n paths."""
+        states = [0] * len(self.parents)
+        states[0] = automaton.start
 
-        def carry(source: int, key: Key, target: int) -> bool:
-            before = places[target]
-            if places[source]:
-                places[target] |= automaton.step(places[source], key)
-            return places[target] != before
+        def follow(source: int, key: Key, target: int) -> bool:
+            before = states[target]
+            if states[source]:
+                states[target] |= automaton.step(states[source], key)
+            return states[target] != before
 
-        self._carry(carry)
-        return [places[leaf] for leaf in self.leaves]
+        self._propagate(follow)
+        return [states[leaf] for leaf in self.leaves]
 
     def escaping(self, pattern: Pattern) -> frozenset[int]:
-        """The numbers of the leaves of which some path, going over no reference that leads back, does not fit it."""
+        """The numbers of the leaves with a path that does not match; it follows no reference that leads back."""
         automaton = Automaton([pattern])
         outcomes = self._outcomes(automaton)
         return frozenset(
@@ -305,76 +324,80 @@ class Trie:
         )
 
     def witnesses(self, patterns: Iterable[Pattern]) -> list[list[Path]]:
-        """For each leaf, one path for each combination of the patterns that fit some path of it."""
+        """For each leaf, an example path for each set of patterns that one of its paths matches."""
         outcomes = self._outcomes(Automaton(patterns))
         return [
-            [self._witness(outcomes, leaf, places) for places in outcomes[leaf]]
+            [self._witness(outcomes, leaf, states) for states in outcomes[leaf]]
             for leaf in self.leaves
         ]
 
     def _outcomes(self, automaton: Automaton) -> list[dict[int, _Step | None]]:
-        """For each entry, the places that each of its paths leads to, and how: from which entry and places, by a key.
+        """For each entry, the states that each of its paths leads to, with the last step of one such path.
 
-        One pass: of the paths, of which there may be 2^n in n entries, only the few
-        different outcomes are kept.
+        Unlike `_states_at_leaves`, paths are kept apart. There may be 2^n of them in n
+        entries, so only the few different outcomes are kept, in one pass.
         """
         outcomes: list[dict[int, _Step | None]] = [{} for _ in self.parents]
         outcomes[0][automaton.start] = None
 
-        def carry(source: int, key: Key, target: int) -> bool:
+        def follow(source: int, key: Key, target: int) -> bool:
             count = len(outcomes[target])
-            for places in list(outcomes[source]):
+            for states in list(outcomes[source]):
                 outcomes[target].setdefault(
-                    automaton.step(places, key), (source, places, key)
+                    automaton.step(states, key), (source, states, key)
                 )
             return len(outcomes[target]) > count
 
-        self._carry(carry)
+        self._propagate(follow)
         return outcomes
 
     def _witness(
-        self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, places: int
+        self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, states: int
     ) -> Path:
         keys: list[Key] = []
-        while (step := outcomes[entry][places]) is not None:
-            entry, places, key = step
+        while (step := outcomes[entry][states]) is not None:
+            entry, states, key = step
             keys.append(key)
         return tuple(reversed(keys))
 
-    def _carry(self, carry: Callable[[int, Key, int], bool]) -> None:
-        """Go over all keys and references that do not lead back, until they bring nothing new.
+    def _propagate(self, follow: Callable[[int, Key, int], bool]) -> None:
+        """Follow every edge that does not lead back, until nothing new arrives anywhere.
 
         Args:
-            carry: Takes what is at an entry over a key to another one; tells if
-                anything new came there.
+            follow: Brings what is known at an entry along an edge to its target;
+                returns whether anything new arrived there.
         """
         if not self.references:
             for entry in range(1, len(self.parents)):
-                carry(self.parents[entry], self.keys[entry], entry)
+                follow(self.parents[entry], self.keys[entry], entry)
             return
-        order, places, outgoing = self._flow
-        # No path goes round, and all that leads to an entry is before it in the order
+        order, positions, outgoing = self._flow
+        # Without rings, whatever leads to an entry comes before it in the order.
         if not self._inward:
             for entry in order:
                 for key, target in outgoing[entry]:
-                    carry(entry, key, target)
+                    follow(entry, key, target)
             return
+        # A worklist, taken in reverse postorder: an entry waits until what leads to it
+        # is done, so that few are visited more often than once.
         pending = [0]
         waiting = {0}
         while pending:
-            place = heapq.heappop(pending)
-            waiting.remove(place)
-            for key, target in outgoing[order[place]]:
-                if carry(order[place], key, target) and places[target] not in waiting:
-                    waiting.add(places[target])
-                    heapq.heappush(pending, places[target])
+            position = heapq.heappop(pending)
+            waiting.remove(position)
+            source = order[position]
+            for key, target in outgoing[source]:
+                is_new = follow(source, key, target)
+                if is_new and positions[target] not in waiting:
+                    waiting.add(positions[target])
+                    heapq.heappush(pending, positions[target])
 
     @property
     def _flow(self) -> _Flow:
-        return self.remember("flow", self._made_flow)
+        return self.remember("flow", self._compute_flow)
 
-    def _made_flow(self) -> _Flow:
-        """The entries in reverse postorder, the place of each there, and where it leads, but for what leads back."""
+    def _compute_flow(self) -> _Flow:
+        """The entries in reverse postorder, their positions there, and their edges without those that lead back."""
         outgoing: list[list[tuple[Key, int]]] = [[] for _ in self.parents]
         for entry in range(1, len(self.parents)):
             outgoing[self.parents[entry]].append((self.keys[entry], entry))
@@ -382,29 +405,30 @@ class Trie:
             outgoing[source].append((key, target))
         finished: list[int] = []
         seen = {0}
-        way = [(0, iter(outgoing[0]))]
-        while way:
-            entry, targets = way[-1]
+        # Depth-first without recursion, which a deep model would exhaust.
+        stack = [(0, iter(outgoing[0]))]
+        while stack:
+            entry, targets = stack[-1]
             for _, target in targets:
                 if target not in seen:
                     seen.add(target)
-                    way.append((target, iter(outgoing[target])))
+                    stack.append((target, iter(outgoing[target])))
                     break
             else:
                 finished.append(entry)
-                way.pop()
+                stack.pop()
         order = finished[::-1]
-        places = [0] * len(order)
-        for place, entry in enumerate(order):
-            places[entry] = place
-        return order, places, outgoing
+        positions = [0] * len(order)
+        for position, entry in enumerate(order):
+            positions[entry] = position
+        return order, positions, outgoing
 
     @property
     def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
-        """Where each entry leads by which key, over references too; made once."""
-        return self.remember("outgoing", self._outgoing)
+        """Where each entry leads by which key, references included."""
+        return self.remember("outgoing", self._compute_outgoing)
 
-    def _outgoing(self) -> dict[int, list[tuple[Key, int]]]:
+    def _compute_outgoing(self) -> dict[int, list[tuple[Key, int]]]:
         outgoing: dict[int, list[tuple[Key, int]]] = {
             entry: [] for entry in range(len(self.parents))
         }
@@ -414,36 +438,42 @@ class Trie:
 
     @property
     def _inward(self) -> frozenset[Reference]:
-        """The references to what the first path of their source goes through: all others lead nowhere back."""
-        return self.remember("inward", self._made_inward)
+        """The references to an entry on the first path of their source: only these can lead back."""
+        return self.remember("inward", self._compute_inward)
 
-    def _made_inward(self) -> frozenset[Reference]:
+    def _compute_inward(self) -> frozenset[Reference]:
         ends = _ends(self.parents)
         return frozenset(
-            [one for one in self.references if one[2] <= one[0] < ends[one[2]]]
+            [
+                (source, key, target)
+                for source, key, target in self.references
+                if target <= source < ends[target]
+            ]
         )
 
     @property
     def _forward(self) -> list[Reference]:
-        """The references that do not lead back; made once."""
-        return self.remember("forward", self._made_forward)
+        """The references that do not lead back."""
+        return self.remember("forward", self._compute_forward)
 
-    def _made_forward(self) -> list[Reference]:
+    def _compute_forward(self) -> list[Reference]:
         inward = self._inward
-        if all(target == 0 for _, _, target in inward):  # every path begins at the root
-            return [one for one in self.references if one not in inward]
-        encloses = _ancestry(self._dominators())
+        # Every path passes through the root: the usual case, parent pointers to it,
+        # needs no dominators.
+        if all(target == 0 for _, _, target in inward):
+            return [ref for ref in self.references if ref not in inward]
+        dominates = _ancestry(self._dominators())
         return [
-            one
-            for one in self.references
-            if one not in inward or not encloses(one[2], one[0])
+            (source, key, target)
+            for source, key, target in self.references
+            if (source, key, target) not in inward or not dominates(target, source)
         ]
 
     def _dominators(self) -> list[int]:
-        """For each entry the last other one that every path to it goes through; -1 for the root.
+        """The immediate dominator of each entry: the last other entry that every path to it passes; -1 for the root.
 
-        Georgiadis' SEMI-NCA. The entries are numbered as it wants them: as a
-        depth-first search comes to them.
+        Georgiadis' SEMI-NCA. It wants entries numbered as a depth-first search meets
+        them, which pre-order is.
         """
         sources = self.all_sources
         ancestors = list(self.parents)
@@ -451,15 +481,15 @@ class Trie:
         semi = list(self.parents)
 
         def lowest_above(entry: int, limit: int) -> int:
-            # Ways up are shortened as they are gone, so that none is gone twice.
-            way: list[int] = []
+            # Path compression, as in union-find: no climb is repeated.
+            climb: list[int] = []
             while ancestors[entry] > limit:
-                way.append(entry)
+                climb.append(entry)
                 entry = ancestors[entry]
-            for below in reversed(way):
+            for below in reversed(climb):
                 lowest[below] = min(lowest[below], lowest[ancestors[below]])
                 ancestors[below] = ancestors[entry]
-            return lowest[way[0] if way else entry]
+            return lowest[climb[0] if climb else entry]
 
         for entry in range(len(self.parents) - 1, 0, -1):
             for source, _ in sources.get(entry, ()):
@@ -479,19 +509,18 @@ class Trie:
 
     @property
     def leaf_numbers(self) -> dict[int, int]:
-        """The number of the leaf at each leaf entry; made once."""
+        """The number of the leaf at each leaf entry."""
         return self.remember(
             "leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)}
         )
 
-    # Any: each question has an answer of its own type.
-    def remember(self, question: Hashable, work_out: Callable[[], A]) -> A:
-        """The answer to a question about these paths, worked out once."""
-        return self._answers.to(question, work_out)
+    def remember(self, question: Hashable, compute: Callable[[], A]) -> A:
+        """The answer to a question about these paths, computed once."""
+        return self._answers.to(question, compute)
 
 
 def _ends(parents: Sequence[int]) -> list[int]:
-    """Where the run of entries below each one ends: they are numbered in pre-order."""
+    """For each entry, one past the last entry below it. Entries are numbered in pre-order."""
     ends = list(range(1, len(parents) + 1))
     for entry in range(len(parents) - 1, 0, -1):
         ends[parents[entry]] = max(ends[parents[entry]], ends[entry])
@@ -499,7 +528,11 @@ def _ends(parents: Sequence[int]) -> list[int]:
 
 
 def _ancestry(parents: Sequence[int]) -> Callable[[int, int], bool]:
-    """Whether one entry is another one, or above it, in a tree in which parents have lower numbers."""
+    """A test of whether one entry is another, or above it, in a tree whose parents have lower numbers.
+
+    The dominator tree is not in pre-order. It gets pre-order numbers here, by which
+    what is below an entry is one range again.
+    """
     sizes = [1] * len(parents)
     for entry in range(len(parents) - 1, 0, -1):
         sizes[parents[entry]] += sizes[entry]
@@ -534,29 +567,19 @@ def canonical(
     leaves: Collection[int],
     sources: Mapping[int, list[tuple[int, Key]]],
 ) -> tuple[Trie, list[int]]:
-    """The canonical form of a trie in any order, and its leaves in that order.
+    """A trie in canonical order, made from entries in any order, and the old numbers of its leaves.
 
     Args:
-        parents: The parent of each entry, which stands before it; entry 0 is the root.
+        parents: The parent of each entry, which comes before it; entry 0 is the root.
         keys: The key of each entry below its parent.
-        leaves: The entries that are leaves; only what leads to one is kept.
+        leaves: The entries that are leaves; entries that lead to no leaf are dropped.
         sources: From where further references lead to each entry.
     """
-    below: dict[int, list[int]] = {}
-    needed = {0}
-    # The root encloses all leaves: what refers to it leads to them.
-    pending = [*leaves, *[source for source, _ in sources.get(0, ()) if leaves]]
-    while pending:
-        entry = pending.pop()
-        while entry not in needed:
-            needed.add(entry)
-            below.setdefault(parents[entry], []).append(entry)
-            pending += [source for source, _ in sources.get(entry, ())]
-            entry = parents[entry]
+    children = _needed_children(parents, leaves, sources)
     new_parents: list[int] = []
     new_keys: list[Key] = []
     new_leaves: list[int] = []
-    order: list[int] = []
+    old_leaves: list[int] = []
     renumbered: dict[int, int] = {}
     todo = [(0, -1)]
     while todo:
@@ -566,10 +589,12 @@ def canonical(
         new_keys.append(keys[entry] if entry else "")
         if entry in leaves:
             new_leaves.append(at)
-            order.append(entry)
-        found = below.get(entry, [])
-        found.sort(key=lambda e: key_order(keys[e]), reverse=True)
-        todo.extend((child, at) for child in found)
+            old_leaves.append(entry)
+        # Reversed, as the last one is popped first.
+        ordered = sorted(
+            children.get(entry, ()), key=lambda e: key_order(keys[e]), reverse=True
+        )
+        todo.extend((child, at) for child in ordered)
     references = [
         (renumbered[source], key, renumbered[target])
         for target in sources.keys() & renumbered
@@ -579,4 +604,24 @@ def canonical(
     references.sort(key=reference_order)
     return Trie(
         tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(references)
-    ), order
+    ), old_leaves
+
+
+def _needed_children(
+    parents: Sequence[int],
+    leaves: Collection[int],
+    sources: Mapping[int, list[tuple[int, Key]]],
+) -> dict[int, list[int]]:
+    """The children of each entry, as far as they lead to leaves, by references too."""
+    children: dict[int, list[int]] = {}
+    needed = {0}
+    # The root encloses all leaves: what refers to it leads to them.
+    pending = [*leaves, *[source for source, _ in sources.get(0, ()) if leaves]]
+    while pending:
+        entry = pending.pop()
+        while entry not in needed:
+            needed.add(entry)
+            children.setdefault(parents[entry], []).append(entry)
+            pending += [source for source, _ in sources.get(entry, ())]
+            entry = parents[entry]
+    return children

@@ -2,14 +2,21 @@
 
 Every fault of a call is found before anything changes. Writing values is not a change
 of structure; popping is.
+
+    update_states     _write_arrays   plain arrays like those that are there: one loop in C
+                      _update_any     everything else, in three steps
+                        1. match      each value: a write to a State, or a return of a popped one
+                        2. check      all of them; `UpdateError` names all faults
+                        3. _commit    with signal handlers held back
 """
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from types import EllipsisType
-from typing import Any, Final, NamedTuple, TypeAlias, overload
+from typing import Any, Final, NamedTuple, overload
 
 import jax
 
@@ -31,8 +38,8 @@ from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
 from ._graph._binding import Binding, binding_of
 from ._graph._graphdef import GraphDef
-from ._inspect import gone, live_objects, reach
-from ._lookup import Given, States, is_one_value, match, nearest, numbers_of
+from ._inspect import live_objects, missing_part, reach
+from ._lookup import Matched, States, is_one_value, match, nearest, numbers_of
 from ._paths import Path, path_str
 from ._redefinition import class_name, is_one_class
 from ._signals import put_all, store_all, undivided
@@ -88,34 +95,33 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 
 
 def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | None:
-    """The States that a tree speaks of, or `None` when it names others too; kept on the binding for each layout."""
-    found: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
-    if found is None:
-        layout = binding.graphdef.layout
+    """The States that a tree has values for, cached for each layout; `None` if it does not fit the node as it is."""
+    states: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
+    if states is None:
+        specs = binding.graphdef.layout.specs
         numbers, further = numbers_of(binding.graphdef, tree.layout)
-        wrong = [
-            n is None or not is_one_class(layout.specs[n].cls, spec.cls)
-            for n, spec in zip(numbers, tree.layout.specs, strict=True)
-        ]
-        if any(wrong) or further or len(set(numbers)) < len(numbers):
+        if further or len(set(numbers)) < len(numbers):
             return None
-        found = tuple([binding.states[n] for n in numbers if n is not None])
-        binding.remember(tree.layout, found)
-    return found
+        for number, spec in zip(numbers, tree.layout.specs, strict=True):
+            if number is None or not is_one_class(specs[number].cls, spec.cls):
+                return None
+        states = tuple([binding.states[n] for n in numbers if n is not None])
+        binding.remember(tree.layout, states)
+    return states
 
 
 def _write_arrays(
     states: Sequence[State[Any]], values: Sequence[Any], check: bool
 ) -> bool:
-    """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates."""
+    """Write plain arrays of the shapes and dtypes that are there, all or none; whether it did. Settles most updates."""
     if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
     before: list[Any] = [state._value for state in states]
     try:
-        # JAX interns abstract values, newer versions at least: that they are the same
-        # ones, a loop in C finds out.
+        # Newer versions of JAX intern abstract values: comparing them by identity is a
+        # loop in C.
         are_alike = all(map(operator.is_, map(_aval_of, values), map(_aval_of, before)))
-    except AttributeError:  # what is there is no array
+    except AttributeError:  # a State holds something that is not an array
         return False
     if not are_alike and not all(
         map(_is_settled, states, before, values, repeat(check))
@@ -126,11 +132,11 @@ def _write_arrays(
 
 
 def _is_settled(state: State[Any], old: Any, value: Any, check: bool) -> bool:
-    """Whether an array may be written in place of what is there without a closer look."""
+    """Whether an array may replace what is there without further checks."""
     cls: type = old.__class__
     if cls is not CONCRETE:
         return False
-    # Without a comparison a contract may still refuse.
+    # With `check=False` another shape is fine, unless a contract has to be asked.
     return bool(value.aval == old.aval) or not (check or state._contracts)
 
 
@@ -143,16 +149,16 @@ class _Write(NamedTuple):
 
     state: State[Any]
     value: Any
-    given: Given
-    at: int  # its number in what was given
+    matched: Matched
+    at: int  # its number among the matched values
 
     def where(self) -> str:
-        """The path that it was given by: made for messages alone, as it is as long as the State lies deep."""
-        return path_str(self.given.path(self.at))
+        """The path of the value: made for messages only, as it is as long as the State lies deep."""
+        return path_str(self.matched.path(self.at))
 
 
 class _Vacancy(NamedTuple):
-    """A place where a State may be put: an unset field of a node, or a key of a dict in it that was popped.
+    """Where a popped State may be put back: an unset field of a node, or a popped key of a dict in it.
 
     Attributes:
         node: The node.
@@ -164,6 +170,11 @@ class _Vacancy(NamedTuple):
     holder: Any
     key: str
 
+    @property
+    def identity(self) -> tuple[int, str]:
+        """Equal for the same vacancy; several paths may lead to it."""
+        return id(self.holder), self.key
+
     def placed(self, state: State[Any]) -> Placed:
         """A State here, as the contracts of the node know it."""
         if isinstance(self.holder, TrackedDict):
@@ -173,62 +184,84 @@ class _Vacancy(NamedTuple):
 
 
 class _Return(NamedTuple):
-    """A popped State that is about to be put back, the place that takes it, and a path of that."""
+    """A popped State that is about to be put back, the vacancy that takes it, and a path of that."""
 
     vacancy: _Vacancy
     state: State[Any]
-    place: Path
+    path: Path
 
 
-_Returns: TypeAlias = list[_Return]
+class _ReturnError(Exception):
+    """A State cannot be put back; the text says why. `_returns_of` raises it, and `_Update.add` catches it."""
 
 
 def _update_any(
     node: object, binding: Binding, trees: Sequence[States], check: bool
 ) -> None:
-    graphdef = binding.graphdef
-    objects = functools.cache(lambda: live_objects(node, graphdef))
-    writes: dict[int, _Write] = {}
-    latest: dict[tuple[int, str], _Return] = {}
-    faults: list[str] = []
-    for given in [match(graphdef, tree) for tree in trees]:
-        faults += given.contradictions(graphdef.layout)
-        put_back: _Returns = []
-        for at, number in enumerate(given.numbers):
+    update = _Update(node, binding, check)
+    for matched in [match(binding.graphdef, tree) for tree in trees]:
+        update.add(matched)
+    update.finish()
+
+
+class _Update:
+    """One call of `update_states`: collects writes, returns and faults of all trees; the last tree wins."""
+
+    def __init__(self, node: object, binding: Binding, check: bool) -> None:
+        self.binding = binding
+        self.graphdef = binding.graphdef
+        self.check = check
+        # Only where a State may have to be put back: it costs a walk.
+        self.objects = functools.cache(lambda: live_objects(node, self.graphdef))
+        self.writes: dict[int, _Write] = {}
+        self.returns: dict[tuple[int, str], _Return] = {}
+        self.faults: list[str] = []
+
+    def add(self, matched: Matched) -> None:
+        """Add the values of one tree."""
+        self.faults += matched.contradictions(self.graphdef.layout)
+        returns: list[_Return] = []
+        for at, number in enumerate(matched.numbers):
             if number is not None:
-                write = writes[number] = _Write(
-                    binding.states[number], given.values[at], given, at
-                )
-                spec, cls = given.specs[at], type(write.state)
-                if check and spec is not None and not is_one_class(spec.cls, cls):
-                    faults.append(
-                        f"{write.where()}: expected {class_name(cls, spec.cls)}, found {class_name(spec.cls, cls)}"
-                    )
+                self._add_write(number, matched, at)
                 continue
-            found = _put_back(objects, graphdef, given, at)
-            if isinstance(found, str):
-                faults.append(found)
-            else:
-                put_back += found
-        faults += _return_faults(put_back)
-        latest.update(
-            {(id(one.vacancy.holder), one.vacancy.key): one for one in put_back}
-        )
-    returns = list(latest.values())
-    faults += _joint_faults(returns)
-    faults += _double_faults(returns, writes.values())
-    for write in writes.values():
-        faults += _write_faults(write, check)
-    if faults:
-        raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
-    for place in returns:
-        _check_owner(place.vacancy.holder, place.vacancy.key)
-    contents = [
-        value_to_store(write.state, write.value, write.where)
-        for write in writes.values()
-    ]
-    states = [write.state for write in writes.values()]
-    undivided(lambda: _commit(returns, states, contents))
+            try:
+                returns += _returns_of(self.objects, self.graphdef, matched, at)
+            except _ReturnError as error:
+                self.faults.append(str(error))
+        self.faults += _return_faults(returns)
+        self.returns.update({item.vacancy.identity: item for item in returns})
+
+    def _add_write(self, number: int, matched: Matched, at: int) -> None:
+        write = _Write(self.binding.states[number], matched.values[at], matched, at)
+        self.writes[number] = write
+        spec, cls = matched.specs[at], type(write.state)
+        if self.check and spec is not None and not is_one_class(spec.cls, cls):
+            self.faults.append(
+                f"{write.where()}: expected {class_name(cls, spec.cls)}, found {class_name(spec.cls, cls)}"
+            )
+
+    def finish(self) -> None:
+        """Check everything that was collected, then write it.
+
+        Raises:
+            UpdateError: There are faults; names all.
+        """
+        returns, writes = list(self.returns.values()), list(self.writes.values())
+        faults = self.faults + _joint_faults(returns) + _double_faults(returns, writes)
+        for write in writes:
+            faults += _write_faults(write, self.check)
+        if faults:
+            raise UpdateError(
+                f"cannot update {self.graphdef.type.__name__}: {listed(faults)}"
+            )
+        for item in returns:
+            _check_owner(item.vacancy.holder, item.vacancy.key)
+        contents = [
+            value_to_store(write.state, write.value, write.where) for write in writes
+        ]
+        states = [write.state for write in writes]
+        undivided(lambda: _commit(returns, states, contents))
 
 
 def _write_faults(write: _Write, check: bool) -> list[str]:
@@ -245,7 +278,7 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 def _commit(
     returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]
 ) -> None:
-    """Put popped States back, and write values: all was checked."""
+    """Put popped States back, and write values. Everything was checked before."""
     for (_, holder, key), state, _ in returns:
         if isinstance(holder, TrackedDict):
             holder.put_back(key, state)
@@ -254,126 +287,134 @@ def _commit(
     store_all(states, contents)
 
 
-def _put_back(
-    objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], given: Given, at: int
-) -> _Returns | str:
-    """How to put a popped State back at all its paths, or what is wrong with one of them."""
-    spec = given.specs[at]
-    state = given.states[at] if given.states else None
-    places: dict[tuple[int, str], _Return] = {}
-    for path in given.paths(at):
+def _returns_of(
+    objects: Callable[[], Sequence[Any]],
+    graphdef: GraphDef[Any],
+    matched: Matched,
+    at: int,
+) -> list[_Return]:
+    """How to put a popped State back at all its paths.
+
+    Raises:
+        _ReturnError: That is not possible at one of them.
+    """
+    spec = matched.specs[at]
+    state = matched.states[at] if matched.states else None
+    returns: dict[tuple[int, str], _Return] = {}
+    for path in matched.paths(at):
         if graphdef.layout.index(path) is not None:
-            continue  # there is a State, which takes the value
+            continue  # a State is there, which takes the value
         vacancy = _vacancy(objects, graphdef, path)
         if vacancy is None:
-            text = given.globs.get(at) or path_str(path)
-            return f"{text}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, text)}"
-        if isinstance(vacancy, str):
-            return f"{path_str(path)}: {vacancy} is gone, in which it was"
+            text = matched.globs.get(at) or path_str(path)
+            raise _ReturnError(
+                f"{text}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, text)}"
+            )
         if spec is None:
-            return f"{path_str(path)}: it was popped; put it back as a State, or with a StateTree that describes it"
-        place = (id(vacancy.holder), vacancy.key)
-        if place in places:
+            raise _ReturnError(
+                f"{path_str(path)}: it was popped; put it back as a State, or with a StateTree that describes it"
+            )
+        if vacancy.identity in returns:
             continue  # by another path of the node
         if state is None:
-            state = new_state(moved_spec(spec), given.values[at])
-        fault = _refusal(vacancy, state)
-        if fault is not None:
-            return fault
-        places[place] = _Return(vacancy, state, path)
-    return list(places.values())
+            state = new_state(moved_spec(spec), matched.values[at])
+        _check_accepted(vacancy, state)
+        returns[vacancy.identity] = _Return(vacancy, state, path)
+    return list(returns.values())
 
 
 def _return_faults(returns: Sequence[_Return]) -> list[str]:
-    """The faults of a collection that puts two States back at one place, by two of its paths."""
-    first: dict[tuple[int, str], _Return] = {}
+    """The faults of a collection that puts two States back into one vacancy, by two of its paths."""
+    first_into: dict[tuple[int, str], _Return] = {}
     faults: list[str] = []
-    for one in returns:
-        before = first.setdefault((id(one.vacancy.holder), one.vacancy.key), one)
-        if before.state is not one.state:
-            where = path_str(before.place)
+    for item in returns:
+        first = first_into.setdefault(item.vacancy.identity, item)
+        if first.state is not item.state:
+            where = path_str(first.path)
             faults.append(
-                f"{where} is given two States, by {where} and by {path_str(one.place)}"
+                f"{where} is given two States, by {where} and by {path_str(item.path)}"
             )
     return faults
 
 
 def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list[str]:
-    """The faults of a popped State that stands in the node again, and is given another value there than it has."""
+    """The faults of a State that is put back, and is elsewhere in the node, where it gets another value."""
     by_state = {id(write.state): write for write in writes}
     faults: list[str] = []
-    for put_back in returns:
-        write = by_state.get(id(put_back.state))
-        if write is not None and not is_one_value(put_back.state.value, write.value):
+    for item in returns:
+        write = by_state.get(id(item.state))
+        if write is not None and not is_one_value(item.state.value, write.value):
             where = write.where()
             faults.append(
-                f"{where} is given two values, by {path_str(put_back.place)} and by {where}"
+                f"{where} is given two values, by {path_str(item.path)} and by {where}"
             )
     return faults
 
 
 def _joint_faults(returns: Sequence[_Return]) -> list[str]:
-    """How States that are put back into one node break its contracts together: each by itself kept them."""
+    """How States that are put back into one node break its contracts together, though each alone keeps them."""
     by_node: dict[int, list[_Return]] = {}
-    for put_back in returns:
-        by_node.setdefault(id(put_back.vacancy.node), []).append(put_back)
+    for item in returns:
+        by_node.setdefault(id(item.vacancy.node), []).append(item)
     faults: list[str] = []
     for group in by_node.values():
+        placed = [item.vacancy.placed(item.state) for item in group]
         try:
-            check_placed(
-                group[0].vacancy.node, [one.vacancy.placed(one.state) for one in group]
-            )
+            check_placed(group[0].vacancy.node, placed)
         except ContractError as error:
             faults.append(str(error))
     return faults
 
 
-def _refusal(vacancy: _Vacancy, state: State[Any]) -> str | None:
-    """Why a place would not take a State, before it is asked to."""
+def _check_accepted(vacancy: _Vacancy, state: State[Any]) -> None:
+    """Raise if a field or dict would refuse a State, before anything is written.
+
+    Raises:
+        _ReturnError: It would.
+    """
     holder, key = vacancy.holder, vacancy.key
     try:
         if isinstance(holder, TrackedDict):
             holder.admit(key, state)
         else:
-            check_contracts(
-                holder, {key: plan_of(type(holder)).admit[key](holder, state)}
-            )
+            admitted = plan_of(type(holder)).admit[key](holder, state)
+            check_contracts(holder, {key: admitted})
     except (FieldError, ContractError) as error:
-        return str(error)
-    return None
+        raise _ReturnError(str(error)) from None
 
 
 def _vacancy(
     objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path
-) -> _Vacancy | str | None:
-    """The unset field, or the popped key of a dict, that a path names; `None` when it names neither.
+) -> _Vacancy | None:
+    """The unset field, or the popped key of a dict, at a path; `None` if neither is there.
 
-    Where the container is gone in which it was, the path of the outermost one that is,
-    as a text.
+    Raises:
+        _ReturnError: The container of the State is gone; names the outermost missing
+            one.
     """
+    # The innermost node on the path: within it the path has a field, and keys.
     for length in range(len(path) - 1, -1, -1):
         number = graphdef.find(path[:length])
-        if number is None:
-            continue
-        if isinstance(graphdef.table.specs[number], StateSpec):
-            return None
-        node, rest = objects()[number], path[length:]
-        field = schema(type(node)).fields.get(str(rest[0]))
-        if field is None or field.kind is not Kind.STATE:
-            return None
-        if len(rest) == 1:
-            return (
-                _Vacancy(node, node, field.name)
-                if field.name not in node.__dict__
-                else None
-            )
-        missing = gone(node, rest[:-1])
-        if missing is not None:
-            return path_str((*path[:length], *missing))
-        holder = reach(node, rest[:-1])
-        is_vacant = isinstance(holder, TrackedDict) and holder.is_vacant(rest[-1])
-        return _Vacancy(node, holder, str(rest[-1])) if is_vacant else None
-    return None
+        if number is not None:
+            break
+    else:
+        return None
+    if isinstance(graphdef.table.specs[number], StateSpec):
+        return None
+    node, edge = objects()[number], path[length:]
+    field = schema(type(node)).fields.get(str(edge[0]))
+    if field is None or field.kind is not Kind.STATE:
+        return None
+    if len(edge) == 1:
+        is_set = field.name in node.__dict__
+        return None if is_set else _Vacancy(node, node, field.name)
+    missing = missing_part(node, edge[:-1])
+    if missing is not None:
+        container = path_str((*path[:length], *missing))
+        raise _ReturnError(f"{path_str(path)}: {container} is gone, in which it was")
+    holder = reach(node, edge[:-1])
+    is_vacant = isinstance(holder, TrackedDict) and holder.is_vacant(edge[-1])
+    return _Vacancy(node, holder, str(edge[-1])) if is_vacant else None
 
 
 def _mismatch(write: _Write) -> str | None:
@@ -387,12 +428,12 @@ def _mismatch(write: _Write) -> str | None:
             f"{write.where()}: expected the tree {structures[0]}, found {structures[1]}"
         )
     leaves = jax.tree.leaves(write.value)
-    for (key_path, there), given in zip(
+    for (key_path, current), leaf in zip(
         jax.tree.leaves_with_path(write.state._value), leaves, strict=True
     ):
-        if leaf_form(there) != leaf_form(given):
+        if leaf_form(current) != leaf_form(leaf):
             where = write.where() + jax.tree_util.keystr(key_path)
-            return f"{where}: expected {leaf_text(there)}, found {leaf_text(given)}"
+            return f"{where}: expected {leaf_text(current)}, found {leaf_text(leaf)}"
     return None
 
 
@@ -406,13 +447,12 @@ def leaf_form(leaf: Any) -> object:
 
 
 def leaf_text(leaf: Any) -> str:
-    """The same for a message: `float32[2,3]`."""
+    """`leaf_form` for a message: `float32[2,3]`."""
     form = leaf_form(leaf)
-    return (
-        f"{form[1]}[{','.join(map(str, form[0]))}]"
-        if isinstance(form, tuple)
-        else describe(leaf)
-    )
+    if not isinstance(form, tuple):
+        return describe(leaf)
+    shape, dtype = form
+    return f"{dtype}[{','.join(map(str, shape))}]"
 
 
 @overload
@@ -490,18 +530,13 @@ def pop_states(
     faults: list[str] = []
     objects = live_objects(node, graphdef)
     removals: list[_Removal] = []
-    for numbers, _layout in selection:
-        for at in numbers:
-            for parent, edge in places[at]:
-                fault = _unpoppable(graphdef, objects, parent, edge)
-                faults += [fault] if fault else []
-                removals.append(
-                    _Removal(
-                        objects[parent] if parent >= 0 else None,
-                        edge,
-                        binding.states[at],
-                    )
-                )
+    for at in itertools.chain.from_iterable(numbers for numbers, _ in selection):
+        for parent, edge in places[at]:
+            fault = _unpoppable(graphdef, objects, parent, edge)
+            if fault is not None:
+                faults.append(fault)
+                continue
+            removals.append(_Removal(objects[parent], edge, binding.states[at]))
     if faults:
         raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
     for removal in removals:
@@ -530,7 +565,7 @@ class _Removal(NamedTuple):
 
 
 def _check_owner(holder: Any, key: str) -> None:
-    """Raise if a State of a node or dict must not be taken out or put back now.
+    """Check that a State of a node or dict may be taken out or put back now.
 
     Raises:
         TraceError: A JAX transformation runs that the node was not made in.
@@ -550,35 +585,35 @@ def _remove(removals: Sequence[_Removal]) -> None:
         else:
             delattr(container, key)
         if state._contracts:
-            # What is put back may have the shape of what stood there, such as one axis
-            # more in a stack.
+            # What is put back may have the shape that was there before, such as one
+            # axis more than the contract says, in a stack.
             form = leaf_form(state._value)
             if isinstance(form, tuple):
                 popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 
 
-# Where a State is referred to: the number of the node, and the path within it. The
-# first place comes first.
+# A reference to a State: the number of the node, and the path within it.
 _Place = tuple[int, Path]
 
 
 def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
-    """All places of each State, in layout order."""
+    """All references to each State, in layout order; that of its first path comes first."""
     table = graphdef.table
-    found: dict[int, list[_Place]] = {
+    places: dict[int, list[_Place]] = {
         number: [(table.parents[number], table.edges[number])]
         for number, spec in enumerate(table.specs)
         if isinstance(spec, StateSpec)
     }
     for parent, edge, target in table.repeats:
-        if target in found:
-            found[target].append((parent, edge))
-    return list(found.values())
+        if target in places:
+            places[target].append((parent, edge))
+    return list(places.values())
 
 
 def _unpoppable(
     graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path
 ) -> str | None:
+    """Why a State cannot be taken out of a place, or `None`."""
     if parent < 0:
         root = path_str(edge) or "the root"
         return f"{root} is a State of the pytree itself, not of a node in it; remove it there"

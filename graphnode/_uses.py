@@ -1,9 +1,14 @@
-"""Which attributes of its first argument a function uses, as its bytecode tells.
+"""Find which attributes of its first argument a function uses, by reading its bytecode.
 
-That is what a factory makes a field of, and which fields a `__post_init__` makes. Only
-what is certain counts. Of a factory, every use of the argument has to be an attribute
-that is read, set or deleted; a function that does anything else with it, such as
-passing it on, may use whatever it likes.
+For a factory: the fields that it computes another one from. For a `__post_init__`: the
+fields that it sets. Only certain answers count:
+
+    lambda self: self.a + self.b          {"a", "b"}
+    lambda self: helper(self)             None: helper may use any attribute
+    def __post_init__(self):
+        self.a = 1                        makes a: it runs in every call that returns
+        if self.flag:
+            self.b = 2                    b is not certain: a jump leads past it
 """
 
 import dis
@@ -15,7 +20,7 @@ from typing import Final
 
 _JUMPS: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
 _ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"})
-# They get at the variables of their caller without a word in its bytecode.
+# These read the variables of their caller, which its bytecode does not show.
 _LOOKS_INTO_CALLER: Final = frozenset(
     {"super", "locals", "vars", "eval", "exec", "_getframe", "currentframe"}
 )
@@ -24,30 +29,28 @@ _CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
 
 
 def attributes_used(function: object) -> Set[str] | None:
-    """The attributes of its first argument that a function uses; `None` where that is not certain."""
+    """The attributes of its first argument that a function uses; `None` if that is not certain."""
     code = _code_of(function)
     return None if code is None else _used_in(code, code.co_varnames[0])
 
 
 def _code_of(function: object) -> CodeType | None:
     """The code of a function that takes an argument by position."""
-    function = (
-        inspect.unwrap(function, stop=_is_no_checker)
-        if callable(function)
-        else function
-    )
+    if callable(function):
+        function = inspect.unwrap(function, stop=_may_do_more)
     if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
         return None
     return function.__code__
 
 
-def _is_no_checker(function: object) -> bool:
-    """Whether a wrapper may do anything; one that checks types at run time only looks at the argument."""
+def _may_do_more(function: object) -> bool:
+    """Whether a wrapper may use the argument itself; those of run-time type checkers only inspect it."""
     module = str(getattr(function, "__globals__", {}).get("__name__", ""))
     return module.partition(".")[0] not in _CHECKERS
 
 
 def _used_in(code: CodeType, variable: str) -> Set[str] | None:
+    """The attributes of a variable that a code uses; `None` if that is not certain."""
     if not _LOOKS_INTO_CALLER.isdisjoint(code.co_names):
         return None
     used: set[str] = set()
@@ -70,21 +73,26 @@ def _uses(
 
 def _pairs(code: CodeType) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
     """All instructions, each with the one that follows it."""
+    # An EXTENDED_ARG only holds upper bits of the argument of the next instruction.
     return pairwise(
-        [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
+        [
+            instruction
+            for instruction in dis.get_instructions(code)
+            if instruction.opname != "EXTENDED_ARG"
+        ]
     )
 
 
 def _is_use(instruction: dis.Instruction, code: CodeType, variable: str) -> bool:
-    # A variable that inner functions use is in a cell; "fast" instructions then pass
-    # the cell on to them.
+    # A variable that inner functions use is in a cell, and read by "deref" instructions;
+    # "fast" ones then pass the cell to the inner functions.
     is_cell = variable in (*code.co_cellvars, *code.co_freevars)
     kind = "DEREF" if is_cell else "FAST"
     return kind in instruction.opname and variable in _variables(instruction)
 
 
 def _variables(instruction: dis.Instruction) -> tuple[str, ...]:
-    # Since Python 3.13 one instruction may stand for two that follow each other.
+    # Since Python 3.13 one instruction may load or store two variables.
     names = instruction.argval
     return names if isinstance(names, tuple) else (names,)
 
@@ -99,10 +107,10 @@ def _is_load(instruction: dis.Instruction, variable: str) -> bool:
 
 
 def attributes_made(function: object, *, fields: Set[str], lazy: Set[str]) -> Set[str]:
-    """The fields of its first argument that a function sets in every call that returns, and cannot have read before.
+    """The fields of its first argument that a function sets in every call that returns, and has not read before.
 
-    What gets the argument, or is asked of it and may be a method or property, may have
-    read anything.
+    Once the argument is passed on, or an attribute is read that may be a method or
+    property, any field may have been read.
 
     Args:
         function: The function.
@@ -114,23 +122,23 @@ def attributes_made(function: object, *, fields: Set[str], lazy: Set[str]) -> Se
     if code is None:
         return frozenset()
     certain = {instruction.offset for instruction in _certain(code)}
-    made, read = set[str](), set(_read_inside(code, code.co_varnames[0]) or ())
-    for instruction, following in _straight(code, fields, lazy):
+    assigned, read = set[str](), set(_read_inside(code, code.co_varnames[0]) or ())
+    for instruction, following in _transparent_start(code, fields, lazy):
         if _is_use(instruction, code, code.co_varnames[0]):
             if following.opname == "STORE_ATTR" and following.offset in certain:
-                made |= {following.argval} - read
+                assigned |= {following.argval} - read
             else:
                 read.add(following.argval)
-    return made
+    return assigned
 
 
-def _straight(
+def _transparent_start(
     code: CodeType, fields: Set[str], lazy: Set[str]
 ) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
-    """The instructions from the start of a function to the first that may read any field of its first argument.
+    """The instructions up to the first that may read unknown fields of the first argument.
 
-    Each comes with the one that follows it. Those that use the argument read or set one
-    field.
+    Each comes with the one that follows it. Until then, instructions that use the
+    argument read or set one field.
     """
     variable, plain = code.co_varnames[0], fields - lazy
     inside = _read_inside(code, variable)
@@ -140,20 +148,18 @@ def _straight(
         if "LOAD" in instruction.opname and instruction.argval in _LOOKS_INTO_CALLER:
             return
         if _is_use(instruction, code, variable):
-            if (
-                not _is_load(instruction, variable)
-                or following.opname not in _ATTRIBUTE
-            ):
+            is_load = _is_load(instruction, variable)
+            if not is_load or following.opname not in _ATTRIBUTE:
                 return  # it is passed on, or from here on another object
-            if following.argval not in (
-                fields if following.opname == "STORE_ATTR" else plain
-            ):
+            # Reading a lazy field runs its factory, which may read others.
+            allowed = fields if following.opname == "STORE_ATTR" else plain
+            if following.argval not in allowed:
                 return
         yield instruction, following
 
 
 def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
-    """The attributes of a variable that inner functions use; `None` where that is not certain."""
+    """The attributes of a variable that inner functions use; `None` if that is not certain."""
     used: set[str] = set()
     for inner in code.co_consts:
         if isinstance(inner, CodeType) and variable in inner.co_freevars:
@@ -164,53 +170,59 @@ def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
     return used
 
 
-def surely_asks(
+def always_reads(
     function: object, name: str, *, but_not: str, fields: Set[str], lazy: Set[str]
 ) -> bool:
-    """Whether a function asks something for an attribute in every call that returns, and has read no field before.
+    """Whether a function reads an attribute of some object in every call that returns, and no field before.
+
+    That is a `__post_init__` that calls `super().__post_init__()`, say.
 
     Args:
         function: The function.
-        name: The attribute, which `super()` may be asked for.
-        but_not: The field, of which the function may say nothing afterwards either.
+        name: The attribute, which may be that of `super()`.
+        but_not: The field that the function must not mention at all.
         fields: As in `attributes_made`.
         lazy: As there.
     """
     code = _code_of(function)
-    if (
-        code is None
-        or but_not in code.co_names
-        or but_not in (_read_inside(code, code.co_varnames[0]) or ())
-    ):
+    if code is None or _mentions(code, but_not):
         return False
-    asking = next(
-        (instruction for instruction in _certain(code) if instruction.argval == name),
-        None,
-    )
-    if asking is None:
+    reads = [
+        instruction for instruction in _certain(code) if instruction.argval == name
+    ]
+    if not reads:
         return False
-    before = sum(1 for _ in _straight(code, fields, lazy))
-    behind = [instruction for instruction, _ in _pairs(code)][before:]
-    if not behind or asking.offset < behind[0].offset:
+    read = reads[0]
+    transparent_count = sum(1 for _ in _transparent_start(code, fields, lazy))
+    rest = [instruction for instruction, _ in _pairs(code)][transparent_count:]
+    if not rest or read.offset < rest[0].offset:
         return True
-    asked = (
-        one
-        for one in behind
-        if one.opname in _ATTRIBUTE or one.opname.startswith("LOAD_SUPER")
-    )
-    return behind[0].argval == "super" and next(asked, None) == asking
+    # `super()` itself ends the transparent start; it has read nothing if the attribute
+    # is the first that is read after it.
+    first_read = next((item for item in rest if _reads_attribute(item)), None)
+    return rest[0].argval == "super" and first_read == read
+
+
+def _mentions(code: CodeType, name: str) -> bool:
+    inside = _read_inside(code, code.co_varnames[0]) or frozenset()
+    return name in code.co_names or name in inside
+
+
+def _reads_attribute(instruction: dis.Instruction) -> bool:
+    is_of_super = instruction.opname.startswith("LOAD_SUPER")
+    return is_of_super or instruction.opname in _ATTRIBUTE
 
 
 def _certain(code: CodeType) -> Iterator[dis.Instruction]:
-    """The instructions that run in every call that returns: no jump leads past them, and no return stands before."""
+    """The instructions that run in every call that returns: no jump skips them, and no return comes before."""
     instructions = list(dis.get_instructions(code))
     if any(instruction.opname == "PUSH_EXC_INFO" for instruction in instructions):
-        return  # in a `try` or `with`, any instruction may be the last
-    landing = 0
+        return  # in a `try` or `with`, any instruction may be the last to run
+    furthest_target = 0
     for instruction in instructions:
-        if instruction.offset >= landing:
+        if instruction.offset >= furthest_target:
             yield instruction
         if instruction.opcode in _JUMPS:
-            landing = max(landing, instruction.argval)
+            furthest_target = max(furthest_target, instruction.argval)
         if instruction.opname.startswith("RETURN"):
             return

@@ -1,8 +1,11 @@
-"""What a State holds: a pytree whose containers are its own and whose arrays are JAX's.
+"""The values of States: pytrees whose containers belong to the State, and whose arrays are JAX's.
 
-Data in: a value from outside, a caller's or another State's. Data out: the same leaves
-in new containers, so that a write into the one is never seen in the other. A plain
-array is its own answer, and costs one test of its type.
+A value from outside, a caller's or another State's, gets new containers around the same
+leaves, so that a write into one is never seen in the other. A plain array stays as it
+is, which costs one test of its type.
+
+    state.value = {"a": jax_array, "b": numpy_array}
+    holds   another dict, the same jax_array, a copy of numpy_array as a JAX array
 """
 
 import functools
@@ -29,7 +32,7 @@ _FLOAT0: Final = jax.dtypes.float0
 
 
 def is_container(value: Any) -> bool:
-    """Whether a value has an inside that can be written to: any registered pytree that is not a leaf."""
+    """Whether a value is a pytree that is not a leaf, and so may be written into."""
     if type(value) in PLAIN or value is None or isinstance(value, jax.Array):
         return False
     return not all_leaves((value,))
@@ -50,12 +53,12 @@ def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(map(rebuilt, values))
 
 
-def taken_in(value: Any, owner: Callable[[], str]) -> Any:
-    """The value as a State keeps it: containers are new, NumPy arrays become JAX arrays of the same dtype.
+def take_in(value: Any, owner: Callable[[], str]) -> Any:
+    """The value as a State holds it: with new containers, and NumPy arrays as JAX arrays of the same dtype.
 
     Args:
         value: Any pytree.
-        owner: Gives what messages call the State.
+        owner: Returns the name of the State for messages.
 
     Raises:
         FieldError: The value holds a State or a node, or a NumPy array whose dtype JAX
@@ -72,22 +75,26 @@ def taken_in(value: Any, owner: Callable[[], str]) -> Any:
     return tree_unflatten(treedef, leaves)
 
 
-def all_taken_in(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
-    """Values as States keep them, each with the name of its State for messages.
+def take_in_all(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
+    """Values as States hold them.
+
+    Args:
+        values: Any pytrees.
+        owners: The names of their States, for messages.
 
     Raises:
-        FieldError: As `taken_in`, for all values at once.
+        FieldError: As `take_in`, for all values at once.
     """
-    kept: list[Any] = []
+    contents: list[Any] = []
     faults: list[str] = []
     for value, owner in zip(values, owners, strict=True):
         try:
-            kept.append(taken_in(value, functools.partial(str, owner)))
+            contents.append(take_in(value, functools.partial(str, owner)))
         except FieldError as error:
             faults.append(str(error))
     if faults:
         raise FieldError(listed(faults))
-    return kept
+    return contents
 
 
 def _as_jax(leaf: Any) -> Any:
@@ -97,11 +104,11 @@ def _as_jax(leaf: Any) -> Any:
 
 
 def array_of(array: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> jax.Array:
-    """An array of NumPy as one of JAX, whatever its owner writes to it from now on."""
-    # JAX may share the memory that it is given, and `jnp.array` copies it in the
-    # background, when its owner may have written to it. Nobody else has this copy.
+    """A NumPy array as a JAX array, unaffected by later writes of its owner."""
+    # Copied here, as `jnp.asarray` may share the memory, and `jnp.array` copies in the
+    # background, when the owner may have written to it.
     own = np.array(array, dtype=array.dtype.newbyteorder("="))
-    # A constant: inside of a trace, too, it is not a tracer.
+    # A constant: not a tracer, also inside a trace.
     with jax.ensure_compile_time_eval():
         return jnp.asarray(own)
 
@@ -119,8 +126,10 @@ def _fault(leaf: Any) -> str | None:
     """Why a State cannot hold a leaf, or `None`."""
     if isinstance(leaf, GraphObject):
         name = type(leaf).__name__
-        found = with_article(name)
-        return f"a State holds arrays, not {found}: give its value, or declare a field of the node for the {name}"
+        return (
+            f"a State holds arrays, not {with_article(name)}: give its value, or declare a field of the node for the "
+            f"{name}"
+        )
     if isinstance(leaf, np.ma.MaskedArray):
         return (
             "JAX has no masked arrays: hold the data and the mask, or array.filled(...)"
@@ -130,11 +139,11 @@ def _fault(leaf: Any) -> str | None:
     dtype = leaf.dtype.newbyteorder("=")
     if not _is_jax_dtype(dtype):
         return f"JAX has no arrays of dtype {dtype}"
-    kept = jax.dtypes.canonicalize_dtype(dtype)
-    if kept == dtype:
+    jax_dtype = jax.dtypes.canonicalize_dtype(dtype)
+    if jax_dtype == dtype:
         return None
     return (
-        f"JAX would turn a NumPy array of {dtype} into {kept}: give array.astype({str(kept)!r}), or enable "
+        f"JAX would turn a NumPy array of {dtype} into {jax_dtype}: give array.astype({str(jax_dtype)!r}), or enable "
         f"jax_enable_x64 to keep {dtype}"
     )
 

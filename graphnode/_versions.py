@@ -1,17 +1,23 @@
 """Versions and the clock: how a change of structure is noticed without a walk.
 
 A node or container that is part of a binding has a version, a token that is replaced at
-every structural write; the clock's token is replaced after it. A binding whose clock
-reading is current is valid without a look at anything else.
+every structural write; the clock's token is replaced after it:
 
-A version remembers the trace that it was made in: inside of a JAX transformation, only
-what was made there changes its structure. What is part of no binding yet has the trace
-of its birth in place of a version, so that its writes do not move the clock.
+    binding made     clock C1    node a: V1    node b: V2
+    b.x = other      clock C2    node a: V1    node b: V3
+
+    is it valid?     clock unchanged: yes, without looking at anything else
+                     clock changed:   compare the versions; if all are equal, the write
+                                      was to another graph, and the new reading is noted
+
+A version knows the trace that it was made in: inside of a JAX transformation, only
+nodes made there may change their structure. A node that is not yet part of a binding
+has the trace of its birth in place of a version, so its writes do not move the clock.
 
 Threads: a writer changes the structure, then the version, then the clock; version and
-clock ahead of it too, as an interrupt may come right after the change. A binding is
-built by giving versions first and reading the structure after, and validated by reading
-the clock first and comparing versions after. Whatever the interleaving, a binding that
+clock before it too, as an interrupt may come right after the change. A binding is built
+by setting versions first and reading the structure after, and validated by reading the
+clock first and comparing versions after. Whatever the interleaving, a binding that
 missed a write differs from it in a version or in the clock. Tokens are never reused, so
 no update can be lost and no late writer can set the clock back.
 """
@@ -45,7 +51,7 @@ class Constructing(Version):
 
 
 class PastScope(Constructing):
-    """The version of a node whose constructor still runs, and has left a scope of random numbers that it had opened."""
+    """The version of a node whose constructor still runs, and has opened and left a scope of random numbers."""
 
     __slots__ = ()
 
@@ -54,7 +60,7 @@ class PastScope(Constructing):
 
 
 CONSTRUCTING: Final = Constructing()
-"""The version of a node whose constructor runs outside of all transformations: what most are."""
+"""The version of a node whose constructor runs outside of all transformations, as most do."""
 
 
 def constructing() -> Constructing:
@@ -62,16 +68,15 @@ def constructing() -> Constructing:
     return Constructing() if is_tracing() else CONSTRUCTING
 
 
-# What stands where a version may stand: in a node or container that no binding has
-# seen, the trace of its birth.
+# A version, or the trace of the birth of a node or container that no binding has seen.
 AnyVersion: TypeAlias = Version | TraceRef | None
 
 birth: Final = current_trace
-"""What stands in place of the version of a node or container that is made now."""
+"""The value in place of a version for a node or container that is made now."""
 
 
 def unmade(cls: type) -> str:
-    """What is wrong with a node without a version: `__new__` made it, and nothing here has filled it."""
+    """The message for a node without a version: `__new__` made it, and it was filled without graphnode's methods."""
     calls = (
         "super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo)"
     )
@@ -88,7 +93,7 @@ def trace_of_version(version: AnyVersion) -> TraceRef | None:
 
 
 def first_version(before: AnyVersion, now: Version) -> Version:
-    """The version of what comes into a binding: `now`, unless it was born in another trace than that."""
+    """The version of a node that becomes part of a binding: `now`, unless it was born in another trace."""
     if before == now.trace:
         return now
     version = Version()
@@ -97,7 +102,7 @@ def first_version(before: AnyVersion, now: Version) -> Version:
 
 
 class Clock:
-    """Holds the token of the latest structural write to anything that is part of a binding."""
+    """The token of the latest structural write to anything that is part of a binding."""
 
     __slots__ = ("now",)
 
@@ -109,7 +114,7 @@ CLOCK: Final = Clock()
 
 
 def check_owner(version: AnyVersion, where: str) -> None:
-    """Raise if the structure of what has this version must not change now.
+    """Raise if a node or container with this version must not change its structure now.
 
     Raises:
         TraceError: A JAX transformation runs that it was not made in.

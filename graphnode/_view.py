@@ -1,8 +1,8 @@
-"""`view`: the same States under another structure, such as the model for evaluation.
+"""`view`: the same States under a structure with other static values, such as the model for evaluation.
 
-All happens on the graphdef: the specs of the nodes that declare a changed field are
-swapped, and the graph is rebuilt around the live States. What is changed to what is a
-plan of the graphdef, so that a second view costs one rebuild.
+The work is done on the graphdef: nodes that declare a changed field get another spec,
+and the graph is rebuilt around the live States. The new structure is cached with the
+graphdef, so a second view costs one rebuild.
 """
 
 import dataclasses
@@ -59,19 +59,19 @@ def view(node: N, /, **statics: object) -> N:
     """
     binding = binding_of(node)
     plan = _plan_of(binding.graphdef, statics)
-    made = rebuild(plan.graphdef, list(binding.states), binding.traces)
+    viewed = rebuild(plan.graphdef, list(binding.states), binding.traces)
     if plan.resized:
-        objects = live_objects(made, plan.graphdef)
+        objects = live_objects(viewed, plan.graphdef)
         check_nodes([objects[number] for number in plan.resized])
-    return made  # type: ignore[no-any-return]
+    return viewed  # type: ignore[no-any-return]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _ViewPlan:
-    """How one structure becomes another.
+    """How to view the nodes of one structure.
 
     Attributes:
-        graphdef: The other structure.
+        graphdef: The structure of the view.
         resized: The numbers of the nodes whose contracts take a size from a changed
             field.
     """
@@ -86,7 +86,7 @@ def _plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPla
 
 
 def _question(statics: Mapping[str, object]) -> Hashable:
-    # By `static_key`: as plain keys, True and 1 would be one. What has no key is
+    # By `static_key`: as plain keys, True and 1 would be equal. A value without a key is
     # refused while the plan is compiled.
     try:
         return "view", tuple(
@@ -118,8 +118,7 @@ def _swap(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
     names = spec.template.statics
     if statics.keys().isdisjoint(names):
         return spec
-    # As in an assignment, where the node is not looked at either: a static value is
-    # admitted for itself.
+    # As in an assignment. A static value is checked without its node, hence `None`.
     admit = plan_of(spec.cls).admit
     values = [
         admit[name](None, statics[name]) if name in statics else value
@@ -130,19 +129,23 @@ def _swap(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
 
 def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None:
     classes = {spec.cls for spec in graphdef.table.specs if isinstance(spec, NodeSpec)}
-    there = sorted({name for cls in classes for name in plan_of(cls).statics})
-    faults = [_unknown(name, classes, there) for name in statics if name not in there]
+    declared = sorted({name for cls in classes for name in plan_of(cls).statics})
+    faults = [
+        _unknown(name, classes, declared) for name in statics if name not in declared
+    ]
     if faults:
-        declared = f"it declares {', '.join(there)}" if there else "it declares none"
+        names = ", ".join(declared) or "none"
         raise FieldError(
-            f"view of {graphdef.type.__name__}: {listed(faults)}; {declared}"
+            f"view of {graphdef.type.__name__}: {listed(faults)}; it declares {names}"
         )
 
 
-def _unknown(name: str, classes: set[type[Any]], there: list[str]) -> str:
+def _unknown(name: str, classes: set[type[Any]], declared: list[str]) -> str:
+    """Why a name is not a static field of any node."""
     for cls in sorted(classes, key=lambda cls: cls.__name__):
         field = schema(cls).fields.get(name)
         if field is not None:
             return f"{cls.__name__}.{name} is declared {field.kind}, and a view changes static fields alone"
-    hint = did_you_mean(name, there)
-    return f"no node declares a static field {name!r}{f' ({hint})' if hint else ''}"
+    hint = did_you_mean(name, declared)
+    meant = f" ({hint})" if hint else ""
+    return f"no node declares a static field {name!r}{meant}"

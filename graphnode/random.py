@@ -31,7 +31,7 @@ def _shape(size: Size) -> tuple[int, ...]:
 
 
 def _own(values: ArrayLike) -> ArrayLike:
-    """What is drawn from, but to which nobody writes: JAX may read an array of NumPy after the draw was returned."""
+    """Parameters of a draw that nobody writes to: JAX may still read a NumPy array after the draw was returned."""
     return _array_of(values) if isinstance(values, np.ndarray) else values
 
 
@@ -79,10 +79,8 @@ def normal(
         else _shape(size)
     )
     draw = jax.random.normal(split_key(), shape, dtype)
-    mean, deviation = (
-        jnp.broadcast_to(jnp.asarray(_own(one), draw.dtype), shape)
-        for one in (loc, scale)
-    )
+    mean = jnp.broadcast_to(jnp.asarray(_own(loc), draw.dtype), shape)
+    deviation = jnp.broadcast_to(jnp.asarray(_own(scale), draw.dtype), shape)
     return mean + deviation * draw
 
 

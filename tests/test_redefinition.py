@@ -8,7 +8,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import nn
-from graphnode._redefinition import a_class, class_apart, class_name, is_older
+from graphnode._redefinition import a_class, class_name, distinct_class_name, is_older
 
 
 def define() -> Any:
@@ -43,7 +43,7 @@ def test_the_older_class_is_told_from_the_newer():
     assert (is_older(old, new), is_older(new, old), is_older(old, old)) == (True, False, False)
     assert (class_name(old, new), class_name(new, old), class_name(old, old)) == (f"the Mark {OLD}", "Mark", "Mark")
     assert (a_class(old, new), a_class(new, old)) == (f"the Mark {OLD}", "a Mark")
-    assert (class_apart(old, new), class_apart(new, old)) == (f"the Mark {OLD}", f"the Mark {NEW}")
+    assert (distinct_class_name(old, new), distinct_class_name(new, old)) == (f"the Mark {OLD}", f"the Mark {NEW}")
 
     class Mark(gn.State): ...
 

@@ -156,6 +156,11 @@ def test_the_public_names_are_these():
     assert sorted(public(gn)) == sorted(NAMES)
 
 
+def test_the_transforms_are_all_at_the_top():
+    """`gn.transforms` and the table of what is imported later list the same names; type checkers read the first."""
+    assert sorted(vars(gn)["_LATER"]["transforms"]) == sorted(public(gn.transforms))
+
+
 def test_the_names_of_random_are_these():
     """`graphnode.random` defines the draws, and what seeds and scopes them."""
     defined = {name for name, value in public(gn.random).items() if inspect.isfunction(value)}

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from .._class_faults import Fault, Rule
+from .._class_faults import ClassFault, Rule
 from .._contract import ContractSyntaxError
 from .._fields import Kind, NodeBase, kind_for, left_out
 from .._hints import cut, with_article
@@ -78,7 +78,7 @@ class _Declaration(NamedTuple):
     role: _Role
 
 
-def take_body_faults(cls: type) -> list[Fault]:
+def take_body_faults(cls: type) -> list[ClassFault]:
     """Faults of a class body that `dataclasses` would stop at, or not see.
 
     A default that is a fault is taken out, so that `dataclasses` goes on and the other
@@ -87,7 +87,7 @@ def take_body_faults(cls: type) -> list[Fault]:
     """
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
-        return [*_equality_faults(cls), Fault(text, Rule.SLOTS, "__slots__")]
+        return [*_equality_faults(cls), ClassFault(text, Rule.SLOTS, "__slots__")]
     faults = [
         *_equality_faults(cls),
         *_reserved_faults(cls, cls),
@@ -121,7 +121,7 @@ def take_body_faults(cls: type) -> list[Fault]:
     return list(dict.fromkeys(faults))
 
 
-def _equality_faults(cls: type) -> Iterator[Fault]:
+def _equality_faults(cls: type) -> Iterator[ClassFault]:
     """Equality that the body or a mixin defines. A class may refuse a mixin's: `__eq__ = object.__eq__`."""
     for name in ("__eq__", "__hash__"):
         owner = next(base for base in cls.__mro__ if name in base.__dict__)
@@ -133,12 +133,12 @@ def _equality_faults(cls: type) -> Iterator[Fault]:
             continue
         reason = f"defines {name}, but nodes are compared by identity; remove it"
         if owner is cls:
-            yield Fault(f"{cls.__name__} {reason}", Rule.EQUALITY, name)
+            yield ClassFault(f"{cls.__name__} {reason}", Rule.EQUALITY, name)
         # A node may be a mapping, and need not be compared like one.
         elif owner.__module__ != "collections.abc":
             remedy = f"or write {name} = object.{name} in {cls.__name__}"
             text = f"{cls.__name__}: {owner.__name__} {reason}, {remedy}"
-            yield Fault(text, Rule.EQUALITY, name)
+            yield ClassFault(text, Rule.EQUALITY, name)
 
 
 def _is_generated(owner: type, method: object) -> bool:
@@ -149,10 +149,10 @@ def _is_generated(owner: type, method: object) -> bool:
     return is_from_string and "__dataclass_fields__" in owner.__dict__
 
 
-def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
+def _reserved_faults(cls: type, owner: type) -> Iterator[ClassFault]:
     """Names in a body that are reserved by graphnode; and fields whose names are reserved by Python, taken out."""
     for name in sorted(RESERVED & body_names(owner)):
-        yield Fault(
+        yield ClassFault(
             f"{cls.__name__}.{name}: this name is graphnode's own; choose another",
             Rule.RESERVED,
             name,
@@ -164,10 +164,10 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
         if is_dunder(name) and is_field(annotation, cls):
             del cls.__annotations__[name]
             text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
-            yield Fault(text, Rule.RESERVED, name)
+            yield ClassFault(text, Rule.RESERVED, name)
 
 
-def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
+def _class_variable_faults(cls: type, owner: type) -> Iterator[ClassFault]:
     """Specifiers of class variables, whose value they would be; those of the class itself are taken out."""
     for name, annotation in own_annotations(owner).items():
         specifier = owner.__dict__.get(name)
@@ -180,7 +180,7 @@ def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
             # other faults.
             setattr(cls, name, None)
         text = specifier_text(specifier)
-        yield Fault(
+        yield ClassFault(
             f"{cls.__name__}.{name}: {text} declares a field, and ClassVar[...] a "
             f"constant of the class; remove ClassVar[...], or write a value in place of {text}",
             Rule.DATACLASS,
@@ -217,7 +217,7 @@ def _copy_specifiers(cls: type) -> None:
 # Defaults of the fields that the body declares
 
 
-def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
+def _default_faults(cls: type, name: str, role: _Role) -> list[ClassFault]:
     """What is wrong with the default of a name that the body declares; such a default is taken out."""
     faults = [_inherited_fault(cls, name, role)]
     # Before the default is read: it is the function that is checked, and that instances
@@ -244,19 +244,19 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
 
 def _argument_fault(
     cls: type, name: str, specifier: "dataclasses.Field[Any]"
-) -> Fault | None:
+) -> ClassFault | None:
     """What is wrong with the specifier of an argument of the constructor that is not a field."""
     reason = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and"
     if not specifier.init:
         text = f"by {specifier_text(specifier)} the constructor does not take it; remove InitVar[...] or the specifier"
-        return Fault(f"{reason} {text}", Rule.DATACLASS, name)
+        return ClassFault(f"{reason} {text}", Rule.DATACLASS, name)
     if specifier.default_factory is dataclasses.MISSING:
         return None
     # `left_out` is the default factory of a specifier with `factory=`.
     is_computed = specifier.default_factory is left_out
     option = "factory" if is_computed else "default_factory"
     text = f"takes no {option}; {_made_in_constructor(name, '...')}"
-    return Fault(f"{reason} {text}", Rule.DATACLASS, name)
+    return ClassFault(f"{reason} {text}", Rule.DATACLASS, name)
 
 
 def _unwrap_static_method(cls: type, name: str) -> None:
@@ -277,7 +277,7 @@ def _unwrap_static_method(cls: type, name: str) -> None:
 
 def _written_default_fault(
     cls: type, owner: type, name: str, value: object, role: _Role
-) -> Fault | None:
+) -> ClassFault | None:
     """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends."""
     where = f"{cls.__name__}.{name}"
     if value is dataclasses.MISSING:
@@ -285,18 +285,18 @@ def _written_default_fault(
     word = member_word(owner, name, value)
     if word is not None:
         body = "the class body" if owner is cls else f"the body of {owner.__name__}"
-        return Fault(
+        return ClassFault(
             f"{where}: {body} has a field and a {word} of this name; rename one",
             Rule.SHADOWED,
             name,
         )
     specifier = specifier_within(value)
     if specifier is not None:
-        return Fault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
+        return ClassFault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
     # As in `dataclasses`, what is not hashable is taken for mutable.
     if holds_graph_object(value) or type(value).__hash__ is None:
         text = _shared_default(name, value, role)
-        return Fault(f"{where}: {text}", Rule.SHARED, name)
+        return ClassFault(f"{where}: {text}", Rule.SHARED, name)
     return None
 
 
@@ -335,7 +335,7 @@ def _made_in_constructor(name: str, annotation: str) -> str:
     return f"write {name}: InitVar[{annotation} | None] = None, and make it in __post_init__"
 
 
-def _inherited_fault(cls: type, name: str, role: _Role) -> Fault | None:
+def _inherited_fault(cls: type, name: str, role: _Role) -> ClassFault | None:
     """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field."""
     base = _base_with(cls, name)
     if base is None or _declares(base, name):
@@ -367,7 +367,7 @@ def _is_abstract(owner: type, attribute: object) -> bool:
     return bool(is_of_protocol or getattr(attribute, "__isabstractmethod__", False))
 
 
-def _shadowed(cls: type, name: str, owner: type, role: _Role) -> Fault:
+def _shadowed(cls: type, name: str, owner: type, role: _Role) -> ClassFault:
     """The fault of an attribute of a base in place of which a field or argument is declared.
 
     Args:
@@ -380,10 +380,12 @@ def _shadowed(cls: type, name: str, owner: type, role: _Role) -> Fault:
     if word is None:
         text = f"{owner.__name__} has a class attribute of this name, which is not a default of the {role.word}"
         remedy = f"rename one, or write {_line(name, role, owner.__dict__[name])}"
-        return Fault(f"{cls.__name__}.{name}: {text}; {remedy}", Rule.SHADOWED, name)
+        return ClassFault(
+            f"{cls.__name__}.{name}: {text}; {remedy}", Rule.SHADOWED, name
+        )
     text = f"{owner.__name__} has a {word} of this name, which no {role.word} replaces; rename one"
     remedy = f", or make the {word} abstract" if role is _Role.FIELD else ""
-    return Fault(f"{cls.__name__}.{name}: {text}{remedy}", Rule.SHADOWED, name)
+    return ClassFault(f"{cls.__name__}.{name}: {text}{remedy}", Rule.SHADOWED, name)
 
 
 def _line(name: str, role: _Role, value: object) -> str:
@@ -433,7 +435,7 @@ def _overrides(declaration: _Declaration, base: type) -> bool:
     return declaration.owner is not base and issubclass(declaration.owner, base)
 
 
-def _override_fault(cls: type, name: str, inherited: _Declaration) -> Fault:
+def _override_fault(cls: type, name: str, inherited: _Declaration) -> ClassFault:
     """The fault of a value or member without an annotation in place of an inherited field or argument."""
     value = cls.__dict__[name]
     word = member_word(cls, name, value)
@@ -443,12 +445,12 @@ def _override_fault(cls: type, name: str, inherited: _Declaration) -> Fault:
     else:
         line = _line(name, inherited.role, value)
         text = f"without an annotation this does not change the default of the {inherited.role.word}; write {line}"
-    return Fault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
+    return ClassFault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
 
 
 def _kind_override_faults(
     cls: type, inherited: Mapping[str, _Declaration]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Names that one class declares as a field and another as an argument of the constructor or class variable."""
     # Also the bases: two of them may contradict each other, and only `cls` brings them
     # together.
@@ -472,7 +474,7 @@ def _kind_override_faults(
 
 def _kind_override_fault(
     cls: type, name: str, owner: type, word: str, inherited: _Declaration
-) -> Fault:
+) -> ClassFault:
     """The fault of a name that is a field in one class, and in another one something else.
 
     Args:
@@ -485,7 +487,7 @@ def _kind_override_fault(
     by = "declared" if owner is cls else f"{owner.__name__} declares it"
     other = f"{inherited.owner.__name__} declares it {inherited.role.value}"
     text = f"{by} {word}, but {other}; an override keeps the kind"
-    return Fault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
+    return ClassFault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
 
 
 # Classes that are extended, and are not nodes
@@ -493,7 +495,7 @@ def _kind_override_fault(
 
 def _hidden_faults(
     cls: type, base: type, declarations: Mapping[str, _Declaration]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Members of a class that is extended which a field or argument of another one would hide."""
     own = own_annotations(cls)
     # A list: to ask Python for annotations may put an entry into the `__dict__`.
@@ -507,7 +509,7 @@ def _hidden_faults(
 
 def _mixin_faults(
     cls: type, base: type, declarations: Collection[str]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """What is in the body of a class that is not a node, and was meant as part of the node."""
     # The fields of a dataclass become fields of the node; annotations of another class
     # do not.
@@ -522,7 +524,7 @@ def _mixin_faults(
     yield from unannotated_faults(cls, base, unannotated)
 
 
-def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
+def _dataclass_faults(cls: type, base: type) -> Iterator[ClassFault]:
     """What is wrong with the defaults of a dataclass that is not a node."""
     specifiers, owners = base.__dict__["__dataclass_fields__"], declaring_classes(cls)
     own = own_annotations(cls)
@@ -538,7 +540,7 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
 
 def _undeclared_field_faults(
     cls: type, base: type, declarations: Collection[str]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Names in a class that is neither a node nor a dataclass whose value, or annotation, is that of a field."""
     is_protocol = base.__dict__.get("_is_protocol", False)
     for name, annotation in own_annotations(base).items():
@@ -557,7 +559,7 @@ def _undeclared_field_faults(
         remedy = f"{base.__name__} from gn.Node, or declare {name} in {cls.__name__}"
         if may_be_constant:
             remedy += f", or write {name}: ClassVar[...] for a constant of the class"
-        yield Fault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
+        yield ClassFault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
 
 
 def _surely_admits_graph_objects(owner: type, annotation: object) -> bool:

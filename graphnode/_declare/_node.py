@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from typing_extensions import dataclass_transform
 
-from .._class_faults import Fault, Rule, defining, registration_fault
+from .._class_faults import ClassFault, Rule, defining, registration_fault
 from .._compat import is_tracing
 from .._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
 from .._fields import NodeBase, set_version, state, static, subnode
@@ -293,7 +293,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
             cls, init=is_generated, eq=False, repr=False, kw_only=kw_only
         )
     except (TypeError, ValueError) as error:
-        faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
+        faults.append(ClassFault(f"{cls.__name__}: {error}", Rule.DATACLASS))
     else:
         # Now, not when the annotations resolve: a field may implement an abstract
         # property, which its descriptor has to hide.
@@ -314,7 +314,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         cls._plan = waiting_plan(cls)  # compiled at the first construction
 
 
-def _base_faults(cls: type[Node]) -> Iterator[Fault]:
+def _base_faults(cls: type[Node]) -> Iterator[ClassFault]:
     """What is wrong with node classes that `cls` extends: changed by a decorator, or registered with JAX."""
     for base in cls.__mro__[1:]:
         fault = late_fault(base) if issubclass(base, NodeBase) else None

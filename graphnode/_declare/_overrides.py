@@ -15,17 +15,17 @@ import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from .._class_faults import Fault, Rule
+from .._class_faults import ClassFault, Rule
 from .._fields import Kind, NodeBase, specifier_of
 from .._members import declaring_classes, own_annotations
-from .._uses import attributes_made, surely_asks
+from .._uses import always_reads, attributes_made
 
 _LAYERS: Final = "graphnode.nn."
 _POST_INIT: Final = "__post_init__"
 _CONSTRUCTORS: Final = frozenset({"__init__", _POST_INIT})
 
 
-def lost_faults(cls: type[Any]) -> Iterator[Fault]:
+def lost_faults(cls: type[Any]) -> Iterator[ClassFault]:
     """The fields that a node class declares with a value of its own, which the constructor of a base would replace."""
     owners = declaring_classes(cls)
     annotated = [(base, own_annotations(base)) for base in cls.__mro__]
@@ -45,7 +45,7 @@ def lost_faults(cls: type[Any]) -> Iterator[Fault]:
         kind = Kind.STATIC if specifier is None else specifier.kind
         text = f"{maker.__name__} makes this field in its __post_init__, in place of what is declared here; write"
         remedy = f"{name}: ... = gn.{kind}(init=False), and assign it after super().__post_init__(...)"
-        yield Fault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.OVERRIDE, name)
+        yield ClassFault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.OVERRIDE, name)
 
 
 def _maker(
@@ -146,7 +146,7 @@ def _maker_by_code(
             is_lost = _has_maker(declared) or not inherited.init
             return base if is_lost else None
         # The next one runs only if this one surely calls it, without touching the field.
-        if not surely_asks(
+        if not always_reads(
             post_init, _POST_INIT, but_not=name, fields=fields, lazy=lazy
         ):
             return None

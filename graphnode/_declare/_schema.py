@@ -22,7 +22,7 @@ from typing_extensions import TypeVar
 
 from .._arguments import wrong_argument
 from .._caches import Kept, kept, publish
-from .._class_faults import Fault, Rule, check_refused, registration_fault
+from .._class_faults import ClassFault, Rule, check_refused, registration_fault
 from .._contract import Contract, ContractSyntaxError
 from .._errors import SchemaError
 from .._fields import Kind, NodeBase, Specifier, left_out, specifier_of
@@ -204,7 +204,7 @@ def _compile_late(cls: type[N]) -> "Schema[N]":
 
 
 def compile_schema(
-    cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()
+    cls: type[N], *, is_final: bool, faults: Sequence[ClassFault] = ()
 ) -> Schema[N]:
     """Compile a class and keep the result in it.
 
@@ -252,10 +252,12 @@ def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
     return is_moved
 
 
-def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fault]]:
+def _compile_fields(
+    cls: Any, is_final: bool
+) -> tuple[dict[str, Field], list[ClassFault]]:
     """The fields that compile, and the faults of those that do not."""
     fields: dict[str, Field] = {}
-    faults: list[Fault] = []
+    faults: list[ClassFault] = []
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
     if "__dataclass_fields__" not in cls.__dict__:
@@ -278,13 +280,13 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
                 compiling = _FieldContext(cls, owner, bases, local_names, is_final)
                 fields[name] = _compile_field(compiling, declared)
         except _FaultError as fault:
-            faults.append(Fault(str(fault), fault.rule, name))
+            faults.append(ClassFault(str(fault), fault.rule, name))
     return fields, faults
 
 
 def _version_faults(
     cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]"
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """The fields that the bases of a class that was pickled by value have lost or gained since.
 
     Its bases come from modules, and these may be of another version where it is loaded.
@@ -306,7 +308,7 @@ def _version_faults(
                 reasons[name] = reason
     for name, reason in reasons.items():
         text = f"{cls.__name__}.{name}: {reason}; use one version of its bases in both processes"
-        yield Fault(text, Rule.OVERRIDE, name)
+        yield ClassFault(text, Rule.OVERRIDE, name)
 
 
 def remember_frames(cls: type) -> None:
@@ -317,12 +319,12 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
-def late_fault(cls: type) -> Fault | None:
+def late_fault(cls: type) -> ClassFault | None:
     """What is wrong with how a decorator, or an assignment, has changed a node class after its creation."""
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
         hint = "or an explicit @dataclass: Node applies it itself"
-        return Fault(f"{text} ({hint})", Rule.EQUALITY)
+        return ClassFault(f"{text} ({hint})", Rule.EQUALITY)
     # A second `@dataclass` also writes an `__eq__`, unless it is told not to: that was
     # found above.
     if is_decorated(cls):
@@ -330,10 +332,10 @@ def late_fault(cls: type) -> Fault | None:
     return registration_fault(cls)
 
 
-def decorated_fault(where: str) -> Fault:
+def decorated_fault(where: str) -> ClassFault:
     """What is wrong with a second `@dataclass` of a node class."""
     text = f"{where}: an explicit @dataclass makes its fields anew, without what their specifiers say"
-    return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
+    return ClassFault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
 
 
 def is_decorated(cls: type) -> bool:
@@ -741,7 +743,7 @@ def _check_sharding(field: Field, where: str) -> None:
         raise _FaultError(f"{where}: sharding: {fault}", Rule.SHARDING)
 
 
-def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
+def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[ClassFault]:
     """Axes that an initializer needs, and for which there is no static field."""
     statics = {name for name, field in fields.items() if field.kind is Kind.STATIC}
     for name, field in fields.items():
@@ -753,16 +755,16 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
         for axis in contract.axes:
             if axis.expression is None:
                 text = f"{cls.__name__}.{name}: axis {axis.text!r} of {contract.text} has no size to initialise with"
-                yield Fault(text, Rule.AXIS_SIZE, name)
+                yield ClassFault(text, Rule.AXIS_SIZE, name)
             for missing in sorted(axis.names - statics):
                 hint = did_you_mean(missing, statics) or f"declare {missing}: int"
                 yield axis_name_fault(f"{cls.__name__}.{name}", missing, contract, hint)
 
 
-def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> Fault:
+def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> ClassFault:
     """The fault of an axis whose name is not a static field."""
     text = f"{where}: axis {axis!r} of {contract.text} names no static field; {hint}"
-    return Fault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
+    return ClassFault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
 
 
 def _defining_frames(cls: type) -> Iterator[FrameType]:

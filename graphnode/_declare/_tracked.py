@@ -24,7 +24,7 @@ from .._describe import describe
 from .._errors import FieldError
 from .._fields import Kind
 from .._paths import Key, key_str
-from .._redefinition import class_apart, derives
+from .._redefinition import derives, distinct_class_name
 from .._static import GraphObject
 from .._versions import CLOCK, AnyVersion, Version, birth, check_owner
 from ._annotations import Form
@@ -134,7 +134,7 @@ def _refusal(form: Form, value: object, place: Place) -> str:
     names = [cls.__name__ for cls in form.classes]
     text = describe(value)
     if type(value).__name__ in names:  # of another class with the same name
-        text = class_apart(type(value), *form.classes)
+        text = distinct_class_name(type(value), *form.classes)
     message = f"{place} takes {form}; found {text}"
     is_of_states = form.kind is Kind.STATE
     if isinstance(value, form.classes) and not issubclass(type(value), GraphObject):

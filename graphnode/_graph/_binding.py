@@ -32,13 +32,13 @@ from .._compat import TraceRef, is_live, is_tracing
 from .._describe import describe
 from .._errors import StructureError
 from .._fields import NodeBase, set_binding, set_joint, set_version
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._hints import with_article
 from .._marks import any_marked, is_marked, trace_of
 from .._paths import Key, path_str
 from .._state import State, check_alive, read, state_label
 from .._static import NO_TEMPLATE, GraphObject
-from .._value import taken_in
+from .._value import take_in
 from .._versions import (
     CLOCK,
     AnyVersion,
@@ -160,7 +160,7 @@ class Binding:
             else state._value
         )
         # Not only rebuilt: whatever may have been put into its container in place.
-        return taken_in(value, lambda: state_label(state, self._place_of(state)))
+        return take_in(value, lambda: state_label(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
         """The path of one of its States, for messages."""
@@ -371,7 +371,7 @@ def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
     )
 
 
-@uncollected
+@gc_paused
 def walk(root: Any) -> Binding:
     """Flatten a live graph without looking for a cached binding. `binding_of` is the cached way.
 

@@ -19,7 +19,7 @@ from .._errors import StructureError, listed
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import Record, Text, pretty
 from .._public import named_in_pickles
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from .._state import Requirements, StateSpec
 from .._trie import Trie
 from ._layout import Layout
@@ -254,7 +254,7 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
             child_cls = specs[child].cls
             if not issubclass(child_cls, form.classes):
                 place = f"{spec.cls.__name__}.{path_str(path)}"
-                text = class_apart(child_cls, *form.classes)
+                text = distinct_class_name(child_cls, *form.classes)
                 faults.append(f"{place} takes {form}, and held {text}")
     if faults:
         # A class is named once, however many nodes there are of it.

@@ -14,7 +14,7 @@ from .._contract import Requirement
 from .._declare._node import plan_of
 from .._declare._plan import requirement_of, with_requirement
 from .._errors import StructureError
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._paths import Key, Path, path_order, path_str
 from .._public import named_in_pickles
 from .._redefinition import first_moved
@@ -167,7 +167,7 @@ def tabulate(tokens: Sequence[Token]) -> Table:
     return Table(tuple(specs), tuple(parents), tuple(edges), rows, top, tuple(repeats))
 
 
-@uncollected
+@gc_paused
 def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
 

@@ -23,10 +23,10 @@ from .._compat import PLAIN, TraceRef, current_trace
 from .._declare._plan import with_requirement
 from .._errors import FieldError
 from .._fields import NodeBase, set_binding, set_joint, set_version
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._paths import path_str
 from .._state import State, mark_container, store
-from .._value import all_taken_in, is_container, taken_in
+from .._value import is_container, take_in, take_in_all
 from .._versions import CLOCK, Version, birth
 from ._binding import Binding, JointBindings, joint_key, keep_joint, versions_of
 from ._graphdef import GraphDef
@@ -36,7 +36,7 @@ from ._template import NodeSpec, Watch, fill
 _new: Final = object.__new__
 
 
-@uncollected
+@gc_paused
 def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
     """The live graph of a graphdef with new States that hold these values, in layout order.
 
@@ -65,11 +65,11 @@ def _state_values(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
         FieldError: Names all that a State cannot hold.
     """
     try:
-        return [taken_in(value, str) for value in values]
+        return [take_in(value, str) for value in values]
     except FieldError:
         # Only now are paths made: those of a long chain would cost its square.
         paths = [path_str(path) for path in graphdef.layout.paths()]
-        return all_taken_in(values, paths)
+        return take_in_all(values, paths)
 
 
 def _new_states(
@@ -177,6 +177,6 @@ def build_missing(
             # As `State.__init__` does, which does not run.
             new._mark = trace
             new._contracts = contracts.get(number, ())
-            value = taken_in(next(rest), functools.partial(str, spec.cls.__name__))
+            value = take_in(next(rest), functools.partial(str, spec.cls.__name__))
             store(new, value)
     return objects

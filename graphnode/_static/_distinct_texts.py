@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from .._hints import cut
-from .._importable import found_by_name
+from .._importable import object_by_name
 from ._lookup import static_key
 
 ANOTHER: Final = "another that prints the same"
@@ -99,5 +99,5 @@ def _is_replaced(part: object) -> bool:
     """Whether a part is a class whose module has another one by its name, as after a reload."""
     if not isinstance(part, type):
         return False
-    current = found_by_name(part.__module__, part.__qualname__)
+    current = object_by_name(part.__module__, part.__qualname__)
     return isinstance(current, type) and current is not part

@@ -9,7 +9,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from .._class_faults import Fault, Rule, check_refused
+from .._class_faults import ClassFault, Rule, check_refused
 from .._contract import Contract
 from .._declare._node import plan_of
 from .._declare._plan import Admit
@@ -17,7 +17,7 @@ from .._declare._schema import Field, Schema, axis_name_fault, late_fault, schem
 from .._errors import FieldError, SchemaError
 from .._fields import Kind, NodeBase
 from .._hints import did_you_mean
-from .._importable import found_by_name
+from .._importable import object_by_name
 from .._members import own_annotations
 from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import (
@@ -36,21 +36,21 @@ from ._findings import CheckedClass, Finding
 _NEAR: Final = 0.8
 
 
-def faults_of(cls: type[Any]) -> Sequence[Fault]:
+def faults_of(cls: type[Any]) -> Sequence[ClassFault]:
     """All faults of a class of nodes or States, or none."""
     try:
         check_refused(cls)
         if issubclass(cls, NodeBase):
             schema(cls)
     except SchemaError as error:
-        return [fault for fault in error.faults if isinstance(fault, Fault)]
+        return [fault for fault in error.faults if isinstance(fault, ClassFault)]
     # What a decorator or an assignment did to the class after its creation.
     fault = late_fault(cls)
     return [] if fault is None else [fault]
 
 
 def fault_findings(
-    checked: CheckedClass, faults: Mapping[type[Any], Sequence[Fault]]
+    checked: CheckedClass, faults: Mapping[type[Any], Sequence[ClassFault]]
 ) -> Iterator[Finding]:
     """The faults of a class, without those that it inherits from a class which is checked too.
 
@@ -71,7 +71,7 @@ def fault_findings(
             yield from checked.found(OF_RULE[fault.rule], fault, place)
 
 
-def _is_own(cls: type[Any], fault: Fault) -> bool:
+def _is_own(cls: type[Any], fault: ClassFault) -> bool:
     """Whether a fault that a base has too is also one of this class's own body."""
     if fault.rule is Rule.EQUALITY:
         return not {"__eq__", "__hash__"}.isdisjoint(cls.__dict__)
@@ -173,7 +173,7 @@ def _has_importable_name(value: object) -> bool:
     """Whether pickle finds a value again by importing a name, rather than by rebuilding it."""
     module = getattr(value, "__module__", None)
     qualname = getattr(value, "__qualname__", None)
-    if found_by_name(str(module), str(qualname)) is value:
+    if object_by_name(str(module), str(qualname)) is value:
         return True  # also what pickle does not know to be one, as `jax.nn.relu`
     # Of all else pickle knows: a method of a class, a ufunc, whatever has a `__reduce__`
     # that gives a name, and may raise anything.

@@ -35,7 +35,7 @@ from .._errors import ConfigError, Fault
 from .._fields import NodeBase
 from .._paths import Path
 from .._pretty import Record, Text, pretty
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from .._registered import pickled
 from .._static import StaticValueError, registered_name, static_key
 from ._constructor import arguments_of, field_docs
@@ -313,7 +313,7 @@ def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
 def _leaf_fault(form: Form, value: object) -> str:
     """What is wrong with a value that is neither the config nor the container that a form admits."""
     if isinstance(value, Config):
-        name = class_apart(value.node_class, *form.classes)
+        name = distinct_class_name(value.node_class, *form.classes)
         return f"expected {form}, found a config of {name}"
     name = type(value).__name__
     if isinstance(value, Node):

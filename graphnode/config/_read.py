@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from .._containers import is_container, items
 from .._errors import ConfigError, Fault, Place
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._hints import short
 from ._formats import BY_SUFFIX, FORMATS, Reader
 from ._limits import MAX_BYTES
@@ -93,7 +93,7 @@ class Files:
         self._count = 0
         self._bytes = 0
 
-    @uncollected
+    @gc_paused
     def read_text(
         self, text: str, name: str, format: str, path: Path | None = None
     ) -> Document:

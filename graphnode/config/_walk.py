@@ -33,11 +33,11 @@ from .._declare._annotations import Form, Leaf
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, Place, by_place
 from .._fields import Kind
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._hints import did_you_mean, short, with_article
 from .._paths import Key, path_str
 from .._paths import Path as Path_
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from ._config import Config, config_of, empty_config, fill, mismatch
 from ._constructor import RESERVED
 from ._dialect import OURS, Dialect, Translation
@@ -136,7 +136,7 @@ class Walk:
         self._repeated = 0
         self._sizes: dict[int, tuple[int, int]] = {}
 
-    @uncollected
+    @gc_paused
     def run(self, raw: Any, form: Form, document: Document, path: Path_ = ()) -> Any:
         """The config (or container of configs) of a value, which stands at a path: by default the root.
 
@@ -463,7 +463,7 @@ class Walk:
         fault = mismatch(item.form, config)
         if fault is not None:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
-            name = class_apart(config.node_class, *item.form.classes)
+            name = distinct_class_name(config.node_class, *item.form.classes)
             self._fault(item, f"{name} is not {with_article(declared)}")
             return
         item.holder[item.key] = config

@@ -14,7 +14,7 @@ from .._describe import describe
 from .._errors import ConfigError, Fault
 from .._hints import with_hint
 from .._paths import path_str
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from ._by_path import reordered
 from ._config import Config, check_config, field_value, same_static
 from ._formats import BY_SUFFIX, FORMATS
@@ -154,7 +154,7 @@ def _unlike(visit: Visit, other: Visit) -> Iterator[Fault]:
     """What of a config would be read back otherwise."""
     cls, other_cls = visit.config.node_class, other.config.node_class
     if cls is not other_cls:
-        what = f"no file says {class_apart(cls, other_cls)}, which would be read back as {other_cls.__name__}"
+        what = f"no file says {distinct_class_name(cls, other_cls)}, which would be read back as {other_cls.__name__}"
         yield Fault(what, path=visit.name)
         return
     for name, value in visit.config.__dict__.items():

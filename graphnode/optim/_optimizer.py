@@ -45,7 +45,7 @@ from .._state import (
     new_state,
     spec_of,
 )
-from .._state_axes import apart_from_axes
+from .._state_axes import without_any_axes
 from .._statetree import FlatStates, StateTree
 from .._update import update_states
 from .._value import all_rebuilt
@@ -481,7 +481,7 @@ def _is_alike(own: StateSpec, spec: StateSpec | None) -> bool:
     """Whether a State is described as the one that the optimizer was made for, whatever axes it was stacked along."""
     if spec is None:
         return False
-    return apart_from_axes(moved_spec(own)) is apart_from_axes(spec)
+    return without_any_axes(moved_spec(own)) is without_any_axes(spec)
 
 
 def _repeated(numbers: Sequence[int]) -> list[int]:

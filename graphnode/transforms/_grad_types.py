@@ -7,7 +7,15 @@ pickle find it.
 
 from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+    runtime_checkable,
+)
 
 from .._filters import Filter
 from ._arguments import Function
@@ -18,6 +26,7 @@ A = TypeVar("A")
 
 # Any: a derivative has the type of what it is of, a StateTree for a node, which no
 # annotation can say.
+@runtime_checkable
 class InReverseMode(Protocol):
     """The type of `grad` and `jacrev`."""
 
@@ -65,6 +74,7 @@ class InReverseMode(Protocol):
     ) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
 
 
+@runtime_checkable
 class InForwardMode(Protocol):
     """The type of `jacfwd` and `hessian`: as of the others, but integers have no derivative in forward mode."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import graphnode as gn
-from graphnode._class_faults import Fault, Rule, collecting_faults
+from graphnode._class_faults import ClassFault, Rule, collecting_faults
 from tests.checking import check_and_forget, codes_in, found_in, write_files
 from tests.declaring import declare
 
@@ -69,7 +69,7 @@ def test_a_class_with_faults_raises_where_it_is_used():
         Count(1)
     with pytest.raises(gn.SchemaError) as caught:
         gn.schema(Broken)
-    assert [(fault.rule, fault.name) for fault in caught.value.faults if isinstance(fault, Fault)] == [
+    assert [(fault.rule, fault.name) for fault in caught.value.faults if isinstance(fault, ClassFault)] == [
         (Rule.SHARED, "b"),
         (Rule.UNHASHABLE, "a"),
     ]

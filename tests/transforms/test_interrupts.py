@@ -24,7 +24,7 @@ from jax._src.core import eval_trace, trace_ctx
 import graphnode as gn
 from graphnode import ParamState, _marks, _signals
 from graphnode._caches import Interned
-from graphnode._gc import uncollected
+from graphnode._gc import gc_paused
 from graphnode._marks import captured, mark_lost
 from graphnode._signals import undivided
 from tests.interrupting import interrupt_everywhere
@@ -585,7 +585,7 @@ def test_values_are_written_in_another_thread_too():
 def test_an_interrupted_walk_leaves_the_collector_on():
     """Wherever the signal comes, what is paused while a walk runs goes on."""
     assert gc.isenabled()
-    paused = uncollected(lambda: gc.isenabled())
+    paused = gc_paused(lambda: gc.isenabled())
     assert paused() is False
 
     def check() -> None:
