@@ -57,7 +57,7 @@ def net(text: str = "{first: {width: 1}}") -> Config[Net]:
 def data_of(text: str) -> Any:
     """What a text says, by the reader of files."""
     files = Files()
-    document = files.read_text(text, "", ".yaml")
+    document = files.read_text(text, "", "yaml")
     assert files.faults == []
     return document.root
 
