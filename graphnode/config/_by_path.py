@@ -1,5 +1,6 @@
 """The values of a config by path: for `diff`, for `config show`, and to see whether a file reads back."""
 
+import enum
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -23,10 +24,12 @@ def change_path(path: Keys) -> str:
 
 
 def _change_key(key: Key) -> str:
+    """One key of a path in the text form of `change_path`."""
     return json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key)
 
 
 def _has_signs(key: Key) -> bool:
+    """Whether a key has a sign that means something in the path of a change."""
     return isinstance(key, str) and any(sign in key for sign in "=[]")
 
 
@@ -61,14 +64,19 @@ def _unwritable_texts(left: Unwritable, right: Unwritable) -> tuple[str, str]:
     return " ".join(texts[0].split()), " ".join(texts[1].split())
 
 
-class _Missing:
-    """Stands for the value of the config that has none at a path."""
+class _Missing(enum.Enum):
+    """The class of `MISSING`, in place of the value of a config that has none at a path."""
+
+    MISSING = "MISSING"
 
     def __repr__(self) -> str:
-        return "MISSING"
+        return self.value
+
+    # Users print it, too: an enum's own text has the private name of the class.
+    __str__ = __repr__
 
 
-MISSING: Final = _Missing()
+MISSING: Final = _Missing.MISSING
 
 
 class Ref(NamedTuple):

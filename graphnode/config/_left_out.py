@@ -8,6 +8,8 @@ _LEFT_OUT: Final = (
 )
 
 
+# Not an enum, as other sentinels are: a member has attributes such as `name`, which
+# somebody may look for in the node.
 class _Default:
     """Stands for what the class itself gives a field, such as a node or a value that it computes. It has no attributes.
 

@@ -1,6 +1,7 @@
 """What is written of each config of a graph: its fields, as data that every format has."""
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -19,8 +20,17 @@ from ._streams import STREAMS, is_streams
 NodeData = dict[str, Any]
 """A config as it is written: its mapping."""
 
-# Any: stands in place of any value.
-_UNWRITTEN: Final[Any] = object()
+
+class _Unwritten(enum.Enum):
+    """The class of `_UNWRITTEN`, in place of the data of a field that is not written, as `None` is data."""
+
+    UNWRITTEN = "UNWRITTEN"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+_UNWRITTEN: Final = _Unwritten.UNWRITTEN
 
 
 def node_data(
@@ -41,6 +51,7 @@ def node_data(
     nodes: dict[int, NodeData] = {}
     faults: list[Fault] = []
     with_id = shared(order)
+    # Each table goes through all classes that are known.
     tags = functools.cache(Tags)
     for visit in order:
         config = visit.config
@@ -109,6 +120,7 @@ def differs_from_default(config: Config[Any], name: str) -> bool:
     # of `None`.
     if is_container(value) and is_container(default) and not value and not default:
         return False
+    # By identity: other defaults of a field for nodes are None and DEFAULT alone.
     return value is not default
 
 

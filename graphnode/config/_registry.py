@@ -6,6 +6,7 @@ error that lists the known ones.
 """
 
 import contextlib
+import enum
 import functools
 import inspect
 import re
@@ -27,7 +28,17 @@ _MAX_NAME: Final = 40
 
 _NAME: Final = re.compile(r"[A-Za-z_][\w.\-]*")
 
-_NOTHING: Final = object()
+
+class _NoValue(enum.Enum):
+    """The class of `_NO_VALUE`, the default of an argument of `register`, as `None` is a value."""
+
+    NO_VALUE = "NO_VALUE"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+_NO_VALUE: Final = _NoValue.NO_VALUE
 _TAGS: Final[dict[str, type[NodeBase]]] = {}
 _NO_NAMES: Final[Mapping[str, Any]] = {}
 
@@ -45,7 +56,7 @@ class UnknownNameError(ValueError):
 def register(name: str, value: V, /) -> V: ...
 @overload
 def register(name: str, /) -> Callable[[V], V]: ...
-def register(name: str, value: Any = _NOTHING, /) -> Any:
+def register(name: str, value: Any = _NO_VALUE, /) -> Any:
     """Let configuration files name a value: a function, a class or any other object for a static field.
 
     A node class is known by the name of its class; a registered name is a further one,
@@ -73,12 +84,13 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
     """
     if not isinstance(name, str):
         raise TypeError(wrong_argument("a name first", name))
-    if value is _NOTHING:
+    if value is _NO_VALUE:
         return functools.partial(register, name)
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is not a name: write letters, digits, _, - and dots"
         )
+    # Two tables: the same name may stand for a node and for a value.
     table: dict[str, Any] = _TAGS if _is_node_class(value) else VALUES
     if name in table and _definition(table[name]) != _definition(value):
         raise ValueError(f"the name {name!r} is taken by {table[name]!r}")
@@ -96,6 +108,7 @@ def _definition(value: Any) -> object:
 
 
 def _is_node_class(value: object) -> bool:
+    """Whether a registered value is a node class, whose name is a tag."""
     return isinstance(value, type) and issubclass(value, NodeBase)
 
 
@@ -237,6 +250,7 @@ def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:
 
 
 def _can_be_built(cls: type) -> bool:
+    """Whether a file may name a node class: not an abstract one, nor one that was refused for its faults."""
     return (
         issubclass(cls, Node)
         and cls is not Node
@@ -253,6 +267,7 @@ def with_subclasses(classes: Iterable[type]) -> Iterator[type]:
         cls = todo.pop(0)
         if cls not in seen:
             seen.add(cls)
+            # In the order of definition: `newest` relies on it.
             todo += cls.__subclasses__()
             yield cls
 
