@@ -29,17 +29,19 @@ from ._config import Config, check_config, takes_streams
 from ._constructor import unshared
 from ._graph import Visit, children, number_below, visits
 from ._left_out import DEFAULT
-from ._optimizer import arguments_of as optimizer_arguments
-from ._optimizer import is_optimizer
+from ._optimizer import is_optimizer, optimizer_arguments
 from ._slots import slot_kind
-from ._streams import STREAMS, arguments_of, is_streams, new_streams
+from ._streams import STREAMS, is_streams, new_streams, stream_arguments
 
 M = TypeVar("M", bound=Node)
 T = TypeVar("T")
 
 # What is folded into the caller's key, of which other streams may be made, too.
 _OF_BUILD: Final = number_of("gn.config.build")
+# How the note of `_construct` ends. `fault_text` leaves that note out, as a fault has
+# its path beside the text.
 _NOTE: Final = " was built from its configuration"
+# What JAX raises when a function looks at the values of a tracer.
 _NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
 
 
@@ -73,12 +75,12 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
 
 
 def build_here(config: Config[M]) -> M:
-    """The same with the random numbers of the ambient stream, in the order in which the nodes are made."""
+    """Build the model of a config from the ambient stream: nodes draw in the order they are made."""
     return _build(config, None)
 
 
 def built_at(config: Config[M], key: jax.Array, number: int) -> M:
-    """The same where the config stands at a path with a number, not at the root."""
+    """Build the model of a config that stands at a path below the root, given by its number."""
     return _build(config, key, number)
 
 
@@ -119,12 +121,15 @@ def _needs_values(error: Exception) -> bool:
 
     It looks at them, or makes a static one.
     """
+    # A tracer in a static field is refused with an error of the field, which is raised
+    # while the one of the static value is handled.
     return isinstance(error, _NEEDS_VALUES) or isinstance(
         error.__context__, TracedValueError
     )
 
 
 def _collect_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
+    """What keeps the nodes of a model from being made, for `constructor_faults`: each with its config."""
     making = _Making(config, jax.random.key(0))
     faults = list(making.order_faults())
     if faults:
@@ -153,6 +158,13 @@ def fault_text(error: Exception) -> str:
 
 
 def _build(config: Config[M], key: jax.Array | None, number: int = 0) -> M:
+    """Build the model of a config; without a key, its nodes draw from the ambient stream.
+
+    `number` is that of the path at which the root stands (`Visit.number`).
+
+    Raises:
+        ConfigError: A reference leads back in a field that cannot be set later.
+    """
     making = _Making(config, key, number)
     faults = [Fault(what, path=visit.name) for visit, what in making.order_faults()]
     if faults:
@@ -176,7 +188,7 @@ class _Making:
         config: The root.
         key: What the streams of the nodes are derived from; `None` if they draw from
             the ambient one.
-        number: That of the path of the root.
+        number: The number of the path of the root (`Visit.number`).
     """
 
     def __init__(
@@ -238,7 +250,7 @@ class _Making:
         """What the constructor takes; of a field that waits, what is there already."""
         config = visit.config
         if is_streams(config.node_class):
-            return arguments_of(config.__dict__[STREAMS])
+            return stream_arguments(config.__dict__[STREAMS])
         arguments: dict[str, Any] = {}
         for name, value in config.__dict__.items():
             if value is DEFAULT:
@@ -266,6 +278,7 @@ class _Making:
             with self._stream_of(number):
                 return {name: new_streams()}
         is_computed = name not in visit.config.slots
+        # The constructor itself draws its defaults from the ambient stream, in turn.
         if self._key is None or is_computed:
             return {}
         field = schema(visit.config.node_class).fields[name]
@@ -285,6 +298,8 @@ class _Making:
             raise
 
     def _defaults_of(self, cls: object, number: int) -> dict[str, Any]:
+        """The arguments for the nodes that a class makes by default, each drawn at its own path, by field."""
+        # What a function or a hand-written constructor makes inside is its own affair.
         if not (isinstance(cls, type) and issubclass(cls, Node)) or cls._has_own_init:
             return {}
         defaults: dict[str, Any] = {}
@@ -307,10 +322,15 @@ def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]
             late.add(id(visit.config))
     steps = [_Step(visit) for visit in order]
     steps += [_Step(visit, name) for visit, name in backward]
+    # The sort is stable, so that both parts keep their order.
     return sorted(steps, key=lambda step: _is_late(step, late))
 
 
 def _is_late(step: _Step, late: set[int]) -> bool:
+    """Whether a step waits for the models of optimizers: the sort key of `_steps`.
+
+    `late` has the ids of the configs of optimizers, and of all that hold one.
+    """
     if id(step.visit.config) in late:
         return True
     return bool(step.name) and any(
@@ -353,6 +373,8 @@ def _order(
     A depth-first walk in postorder, on a stack of its own. A reference to a config that
     is still open leads back into a cycle.
     """
+    # The walk below may meet a config elsewhere than at its first path, from which its
+    # random numbers follow.
     first = {id(visit.config): visit for visit in visits(root, number=number)}
     order: list[Visit] = []
     backward: dict[tuple[int, str], tuple[Visit, str]] = {}
@@ -361,6 +383,7 @@ def _order(
     stack = [(first[id(root)], iter(list(children(root))))]
     while stack:
         visit, others = stack[-1]
+        # The iterator goes on where it stopped, once what was found is done.
         for name, _, child in others:
             if id(child) in is_open:
                 backward[id(visit.config), name] = visit, name

@@ -48,6 +48,7 @@ from ._value_errors import value_error
 M = TypeVar("M", bound=Node)
 M_co = TypeVar("M_co", bound=Node, covariant=True)
 
+# The name under which a node class keeps its config class.
 _CONFIG: Final = "__graphnode_config__"
 
 
@@ -73,6 +74,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
         extra="forbid",
         validate_assignment=True,
         arbitrary_types_allowed=True,
+        # A node may have a field such as `model_size`, of which pydantic would warn.
         protected_namespaces=(),
     )
 
@@ -94,6 +96,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
             return cls
 
     def __eq__(self, other: object) -> bool:
+        # pydantic's own would recurse, and not end in a cycle.
         return _equal(self, other) if isinstance(other, Config) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # it may change
@@ -149,15 +152,21 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
         >>> list(gn.config.config_of(gn.nn.Linear).model_fields)
         ['in_size', 'out_size', 'w_mask', 'dtype', 'use_bias', 'w_init', 'b_init', 'param_dtype']
     """
+    # `Net[int]` has the config class of `Net`.
     node_class: Any = get_origin(cls) or cls
     compiled = schema(node_class)
     model = kept(node_class, _CONFIG)
     if model is None:
-        model = publish(node_class, _CONFIG, _make(node_class, compiled.fields))
+        model = publish(
+            node_class, _CONFIG, _make_config_class(node_class, compiled.fields)
+        )
     return cast("type[Config[M]]", model)
 
 
-def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
+def _make_config_class(
+    cls: type[Node], fields: Mapping[str, Field]
+) -> type[Config[Any]]:
+    """The config class of a node class, by its compiled fields; `config_of` keeps it."""
     arguments = arguments_of(cls, fields)
     docs = field_docs(cls)
     slots: dict[str, Form] = {}
@@ -177,6 +186,7 @@ def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
         __doc__=cls.__doc__,
     )
     _check_no_aliases(cls, model)
+    # Set here, as `create_model` would make fields of them.
     model.node_class = cls
     model.slots = slots
     return cast("type[Config[Any]]", model)
@@ -233,6 +243,7 @@ def fill(config: Config[Any], fields: Mapping[str, Any]) -> None:
         pydantic.ValidationError: A value does not fit.
     """
     arguments = {name: value for name, value in fields.items() if value is not DEFAULT}
+    # Into the config that is there, as others refer to it already.
     type(config).__pydantic_validator__.validate_python(arguments, self_instance=config)
 
 
@@ -260,6 +271,7 @@ def _slot_type(form: Form) -> Any:
     """The pydantic type of a field for nodes: configs of the classes of a form, in its containers."""
 
     def check(value: Any) -> Any:
+        """The value itself, if the form admits it."""
         if value is DEFAULT:
             return value
         fault = mismatch(form, value)
@@ -288,6 +300,7 @@ def slot_fault(config: Config[Any], name: str) -> tuple[Path, str] | None:
 
 
 def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
+    """What is wrong in the value of a field for nodes, and the keys within it that lead there, or `None`."""
     # Forms are as deep as somebody wrote them, so that this ends also for a list that
     # holds itself.
     todo: list[tuple[Form, Any, Path]] = [(form, value, ())]
@@ -344,6 +357,7 @@ def _equal(root: Config[Any], other: Config[Any]) -> bool:
     todo = [(root, other)]
     while todo:
         left, right = todo.pop()
+        # One of the two was met before: then the other must be its partner.
         if id(left) in right_of or id(right) in paired:
             if right_of.get(id(left)) is not right:
                 return False
@@ -376,6 +390,7 @@ def _pairs_below(
         elif _outline(value) != _outline(other):
             return None
         else:
+            # Equal outlines have configs at the same keys.
             others = dict(configs_in(other))
             pairs += [(config, others[keys]) for keys, config in configs_in(value)]
     return pairs
@@ -385,6 +400,7 @@ def _outline(value: Any) -> Any:
     """The value of a slot apart from which configs stand in it; of a dict also the order, which a model may run in."""
     if not is_container(value):
         return value if value is None or value is DEFAULT else Config
+    # A list stands for a tuple, as files have no other: both build the same.
     kind = dict if isinstance(value, dict) else list
     return kind, [
         (key, _outline(child)) for key, child in items(value, as_written=True)

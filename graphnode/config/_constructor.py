@@ -30,6 +30,7 @@ from ._values import configurable
 RESERVED: Final = ("type", "id", "ref", "include")
 """Keys of a mapping in a file that are not fields of its class."""
 
+# Class attributes of `Config`, which a field would hide.
 _NAMES_OF_CONFIG: Final = ("model_config", "node_class", "slots")
 _SOURCES: Final = Sources({})
 _DATACLASSES: Final[Any] = dataclasses  # whose kinds of fields have no public names
@@ -88,7 +89,9 @@ def arguments_of(cls: type[Node], fields: Mapping[str, Field]) -> list[Argument]
 
 
 def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[Argument]:
+    """The arguments of a node class: its fields that the constructor takes, then its init variables."""
     for field in fields.values():
+        # The class makes a State that has a default: nobody passes one.
         is_made = field.kind is Kind.STATE and field.default is not None
         if field.init and not is_made:
             yield _argument(field)
@@ -98,6 +101,7 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[Argument]:
 
 
 def _argument(field: Field) -> Argument:
+    """The argument for a field: with its type and default, or with why no config can have it."""
     if field.kind is Kind.STATE:
         fault = "it takes a State that is ready, which no configuration gives"
         return _refused(field.name, fault)
@@ -115,10 +119,12 @@ def _argument(field: Field) -> Argument:
 
 
 def _refused(name: str, fault: str) -> Argument:
+    """An argument that no config can have, which `arguments_of` reports."""
     return Argument(name, Any, {}, fault=fault)
 
 
 def _with_default(field: Field, make: Callable[[], object]) -> Argument:
+    """The argument for a static field whose default `make` returns."""
     try:
         value = make()
     except Exception as error:  # of the user's factory
@@ -134,6 +140,7 @@ def _with_default(field: Field, make: Callable[[], object]) -> Argument:
 
 
 def _name_fault(name: str) -> str:
+    """Why no config has a field of this name; empty if one may have it."""
     if name in RESERVED:
         return f"files use {name!r} otherwise; choose another name"
     if name in _NAMES_OF_CONFIG or name.startswith("_"):
@@ -142,6 +149,7 @@ def _name_fault(name: str) -> str:
 
 
 def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> Argument:
+    """The argument for an init variable, as `dataclasses` declared it: its annotation may still be a text."""
     try:
         annotation = resolve(declared.type, declaring_classes(cls)[name], {})
     except NameError as error:
@@ -209,6 +217,7 @@ def unshared(value: Any) -> Any:
 
     An init variable may be a list or dict, and may hold them: these are copied.
     """
+    # Exactly `list`: a subclass is the program's own, and may not be made so.
     if type(value) is list:
         return [unshared(item) for item in value]
     if type(value) is dict:
@@ -217,7 +226,10 @@ def unshared(value: Any) -> Any:
 
 
 def _read_only_or_same(value: Any) -> Any:
-    """The same. A value that cannot be static is left as it is: the constructor of the node has the better message."""
+    """A value with read-only copies of its arrays; one that cannot be static is returned as it is.
+
+    The constructor of the node has the better message for it.
+    """
     try:
         return _read_only(value)
     except StaticValueError:
@@ -240,6 +252,7 @@ def _read_only(value: Any) -> Any:
 def field_docs(cls: type) -> dict[str, str]:
     """The strings under the fields of a class and of its parents."""
     docs: dict[str, str] = {}
+    # Parents first, so that the text of a subclass wins.
     for base in reversed(cls.__mro__):
         if issubclass(base, NodeBase) and base.__module__ != "graphnode._declare._node":
             source = _SOURCES.of_class(base)

@@ -101,6 +101,7 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
 
 # Any: the default of a field is whatever makes it.
 def _factory(config: Config[Any], name: str) -> Any:
+    """What makes the default of a field for nodes: a class or a function."""
     return schema(config.node_class).fields[name].default
 
 
@@ -190,6 +191,7 @@ def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
     factory = _factory(config, name)
     if takes_streams(config, name) or _class_of(factory) is not None:
         return False
+    # Any key will do, as only the paths are in question that it is folded with.
     key = jax.random.key(0)
     configs = dict(configs_in(value))
     with jax.ensure_compile_time_eval():
@@ -204,10 +206,16 @@ def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
 
 
 def _number_at(keys: Path) -> int:
+    """The number of the path of a node within a default, whose own number counts as 0."""
     return functools.reduce(number_below, keys, 0)
 
 
 def _config_without_arguments(cls: type[Node]) -> Config[Any]:
+    """The config of a class that is its own factory: it is called without arguments.
+
+    Raises:
+        _NoConfigError: The class cannot be called so, or has no config.
+    """
     try:
         config = config_of(cls)()
     except pydantic.ValidationError as error:
@@ -229,6 +237,7 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
         _NoConfigError: They would not be the same model under every change.
     """
     try:
+        # Twice: what is the same object in both would be shared by all models.
         default, again = _drawn(factory), _drawn(factory)
         if not any(isinstance(leaf, Node) for _, leaf in leaves(default)):
             return _in_lists(default)
@@ -241,6 +250,7 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
         ) from None
     if _ids(default) & _ids(again):
         raise _NoConfigError("its default_factory gives the same object each time")
+    # Asked again after each change that `_leave_out` makes to the configs.
     is_same = functools.partial(_is_built_from, configs, default)
     if not is_same():
         raise _NoConfigError(
@@ -255,10 +265,12 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
 
 
 def _config_of_node(leaf: Any) -> Any:
+    """The config of a node; any other leaf as it is."""
     return to_config(leaf) if isinstance(leaf, Node) else leaf
 
 
 def _node_of_config(leaf: Any) -> Any:
+    """The node that a config builds; any other leaf as it is."""
     return build_here(leaf) if isinstance(leaf, Config) else leaf
 
 
@@ -284,6 +296,7 @@ def _is_built_from(configs: Any, default: Any) -> bool:
         built = _drawn(lambda: mapped_slot(_node_of_config, configs))
     except Exception:  # of a constructor
         return False
+    # What is built has lists where the default may have tuples.
     lists = _in_lists(default)
     return graphdef(lists) == graphdef(built) and _values(lists) == _values(built)
 
@@ -295,6 +308,7 @@ def _values(value: Any) -> list[tuple[str, bytes]]:
 
 
 def _bytes(array: Any) -> bytes:
+    """The bits of an array or of a random key."""
     if isinstance(array, jax.Array) and is_key(array):
         return bits_of(array).tobytes()
     return np.asarray(array).tobytes()
@@ -327,6 +341,7 @@ def _leave_out(config: Config[Any], name: str, is_same: Callable[[], bool]) -> b
     is_required = type(config).model_fields[name].is_required()
     if is_required or not differs_from_default(config, name):
         return False
+    # Not by assignment: it would validate what is put back at once.
     fields: dict[str, Any] = vars(config)
     value = fields[name]
     fields[name] = field_default(type(config), name)

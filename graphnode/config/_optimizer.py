@@ -43,7 +43,7 @@ def is_optimizer(cls: type) -> bool:
 
 
 def _tag_of(data: Any) -> str:
-    """Whether there are transformations by path, or one."""
+    """The member of `TX` that data is for: `by path` for transformations by filter, else `one`."""
     if isinstance(data, Labels):
         return "by path"
     if not isinstance(data, dict) or TYPE in data:
@@ -76,10 +76,10 @@ FREEZE: Final[Any] = Annotated[
 PARAMETERS: Final = as_filter(ParamState)
 
 
-def arguments_of(
+def optimizer_arguments(
     model: Any, tx: Any, wrt: Matcher, freeze: Matcher | None
 ) -> dict[str, Any]:
-    """The arguments of `Optimizer`."""
+    """The arguments of `Optimizer` from the fields of its config: `freeze` becomes part of `wrt`."""
     by_filter = (
         dict(zip(tx.filters, tx.values, strict=True)) if isinstance(tx, Labels) else tx
     )
@@ -104,7 +104,7 @@ def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
         fields["tx"] = Labels(filters, transformations)
         # What the mapping leaves alone is taken out of `wrt` when an optimizer is made.
         wrt = wrt.parts[0] if None in transformations else wrt
-    # The inverse of `arguments_of`.
+    # The inverse of `optimizer_arguments`.
     if isinstance(wrt, All) and len(wrt.parts) == 2:
         first, second = wrt.parts
         if isinstance(second, Not):
@@ -114,6 +114,11 @@ def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
 
 
 def _model_of(optimizer: Optimizer, others: Iterable[Any]) -> Any:
+    """The one of some nodes, and containers of them, that has the parameters of an optimizer.
+
+    Raises:
+        ConfigError: None has them, or several have.
+    """
     models = [node for node in others if _has_parameters(node, optimizer)]
     if not models:
         what = "no other node here has the parameters that it optimizes, and it does not keep them"
@@ -126,14 +131,13 @@ def _model_of(optimizer: Optimizer, others: Iterable[Any]) -> Any:
 
 
 def _has_parameters(node: Any, optimizer: Optimizer) -> bool:
+    """Whether a node, or a container of some, has the States that an optimizer changes, laid out alike."""
     if isinstance(node, Optimizer):
         return False
     try:
         has_states = states(node, optimizer.wrt).layout == optimizer.layout
-    except (
-        FilterError,
-        StructureError,
-    ):  # a path of `wrt` leads nowhere; a container of no nodes alone
+    except (FilterError, StructureError):
+        # A path of `wrt` leads nowhere, or a container holds other things than nodes.
         return False
     return has_states and _has_shapes(node, optimizer)
 

@@ -35,6 +35,7 @@ def admits_streams(form: Form) -> bool:
 
 def as_mapping(raw: object) -> object:
     """The mapping that a seed alone stands for; anything else itself."""
+    # In Python a bool is an int; in a file, `true` is no seed.
     is_seed = isinstance(raw, int) and not isinstance(raw, bool)
     return {DEFAULT_STREAM: raw} if is_seed else raw
 
@@ -61,8 +62,8 @@ SEEDS: Final[Mapping[str, Any]] = {"type": ["integer", "null"]}
 Seeds: Final[Any] = pydantic.PlainValidator(_validate)
 
 
-def arguments_of(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
-    """The arguments of `Rngs`: seeds, and for streams without one keys of the ambient stream, each by its name."""
+def stream_arguments(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
+    """The arguments of `Rngs`: seeds by name, and a key of the ambient stream for each `None`."""
     arguments: dict[str, Any] = dict(streams)
     if None not in arguments.values():
         return arguments
@@ -77,7 +78,7 @@ def arguments_of(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
 
 def new_streams() -> Rngs:
     """The streams of a node in a file that is given none, where it takes them: of the ambient stream."""
-    return Rngs(**arguments_of([(DEFAULT_STREAM, None)]))
+    return Rngs(**stream_arguments([(DEFAULT_STREAM, None)]))
 
 
 def names_of(rngs: Rngs) -> dict[str, None]:
