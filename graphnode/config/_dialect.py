@@ -29,11 +29,11 @@ class Rename(NamedTuple):
     text: str
 
     def leads_to(self, path: Path) -> bool:
-        """Whether the value at a path here may come from there."""
+        """Whether the value at a path of ours may come from `source`."""
         return len(path) == len(self.target) and self.passes(path)
 
     def passes(self, path: Path) -> bool:
-        """Whether the value at a path here may have what comes from there in it."""
+        """Whether the value at a path of ours may hold what comes from `source`."""
         steps = zip(self.target, path, strict=False)
         return len(path) <= len(self.target) and all(
             step in (None, key) for step, key in steps
@@ -66,7 +66,7 @@ class Dialect(NamedTuple):
         return bool(self.unknown.fitting(path))
 
     def source_of(self, path: Path) -> str | None:
-        """Where the file would have a value."""
+        """The path in the file, as text, of what has a path of ours; `None` if nothing renames it."""
         for rename in self.renames:
             if rename.leads_to(path):
                 return rename.text
@@ -74,7 +74,7 @@ class Dialect(NamedTuple):
 
 
 OURS: Final = Dialect()
-"""That of our own files."""
+"""The dialect of our own files. It is compared by identity: the walk then translates nothing."""
 
 
 def dialect_of(
@@ -91,12 +91,15 @@ def dialect_of(
             a whole key, or not as many of them as the other side.
     """
     _check_arguments(rename, ignore, names)
+    # An iterator can be gone through only once.
     patterns = list(ignore)
     if not (rename or names or skip_null or patterns):
         return OURS
     globs = [text for text in patterns if is_glob(text)]
     paths = [text for text in patterns if not is_glob(text)]
-    renames = [_rename(source, target) for source, target in (rename or {}).items()]
+    renames = [
+        _parsed_rename(source, target) for source, target in (rename or {}).items()
+    ]
     return Dialect(
         renames=tuple(renames),
         unread=tuple([_not_empty(parse_path(text)) for text in paths]),
@@ -107,6 +110,11 @@ def dialect_of(
 
 
 def _check_arguments(rename: object, ignore: object, names: object) -> None:
+    """Raise if an argument of `load` is of another type than its annotation says.
+
+    Raises:
+        TypeError: One is; names it.
+    """
     for argument, value in (("rename", rename), ("names", names)):
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(wrong_argument(f"a mapping as {argument}", value))
@@ -114,8 +122,13 @@ def _check_arguments(rename: object, ignore: object, names: object) -> None:
         raise TypeError(wrong_argument("a list of paths as ignore", ignore))
 
 
-def _rename(source: str, target: str) -> Rename:
-    sources, targets = _steps(source), _steps(target)
+def _parsed_rename(source: str, target: str) -> Rename:
+    """One entry of the argument `rename`, as steps.
+
+    Raises:
+        PathError: A text is not a path, or the two have not the same number of stars.
+    """
+    sources, targets = _parsed_steps(source), _parsed_steps(target)
     if sources.count(None) != targets.count(None):
         raise PathError(
             f"rename: {source!r} and {target!r} have not the same number of stars"
@@ -123,7 +136,12 @@ def _rename(source: str, target: str) -> Rename:
     return Rename(sources, targets, source)
 
 
-def _steps(text: str) -> _Steps:
+def _parsed_steps(text: str) -> _Steps:
+    """The keys of a path of `rename`, with `None` for each star.
+
+    Raises:
+        PathError: The path is empty, or has another glob than a star for a whole key.
+    """
     tokens = split_pattern(text)
     for key, is_star in tokens:
         if is_star and key != "*":
@@ -134,6 +152,7 @@ def _steps(text: str) -> _Steps:
 
 
 def _not_empty(path: P) -> P:
+    """A path itself, if it has a key; raises `PathError` if not."""
     if not path:
         raise PathError("the path of a key is expected, found the empty text")
     return path
@@ -203,6 +222,7 @@ class Translation:
         # and all are taken out before one is put in, as two keys may change their names
         # with each other.
         for move in moves:
+            # Gone already, if the mapping stands in two places.
             move.spot.holder.pop(move.spot.path[-1], None)
         # A mapping before what comes into it
         for move in sorted(moves, key=lambda move: len(move.target)):
@@ -212,6 +232,7 @@ class Translation:
                 del spot.holder[path[-1]]
 
     def _moves(self, rename: Rename) -> Iterator[_Move]:
+        """The values that a rename finds in the data, each with the path it moves to."""
         for spot in self._spots(rename.source, is_wanted=True):
             stars = iter(spot.stars)
             target = tuple(
@@ -242,10 +263,12 @@ class Translation:
                     self._files.faults.append(Fault(what, path=path_str(key_path)))
 
     def _note_absent(self, value: Any, step: Key | None) -> None:
+        """Note a key of a rename that a mapping lacks: a key much like it may be misspelled."""
         if isinstance(value, dict) and isinstance(step, str):
             self.absent.setdefault(id(value), []).append(step)
 
     def _put(self, move: _Move) -> None:
+        """Store a moved value at its target; a fault if no mapping is there, or the key is taken."""
         *above, last = move.target
         holder = self._holder(above)
         source = path_str(move.spot.path)

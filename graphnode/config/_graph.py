@@ -85,7 +85,7 @@ def visits(
         root: Where to begin.
         declared: See `children`.
         as_written: See `children`.
-        number: That of the path of the root.
+        number: The number of the path of the root (`Visit.number`).
 
     Raises:
         ConfigError: What was put into a list or dict of a config does not fit there,
@@ -101,6 +101,7 @@ def visits(
         reached[id(visit.config)] = visit
         own_faults = list(_slot_faults(visit))
         if own_faults:
+            # Not walked into: a list may hold itself by now.
             faults += own_faults
             continue
         below: list[Visit] = []
@@ -112,6 +113,7 @@ def visits(
                 link, number = (link, key), number_below(number, key)
             form = form_at(visit.config.slots[name], keys)
             below.append(Visit(child, link, number, form.classes))
+        # Reversed, as the last one is taken first.
         todo += reversed(below)
     if faults:
         raise ConfigError(faults)
@@ -119,6 +121,7 @@ def visits(
 
 
 def _slot_faults(visit: Visit) -> Iterator[Fault]:
+    """What does not fit in the fields for nodes, whose lists and dicts change without validation."""
     for name in sorted(visit.config.slots):
         fault = slot_fault(visit.config, name)
         if fault is not None:

@@ -18,6 +18,7 @@ from ._formats import BY_SUFFIX, FORMATS, Reader
 from ._limits import MAX_BYTES
 
 _MAX_FILES: Final = 300
+"""Files in all: where each includes two, their number doubles with every level."""
 
 
 class _UnreadableError(Exception):
@@ -136,6 +137,7 @@ class Files:
         return document.place(container, key, of_key=of_key)
 
     def _include(self, document: Document, top: Path | None) -> None:
+        """Merge all that a document includes; `top` is the directory that the files must lie in or below."""
         todo: list[tuple[Document, Any]] = [(document, document.root)]
         seen: set[int] = set()
         while todo:
@@ -145,6 +147,8 @@ class Files:
             seen.add(id(value))
             # Again, where the included file includes one
             while isinstance(value, dict) and "include" in value:
+                # The name is relative to the file that it stands in, which may be an
+                # included one.
                 home, container, _ = self.home(current, value, "include")
                 at = home.place(container, "include")
                 try:
@@ -178,6 +182,7 @@ class Files:
         except _UnreadableError as error:
             raise _UnreadableError(f"{short(name)}: {error}") from None
         included = Document(shown_name, path, document)
+        # Places know its containers by their ids, also where it is merged away.
         self._kept.append(included)
         faults = included.read(text, BY_SUFFIX[path.suffix.lower()])
         if faults:
@@ -221,6 +226,7 @@ class Files:
                 what = "a directory" if path.is_dir() else "not a regular file"
                 raise _UnreadableError(what)
             with path.open("rb") as file:
+                # One byte too many shows that a file is too large, however large.
                 data = file.read(MAX_BYTES - self._bytes + 1)
         except (OSError, ValueError) as error:
             raise _UnreadableError(_path_fault(error)) from None
@@ -254,6 +260,7 @@ def _included_path(
     except (OSError, RuntimeError, ValueError) as error:
         # Links in a circle; characters that no path has.
         raise _UnreadableError(f"{short(name)}: {_path_fault(error)}") from None
+    # Checked after links were followed, so that none leads out.
     if not path.is_relative_to(top):
         raise _UnreadableError(
             f"{short(name)} lies outside of the directory of the first file"

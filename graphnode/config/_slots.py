@@ -36,6 +36,7 @@ def key_fault(value: Container) -> str | None:
 
 
 def _sequence_kind(form: Form) -> ContainerKind:
+    """What a list in a file stands for, by the form of its place."""
     return tuple if form.list_of is None else list
 
 

@@ -52,12 +52,13 @@ from ._value_errors import ValueFault, value_faults, value_text
 M = TypeVar("M", bound=Node)
 
 MAX_NODES: Final = 1_000_000
+"""Configs of one configuration."""
 MAX_REPEATED: Final = 100_000
 """Items of lists and mappings that aliases repeat, each time: nothing else is more than the file has letters."""
 MAX_NESTED: Final = 32
 """Levels of a static value."""
 
-_NOTHING: Final[Mapping[int, list[str]]] = {}
+_NONE_ABSENT: Final[Mapping[int, list[str]]] = {}
 _CLOSE: Final = 0.8
 """How alike a key that is left out and a name must be for the key to be taken for a misspelled one."""
 
@@ -112,14 +113,14 @@ class Walk:
     Args:
         files: Where they were read.
         dialect: How they are written.
-        absent: As of a `Translation`.
+        absent: The keys of renames that mappings lack (`Translation.absent`).
     """
 
     def __init__(
         self,
         files: Files,
         dialect: Dialect = OURS,
-        absent: Mapping[int, list[str]] = _NOTHING,
+        absent: Mapping[int, list[str]] = _NONE_ABSENT,
     ) -> None:
         self.files = files
         self._dialect, self._absent = dialect, absent
@@ -131,6 +132,7 @@ class Walk:
         self._ids: dict[tuple[int, str], tuple[Config[Any], _Item]] = {}
         self._refs: list[_Ref] = []
         self._filled: list[tuple[Config[Any], dict[str, Any], _Item]] = []
+        # Each table goes through all classes that are known.
         self._tags = functools.cache(functools.partial(Tags, names=dialect.names))
         self._walked: set[int] = set()
         self._repeated = 0
@@ -143,6 +145,7 @@ class Walk:
         Raises:
             ConfigError: All faults, in the order of their places.
         """
+        # Every item has a holder: the root's is a list of one.
         result: list[Any] = [None]
         limits: list[Fault] = []
         try:
@@ -175,6 +178,7 @@ class Walk:
         return self._fault_at(self.origins[id(config)], what)
 
     def _run(self, root: _Item) -> None:
+        """Turn the item of the root into configs: all items, then the refs, then the data of each config."""
         todo = [root]
         while todo:
             self._take(todo.pop(), todo)
@@ -185,6 +189,7 @@ class Walk:
             self._validate(config, data, item)
 
     def _take(self, item: _Item, todo: list[_Item]) -> None:
+        """Take one item by the form of its place: a null, config, node or container, or else a fault."""
         # A seed alone, before it is looked at: `rngs: 0` is a mapping of one stream.
         if admits_streams(item.form):
             item = item._replace(raw=as_mapping(item.raw))
@@ -220,6 +225,7 @@ class Walk:
     def _take_container(
         self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]
     ) -> None:
+        """Place a new container for the configs of a list or dict, whose items join `todo`."""
         fault = key_fault(raw)
         if fault is not None:
             self._fault(item, fault)
@@ -245,6 +251,7 @@ class Walk:
         self._walked.add(id(raw))
 
     def _repeat(self, item: _Item, count: int, key: str | None = None) -> None:
+        """Count items that an alias repeats; ends the pass above `MAX_REPEATED`."""
         self._repeated += count
         if self._repeated > MAX_REPEATED:
             what = f"aliases repeat more than {MAX_REPEATED:,} items"
@@ -258,6 +265,7 @@ class Walk:
         Raises:
             _EnoughError: It is too large or too deep to be looked at, or holds itself.
         """
+        # Four bits hold a digit. Counting digits takes the square of their number.
         if isinstance(value, int) and value.bit_length() > MAX_DIGITS * 4:
             what = f"an integer of more than {MAX_DIGITS:,} digits"
             raise _EnoughError(self._fault_at(item, what, key))
@@ -283,6 +291,7 @@ class Walk:
         return self._sizes[id(value)]
 
     def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
+        """The item for `raw[key]`, of a list or mapping that `item` is for; `holder` takes its result."""
         # The home is another document where the field was included.
         document, container, at = self.files.home(item.document, raw, key)
         return _Item(
@@ -290,12 +299,14 @@ class Walk:
         )
 
     def _take_node(self, item: _Item, todo: list[_Item]) -> None:
+        """Place an empty config for a node's mapping, whose fields join `todo`; a ref is kept for later."""
         raw: dict[str, Any] = item.raw
         if "include" in raw:  # those of files were replaced when the files were read
             self._fault(item, "only a file includes others", "include")
         if "ref" in raw:
             self._take_ref(item)
             return
+        # An alias leads to the same mapping again, and so to the same config.
         config = self._configs.get(id(raw))
         if config is not None:
             self._place(item, config)
@@ -309,7 +320,7 @@ class Walk:
         self.origins[id(config)] = item
         self._place(item, config)
         if "id" in raw:
-            self._name(item, config, raw["id"])
+            self._note_id(item, config, raw["id"])
         self._take_fields(item, config, todo)
 
     def _model_of(self, item: _Item) -> type[Config[Any]] | None:
@@ -343,7 +354,7 @@ class Walk:
     def _leave_out(
         self, item: _Item, model: type[Config[Any]], data: dict[str, Any]
     ) -> None:
-        """Take out of the data of a node what the dialect does not mean for it."""
+        """Take out of a node's data the keys that the dialect ignores, and nulls for what is not given."""
         path = keys_of(item.path)
         others = [key for key in data if key not in model.model_fields]
         unknown = [key for key in others if self._dialect.may_leave_out((*path, key))]
@@ -359,7 +370,7 @@ class Walk:
                     del data[key]
 
     def _check_all_meant(self, item: _Item, value: Any, keys: Path_) -> None:
-        """The same for all in a value that is left out as a whole, where something in it is to be renamed."""
+        """Note keys that a rename may have meant, at any depth in a value that is left out at `keys`."""
         todo: list[tuple[Any, Path_]] = [(value, keys)]
         seen: set[int] = set()
         # Without a rename that found nothing, nothing in there can be meant.
@@ -375,7 +386,14 @@ class Walk:
     def _check_meant(
         self, item: _Item, holder: Any, keys: Path_, missing: list[str]
     ) -> None:
-        """Note a key that is left out, and is much like one that is not there."""
+        """Note a key that is left out, and is much like one that is not given.
+
+        Args:
+            item: The node that is looked at.
+            holder: The mapping or list that has the key, in the node's mapping or below.
+            keys: The keys that lead to it from the node.
+            missing: The fields of the node that are not given.
+        """
         # A key that a rename wants, and that is not there, is missing too.
         names = [*missing, *self._absent.get(id(holder), [])]
         hint = did_you_mean(keys[-1], names, cutoff=_CLOSE)
@@ -390,6 +408,7 @@ class Walk:
         self._note(fault)
 
     def _class_of(self, item: _Item) -> type[Node] | None:
+        """The class that a mapping names, or its place implies; `None` if there is none, which is noted."""
         tags = self._tags(item.form.classes)
         if "type" in item.raw:
             try:
@@ -402,7 +421,8 @@ class Walk:
             self._fault(item, f"type is missing: one of {names}")
         return cast("type[Node] | None", tags.default)
 
-    def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
+    def _note_id(self, item: _Item, config: Config[Any], name: Any) -> None:
+        """Note the `id` of a config, for the refs in its document and in what that includes."""
         if not isinstance(name, str) or not name:
             self._fault(item, f"an id is a string, found {value_text(name)}", "id")
             return
@@ -417,6 +437,7 @@ class Walk:
         self._ids[key] = config, item
 
     def _take_ref(self, item: _Item) -> None:
+        """Keep a ref until all ids are known."""
         name = item.raw["ref"]
         # A second key would be lost without a word, as the node has its own fields.
         others = [key for key in item.raw if key != "ref"]
@@ -436,7 +457,7 @@ class Walk:
             config = self._config_named(name, item.document)
             if config is None:
                 what = f"no node has the id {short(name)}"
-                self._fault(item, what, "ref", hint=self._near(name, names))
+                self._fault(item, what, "ref", hint=self._id_hint(name, names))
             else:
                 self._place(item, config)
 
@@ -450,7 +471,8 @@ class Walk:
             scope = scope.parent
         return None
 
-    def _near(self, name: str, names: list[str]) -> str:
+    def _id_hint(self, name: str, names: list[str]) -> str:
+        """What would do in place of an id that no ref can reach; `names` are all ids."""
         if not names:
             return "no node has an id"
         if name in names[:1_000]:
@@ -469,6 +491,7 @@ class Walk:
         item.holder[item.key] = config
 
     def _validate(self, config: Config[Any], data: dict[str, Any], item: _Item) -> None:
+        """Give a config its data, and note as faults what pydantic refuses."""
         try:
             fill(config, data)
         except pydantic.ValidationError as error:
@@ -478,6 +501,7 @@ class Walk:
     def _note_value_fault(
         self, config: Config[Any], fault: ValueFault, item: _Item
     ) -> None:
+        """Note one fault that pydantic found in the data of a config, with its place in the file."""
         key, name = fault.key, config.node_class.__name__
         if fault.kind == "extra_forbidden" and not fault.inside:
             what, hint = no_field(type(config), key)
@@ -493,7 +517,7 @@ class Walk:
             self._fault(item, fault.what, key, inside=fault.inside, hint=fault.hint)
 
     def _in_dialect(self, item: _Item, key: str) -> str:
-        """What the file would call a field."""
+        """The words for where the file would have a field, if a rename says so; else empty."""
         source = self._dialect.source_of((*keys_of(item.path), key))
         return "" if source is None else f", which is {source} in the file"
 
@@ -504,6 +528,7 @@ class Walk:
         self._note(self._fault_at(item, what, key, **parts))
 
     def _note(self, fault: Fault) -> None:
+        """Note a fault; ends the pass above `MAX_FAULTS`."""
         if len(self.faults) >= MAX_FAULTS:
             raise _EnoughError(Fault(f"more than {MAX_FAULTS:,} faults"))
         self.faults.append(fault)
@@ -540,6 +565,7 @@ class Walk:
         return Fault(what, path=path, hint=hint, place=place)
 
     def _place_of(self, item: _Item, key: str | None, *, of_key: bool) -> Place:
+        """Where an item stands, or the value at a key of its mapping; with `of_key`, the key."""
         # A scalar has no place of its own, nor has a container that a program made: it
         # stands where its holder has it.
         if not is_container(item.raw) and item.container is not None:
@@ -553,6 +579,7 @@ class Walk:
 
 
 def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
+    """Some keys as a linked list, the way `_Item.path` has them."""
     link: tuple[Any, Key] | None = None
     for key in keys:
         link = link, key
@@ -567,10 +594,12 @@ def no_field(config: type[Config[Any]], key: object) -> tuple[str, str]:
 
 
 def _admitted(form: Form) -> str:
+    """What a form admits, in the words of files."""
     return str(form).replace("None", "null")
 
 
 def _form_of(cls: type) -> Form:
+    """The form of the root, which admits a node class; raises `TypeError` for anything else."""
     origin = get_origin(cls) or cls
     if not (isinstance(origin, type) and issubclass(origin, Node)):
         raise TypeError(wrong_argument("a node class second", cls))
@@ -587,7 +616,9 @@ def walk(
     """
     # Data with faults is useless, and need not even be there.
     is_foreign = dialect is not OURS and not files.faults
-    absent = Translation(files, document, dialect).absent if is_foreign else _NOTHING
+    absent = (
+        Translation(files, document, dialect).absent if is_foreign else _NONE_ABSENT
+    )
     check_no_faults(sorted(files.faults, key=by_place))
     walker = Walk(files, dialect, absent)
     raw = {} if document.is_empty else document.root
