@@ -57,6 +57,7 @@ class Format(NamedTuple):
 
 
 def _lacks_nothing(value: object) -> bool:
+    """For a format that can say every value."""
     return False
 
 

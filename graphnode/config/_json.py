@@ -72,6 +72,7 @@ class JsonReader:
         return self._place(key_at if of_key else value_at)
 
     def _place(self, at: int) -> Place:
+        """The line and column of an offset, both counted from 1."""
         line = bisect.bisect_right(self._starts, at)
         return Place(line, at - self._starts[line - 1] + 1)
 
@@ -81,6 +82,7 @@ class JsonReader:
     #              ^        self._at; each round of `_read` closes a container or reads
     #                       the beginning of its next item
     def _read(self) -> None:
+        """Read the text into `root`; raises `_SyntaxFaultError` where it cannot go on."""
         self._skip_blanks()
         self.root = self._read_value()
         while self._open:
@@ -97,6 +99,7 @@ class JsonReader:
         """Whether a container ends at the cursor; if not, its next item stands there."""
         end = "}" if isinstance(holder, dict) else "]"
         start = self._at
+        # No comma stands before the first item.
         if not holder and self._text[start : start + 1] != end:
             return False
         token = self._token(f"`,` or `{end}`")
@@ -109,6 +112,7 @@ class JsonReader:
         return False
 
     def _read_item(self, holder: Any) -> None:
+        """Read the next item of an open container, and note where its key and value begin."""
         key_at = self._at
         key: Any = self._read_key(holder) if isinstance(holder, dict) else len(holder)
         value_at = self._at
@@ -120,6 +124,7 @@ class JsonReader:
         self.nodes[id(holder)].items[key] = key_at, value_at
 
     def _read_key(self, holder: dict[str, Any]) -> str:
+        """The key at the cursor, which moves behind the colon; that a key is repeated is noted."""
         start = self._at
         token = self._token("a key in double quotes")
         if token["string"] is None:
@@ -153,22 +158,28 @@ class JsonReader:
         return container
 
     def _scalar(self, token: re.Match[str]) -> Any:
+        """The string, number, boolean or null of a token."""
         if token["string"] is not None:
             return self._string(token)
         if token["word"] is not None:
             return _WORDS[token["word"]]
+        # The fraction and exponent, which are empty for an integer.
         if token["real"]:
             return float(token[0])
+        # The time that int() takes grows with the square of the digits.
         if len(token[0]) > MAX_DIGITS:
             what = f"an integer of more than {MAX_DIGITS:,} digits"
             raise _SyntaxFaultError(token.start(), what)
         return int(token[0])
 
     def _string(self, token: re.Match[str]) -> str:
+        """The text of a token in quotes, with its escapes replaced."""
+        # Most strings have no escapes, and need no second parser.
         if "\\" not in token[0]:
             return token[0][1:-1]
         try:
             text = str(json.loads(token[0]))
+            # The json module lets half of a surrogate pair through.
             text.encode()
         except json.JSONDecodeError as error:
             at = token.start() + error.pos
@@ -204,5 +215,6 @@ class JsonReader:
     def _expected(
         self, expected: str, text: str, at: int | None = None
     ) -> _SyntaxFaultError:
+        """The fault that `text` stands where something else is expected; at the cursor by default."""
         what = f"{expected} is expected, found {short(text)}"
         return _SyntaxFaultError(self._at if at is None else at, what)

@@ -109,15 +109,18 @@ def _places_of(text: str) -> dict[_Path, Place]:
     line, counted = 1, 0
     for match in _LINE.finditer(text):
         keys = [_unquoted(key) for key in re.findall(_KEY, match["keys"])]
+        # What stands below has the place of the nearest table above.
         if len(keys) > _MAX_PLACED:
             continue
         start = match.start("open")
         # From the last match on: counting from the start would cost the square.
         line, counted = line + text.count("\n", counted, start), start
         place = Place(line, start - text.rfind("\n", 0, start))
+        # A header counts from the root, a key from the table that is open.
         path: _Path = () if match["open"] else table
         for at, key in enumerate(keys):
             path = (*path, key)
+            # The first place stays: later headers may go through the same table.
             places.setdefault(path, place)
             is_new = match["open"] == "[[" and at == len(keys) - 1
             if match["open"] and path in last and not is_new:
@@ -132,4 +135,5 @@ def _places_of(text: str) -> dict[_Path, Place]:
 
 
 def _unquoted(key: str) -> str:
+    """The text that a key of TOML stands for."""
     return str(next(iter(tomllib.loads(f"{key} = 0")))) if key[0] in "\"'" else key

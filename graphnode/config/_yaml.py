@@ -48,7 +48,7 @@ class _Loader(_Base):  # type: ignore[misc]
 
 
 class _DeepLoader(yaml.SafeLoader):
-    """The same in Python, as libyaml refuses more than 1,000 levels; for its events only, which need no recursion."""
+    """A loader in Python, as libyaml refuses more than 1,000 levels; for its events only, which need no recursion."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
     possible_simple_keys: dict[int, Any]
@@ -58,11 +58,13 @@ class _DeepLoader(yaml.SafeLoader):
     # one or two will do.
 
     def next_possible_simple_key(self) -> int | None:
+        """The number of the oldest token that may turn out to begin a key."""
         return next(
             (key.token_number for key in self.possible_simple_keys.values()), None
         )
 
     def stale_possible_simple_keys(self) -> None:
+        """Drop what can begin a key no more: it is of another line, or more than 1,024 characters back."""
         here: Any = self
         for level, key in list(itertools.islice(self.possible_simple_keys.items(), 2)):
             if key.line != here.line or here.index - key.index > 1024:
@@ -73,6 +75,7 @@ class _DeepLoader(yaml.SafeLoader):
                 del self.possible_simple_keys[level]
 
 
+# PyYAML looks up what a scalar may be by its first letter, an empty one by "".
 for _name, _, _first in SCALARS:
     for _letter in [*_first, *([""] if _name == "null" else [])]:
         _Loader.yaml_implicit_resolvers.setdefault(_letter, []).append(
@@ -81,12 +84,15 @@ for _name, _, _first in SCALARS:
 
 
 def _int(text: str) -> int:
+    """A decimal, octal or hexadecimal integer; a `ValueError` if it is too long."""
     if len(text) > MAX_DIGITS:
         raise ValueError(f"an integer of more than {MAX_DIGITS:,} digits")
+    # With base 0 for all, `007` would be an error.
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
 def _float(text: str) -> float:
+    """A number, infinity or NaN, as YAML writes them."""
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
@@ -96,9 +102,11 @@ _MAKERS: Final[dict[str, Callable[[str], Any]]] = {
     _PREFIX + "int": _int,
     _PREFIX + "float": _float,
     _PREFIX + "null": lambda text: None,
+    # As a value, `<<` is a text.
     _PREFIX + "merge": str,
 }
 _MERGE: Final = _PREFIX + "merge"
+# An anchor at the start of a node, or behind its tag.
 _ANCHOR: Final = re.compile(r"(?:!\S*\s+)?&")
 
 
@@ -121,6 +129,7 @@ class YamlReader:
         self.faults: list[Fault] = []
         self._containers: dict[int, Any] = {}
         self._todo: list[tuple[Any, Any, bool]] = []
+        # By the id of a mapping: its own fields and what it merges; then both in one.
         self._split: dict[int, tuple[dict[str, Any], list[Any]]] = {}
         self._flattened: dict[int, dict[str, Any]] = {}
         self._merged = 0
@@ -138,6 +147,7 @@ class YamlReader:
             self.faults.append(Fault(str(error.reason), place=place))
 
     def _place_of_character(self, position: int) -> Place:
+        """The line and column of a character that YAML does not have."""
         before = self._text[:position]
         if not issubclass(_Base, yaml.SafeLoader):  # libyaml counts bytes
             before = self._text.encode()[:position].decode(errors="ignore")
@@ -164,6 +174,7 @@ class YamlReader:
         return self._pairs[id(node)]
 
     def _make(self, root: Any) -> None:
+        """Make the data of a composed document: containers are filled one after the other, from `_todo`."""
         # A document of nothing but `---` has a root: a plain scalar of no characters.
         self.is_empty = root is None or (
             _is_scalar(root) and root.tag == _PREFIX + "null" and not root.value
@@ -182,6 +193,7 @@ class YamlReader:
                 container[key] = self._value(item, is_merged=is_copy or key not in own)
 
     def _value(self, node: Any, *, is_merged: bool = False) -> Any:
+        """The data of a node; a container is filled later. `is_merged`: it came by `<<`."""
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         # `<<` takes the fields of a mapping, not its nodes: two that merge the same one
@@ -196,6 +208,7 @@ class YamlReader:
         self.nodes[id(container)] = node
         if not is_copy:
             self._containers[id(node)] = container
+        # Copies of copies double with each level: past the limit they stay empty.
         elif not self._may_merge(node, len(node.value)):
             return container
         # Filled later, so that nothing recurses.
@@ -203,6 +216,7 @@ class YamlReader:
         return container
 
     def _tag_fault(self, node: Any) -> None:
+        """Note that a node has a tag."""
         name = _format_tag(node.tag)
         self._fault(node, f"tags are not supported; found {name}")
 
@@ -217,6 +231,7 @@ class YamlReader:
         return _ANCHOR.match(self._text, start) is not None
 
     def _scalar(self, node: Any) -> Any:
+        """The value of a scalar by its tag; `None` if its text does not fit, which is noted."""
         tag = node.tag
         make = _MAKERS.get(tag)
         if make is None:
@@ -268,8 +283,10 @@ class YamlReader:
                     fields.setdefault(key, value)
 
     def _may_merge(self, node: Any, count: int) -> bool:
+        """Whether `<<` may copy `count` more fields; notes once that it may not."""
         before = self._merged
         self._merged += count
+        # True once alone, as the count only grows.
         if before <= MAX_MERGED < self._merged:
             self._fault(node, f"`<<` copies more than {MAX_MERGED:,} fields")
         return self._merged <= MAX_MERGED
@@ -289,6 +306,10 @@ class YamlReader:
         return self._split[id(mapping)]
 
     def _is_key(self, node: Any, first: dict[str, Any]) -> bool:
+        """Whether a node is a key that a mapping did not have before.
+
+        Notes what is neither a key nor `<<`; `first` has the nodes of the keys before.
+        """
         if not _is_scalar(node):
             self._fault(node, "a key is a string")
         elif node.tag == _MERGE:
@@ -305,6 +326,7 @@ class YamlReader:
         return False
 
     def _mappings(self, value: Any) -> Iterator[Any]:
+        """The mappings that the value of a `<<` has: it is one, or a list of some."""
         nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
         for node in nodes:
             if isinstance(node, yaml.MappingNode):
@@ -341,10 +363,12 @@ def _is_scalar(node: Any) -> bool:
 
 
 def _place(mark: Any) -> Place:
+    """The place of a mark, which PyYAML counts from 0."""
     return Place(mark.line + 1, mark.column + 1) if mark is not None else Place()
 
 
 def _format_tag(tag: str) -> str:
+    """A tag as a file writes it."""
     return tag.replace(_PREFIX, "!!")[:80]
 
 
@@ -358,6 +382,7 @@ def _compose(text: str) -> Any:
     try:
         return loader.get_single_node()
     except ScannerError as error:
+        # libyaml tells this error by its words only.
         if "nesting depth" not in str(error.problem):
             raise
         if len(text) > MAX_DEEP:
@@ -369,7 +394,7 @@ def _compose(text: str) -> Any:
 
 
 class _DeepComposer:
-    """The same from events, on a stack of its own: PyYAML's composer recurses with the depth."""
+    """Composes a document from events, on a stack of its own: PyYAML's composer recurses with the depth."""
 
     def __init__(self, text: str) -> None:
         self._loader: Any = _DeepLoader(text)
@@ -390,6 +415,7 @@ class _DeepComposer:
         return self._root
 
     def _take(self, event: Any) -> None:
+        """Take one event: the start of a document or node, an alias, or the end of a container."""
         if isinstance(event, yaml.DocumentStartEvent):
             self._start_document(event.start_mark)
         elif isinstance(event, yaml.AliasEvent):  # before nodes, of which it is one
@@ -400,18 +426,21 @@ class _DeepComposer:
             self._open.pop()
 
     def _start_document(self, mark: Any) -> None:
+        """Raise `ComposerError` at a second document."""
         if self._has_started:
             context, what = "expected a single document", "but found another document"
             raise ComposerError(context, None, what, mark)
         self._has_started = True
 
     def _anchored(self, event: Any) -> Any:
+        """The node that an alias refers to."""
         if event.anchor not in self._anchors:
             what = f"found undefined alias {event.anchor!r}"
             raise ComposerError(None, None, what, event.start_mark)
         return self._anchors[event.anchor]
 
     def _take_node(self, event: Any) -> None:
+        """Attach the node that an event starts; a container is open then."""
         mark = event.start_mark
         node = _node_of(self._loader, event)
         # Before its items, which may refer back to it.
@@ -439,6 +468,7 @@ class _DeepComposer:
 
 
 def _node_of(loader: Any, event: Any) -> Any:
+    """The node that an event starts, without items."""
     start, end = event.start_mark, event.end_mark
     if isinstance(event, yaml.ScalarEvent):
         tag = _tag_of(loader, event, yaml.ScalarNode, event.value)

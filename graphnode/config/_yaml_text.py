@@ -19,6 +19,7 @@ from ._yaml import SCALARS
 # depth.
 _MAX_INDENT: Final = 40
 
+# Words that need no quotes, with one blank between them.
 _PLAIN: Final = re.compile(r"[A-Za-z_][\w./+-]*( [\w./+-]+)*")
 _NO_STRING: Final = re.compile("|".join(f"(?:{pattern})" for _, pattern, _ in SCALARS))
 
@@ -79,6 +80,7 @@ def yaml_lines(root: Config[Any], nodes: Mapping[int, NodeData]) -> Iterator[str
 
 
 def _is_block(value: Any) -> bool:
+    """Whether a value has lines of its own: a config, or a container with one in it."""
     return isinstance(value, Config) or holds_configs(value)
 
 
