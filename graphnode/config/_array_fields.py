@@ -18,6 +18,8 @@ _WIDENING: Final = ("b", "iu", "fV", "cUS")
 """Kinds of dtypes (`dtype.kind`) by rank. Numbers may be taken for those of a higher rank, but booleans for nothing
 else. Texts (`U`, `S`) are those of complex numbers."""
 
+# Floats come first: integers in a file are meant as floats where the annotation admits
+# both floats and complex numbers, but no integers.
 _WIDEST: Final = ("float64", "complex128", "int64", "uint64", "bool")
 
 
@@ -40,6 +42,7 @@ class ArrayField(NamedTuple):
         Raises:
             DataValueError: It is not an array, or does not fit.
         """
+        # An array that a program gives has the dtype that is meant.
         if not isinstance(data, jax.Array | np.ndarray):
             data = self._with_dtype(data)
         array = self._form.read(data, Target(self.cls, self.default))
@@ -65,11 +68,13 @@ class ArrayField(NamedTuple):
 
     @property
     def _form(self) -> Any:
+        """How the static kind of the array class reads data of a file."""
         form = match_kind(self.cls).data
         assert isinstance(form, DataForm)
         return form
 
     def _fault(self, array: Any) -> str | None:
+        """What of an array's dtype and sizes the annotation does not admit, or `None`."""
         if self.contract is None:
             return None
         fault = self.contract.dtype_fault(array.dtype)
@@ -79,6 +84,7 @@ class ArrayField(NamedTuple):
     def _with_dtype(self, data: Any) -> Any:
         """The data with the dtype that its numbers are meant to have, where NumPy would take another one by itself."""
         fields: dict[str, Any] = data if isinstance(data, dict) else {"data": data}
+        # A dtype in the file wins. Without `data`, the reader has the message.
         if "dtype" in fields or "data" not in fields:
             return data
         try:
@@ -96,6 +102,7 @@ class ArrayField(NamedTuple):
         return data
 
     def _other_dtype(self, default: Any, natural: Any) -> str:
+        """The message for numbers that the dtype of the default cannot hold."""
         own = self._canonical(natural)
         text = f"the default has {default}, and these numbers would be {own}"
         return f"{text}; write {{dtype: {own}, data: ...}} if that is meant"
@@ -115,6 +122,7 @@ class ArrayField(NamedTuple):
     def _declared(self, names: Collection[str]) -> list[Any]:
         """The dtypes of an annotation to try: of several, only the widest of each kind."""
         if len(names) == 1:
+            # The dtype of random keys is one of JAX, which NumPy does not know.
             return [np.dtype(name) for name in names if name != "prng_key"]
         widest = [np.dtype(name) for name in _WIDEST if name in names]
         return [self._canonical(dtype) for dtype in widest]
@@ -144,10 +152,12 @@ def _may_become(numbers: Any, dtype: Any) -> bool:
     own, other = _rank(numbers.dtype.kind), _rank(dtype.kind)
     if own is None or other is None:
         return False
+    # Rank 0 is that of booleans. An empty list may be of any dtype.
     return numbers.size == 0 or own == other or 0 < own < other
 
 
 def _rank(kind: str) -> int | None:
+    """The position of a dtype's kind in `_WIDENING`; `None` for other kinds, such as keys."""
     for rank, kinds in enumerate(_WIDENING):
         if kind in kinds:
             return rank
@@ -171,8 +181,10 @@ def _rows_schema(contract: Contract) -> dict[str, Any]:
 
 
 def _number_types(contract: Contract) -> str | list[str]:
+    """The JSON types of the numbers in an array, by the dtypes that its contract admits."""
     names = contract.dtypes
     if names is None or any(name.startswith("complex") for name in names):
+        # JSON has no complex numbers: in files they are texts, such as `1+2j`.
         return ["number", "boolean", "string"]
     if all(name.startswith("bool") for name in names):
         return "boolean"

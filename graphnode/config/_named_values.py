@@ -39,6 +39,7 @@ def registered_type(
     """
 
     def read(data: Any) -> Any:
+        """The value that a registered name stands for, or that a program gives; an error if not admitted."""
         value = unwrapped(data, REGISTERED)
         # Exactly `str`: an instance of a subclass is a value that a program gives.
         if type(value) is str:
@@ -50,6 +51,7 @@ def registered_type(
 
     # Called when the schema is made, not now: more names may be registered until then.
     def schema() -> dict[str, Any]:
+        """The names of admitted values, and the types of JSON whose values are admitted themselves."""
         names = sorted(name for name in value_names() if is_admitted(value_of(name)))
         by_name: dict[str, Any] = {
             "description": f"The name of a registered {what}.",
@@ -58,6 +60,7 @@ def registered_type(
         others = [kind for kind, data in _JSON_SAMPLES.items() if is_admitted(data)]
         return {"anyOf": [by_name, {"type": others}]} if others else by_name
 
+    # With the class itself, as two classes may have one name.
     key = ("registered", what, base)
     return validated_by(read, Defined(what.replace(" ", "_"), key, schema))
 
@@ -91,6 +94,7 @@ def class_type(base: Any) -> Any:
 
 def instance_type(cls: Any) -> Any:
     """The type of a registered instance of a class; a protocol is taken for that of a function."""
+    # isinstance refuses most protocols, and files name functions where they stand.
     if getattr(cls, "_is_protocol", False) or cls is collections.abc.Callable:
         return registered_type(callable, "function")
     return registered_type(lambda value: isinstance(value, cls), cls.__name__, cls)
@@ -109,7 +113,9 @@ def function_type(parameters: Any) -> Any:
 
 
 def _takes(function: Callable[..., object], count: int) -> bool:
+    """Whether a function can be called with `count` arguments by position; yes where nobody can know."""
     try:
+        # Defaults and `*args` then count as in a call.
         inspect.signature(function).bind(*[None] * count)
     except ValueError:  # written in C, without a signature
         return True

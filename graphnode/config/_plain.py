@@ -104,6 +104,7 @@ _NO_CALL: Final = "does not say what made it: make it with gn.optim.call"
 
 
 def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
+    """The data of a call of a factory: `{type: adamw, learning_rate: 0.001}`."""
     check_has_name(call)
     arguments = {name: write_part(item) for name, item in call.explicit().items()}
     return {TYPE: name_of(type(call)), **arguments}
@@ -118,6 +119,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, WritePart], Any]]] = {
 
 
 def _has_half_a_pair(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -132,6 +134,7 @@ def check_has_name(call: Call) -> None:
         DataValueError: It does not.
     """
     name = type(call).__name__
+    # By identity: another function may have the name.
     if factories().get(name) is not call.factory:
         text = "no file names the function that made it; register it with"
         raise DataValueError(
@@ -154,6 +157,7 @@ def written(config: Config[Any], name: str) -> Any:
         try:
             is_same = same_static(field_value(config, name, data), value)
         except pydantic.ValidationError:
+            # With the name of its class, the value may be accepted.
             continue
         if is_same:
             return data

@@ -82,6 +82,7 @@ class RecordField(NamedTuple):
         return Defined(name, ("records", self.classes), self._make_schema)
 
     def _make_schema(self) -> Any:
+        """The definition that `schema` names: the model of the one class, or an alternative for each."""
         # Not before a schema is asked for: a class may be extended until then.
         choices = self._choices()
         if len(choices) == 1:
@@ -91,6 +92,7 @@ class RecordField(NamedTuple):
             model = functools.partial(_model_of, cls, self.type_of)
             fields = Defined(cls.__name__, ("record", cls), model)
             is_declared = cls in self.classes
+            # A class that extends a declared one is not taken without its name.
             required = {} if is_declared else {"required": [TYPE]}
             schemas.append({DEFINED: fields, **required})
         return {"anyOf": schemas}
@@ -100,6 +102,7 @@ class RecordField(NamedTuple):
         return all(map(inspect.isabstract, self.classes))
 
     def _have_field(self, name: str) -> bool:
+        """Whether a class of the annotation has a field of this name."""
         return any(
             name in _model_of(cls, self.type_of).model_fields for cls in self.classes
         )
@@ -176,6 +179,7 @@ class RecordField(NamedTuple):
         """
         records: list[Any] = []
         faults: list[str] = []
+        # All are tried: fields that two classes take are an error, not the first one's.
         for cls in self.classes:
             try:
                 records.append(self._construct(cls, fields))
@@ -225,6 +229,7 @@ def _model_of(
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
     definitions: dict[str, Any] = {}
     for name, default in _defaults_of(cls).items():
+        # What a default tells of the form of values is not worth a call of a factory.
         is_value = default is not ... and not isinstance(
             default, pydantic.fields.FieldInfo
         )
@@ -248,6 +253,7 @@ def _defaults_of(cls: Any) -> dict[str, Any]:
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> Any:
+    """The default of a field of a dataclass as pydantic has it: `...` for none."""
     if field.default is not dataclasses.MISSING:
         return field.default
     if field.default_factory is not dataclasses.MISSING:

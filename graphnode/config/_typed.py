@@ -46,6 +46,7 @@ def named_classes() -> dict[str, Any]:
 
 
 def _has_type(value: object) -> bool:
+    """Whether a registered value is a class that `type:` may name: of records, or an enum."""
     return is_record(value) or (
         isinstance(value, type) and issubclass(value, enum.Enum)
     )

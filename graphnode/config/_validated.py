@@ -28,6 +28,7 @@ def read_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
     """The type of what a function of a static kind reads, which raises `DataValueError`."""
 
     def validate(data: Any) -> Any:
+        """What `read` makes of data, with its errors as those that pydantic carries."""
         try:
             return read(data)
         except ExpectedError as error:

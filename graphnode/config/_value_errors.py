@@ -74,7 +74,7 @@ def _are_of_type(details: Sequence[Any]) -> bool:
 
 
 def _is_looked_into(place: tuple[str, str], others: Iterable[tuple[str, str]]) -> bool:
-    """Whether there is a fault within the value at a place."""
+    """Whether another fault is within the value at a place: a key, and where inside of its value."""
     key, where = place
     return any(
         other.startswith((f"{where}[", f"{where}.")) and other_key == key
@@ -99,6 +99,7 @@ def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
 
 
 def _text_of(detail: Any) -> str:
+    """What an error says: our text, or pydantic's."""
     return str(detail["ctx"]["what"] if detail["type"] in _OURS else detail["msg"])
 
 

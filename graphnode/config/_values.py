@@ -97,6 +97,7 @@ def configurable(annotation: Any, default: object = None) -> Any:
     annotation = unaliased(annotation)
     if annotation in _STRICT:
         strict: Any = annotation
+        # Otherwise pydantic would take the text `3` for a number.
         return Annotated[strict, pydantic.Strict()]
     if _is_any(annotation):
         return _any_type(default)
@@ -115,11 +116,13 @@ def configurable(annotation: Any, default: object = None) -> Any:
 
 
 def _is_any(annotation: Any) -> bool:
+    """Whether an annotation admits all values: `Any`, `object` or a type variable."""
     is_variable = isinstance(annotation, TypeVar | typing_extensions.TypeVar)
     return is_variable or annotation in (Any, object)
 
 
 def _is_dtype(annotation: Any) -> bool:
+    """Whether an annotation is for dtypes: `np.dtype`, `DTypeLike`, `type[np.floating]` and the like."""
     origin = get_origin(annotation) or annotation
     if origin is np.dtype or annotation is jax.typing.DTypeLike:
         return True
@@ -133,6 +136,7 @@ def _is_dtype(annotation: Any) -> bool:
 
 
 def _of_class(cls: Any, default: object) -> Any:
+    """The pydantic type for a class; what is not a class is left to pydantic."""
     if not isinstance(cls, type):
         return cls
     if cls in _PARAMETRIZED:
@@ -165,6 +169,7 @@ _PARAMETRIZED: Final[Mapping[Any, Any]] = {
 
 
 def _record_of(classes: tuple[Any, ...]) -> Any:
+    """The pydantic type for a record of one of some classes."""
     field = RecordField(classes, configurable)
     return validated_by(field.read, field.schema())
 
@@ -185,6 +190,7 @@ def _call_or_name(call: Any, is_admitted: Callable[[Any], bool], what: str) -> A
 
 
 def _annotated(annotation: Any, default: object) -> Any:
+    """`Annotated[int, Field(gt=0)]`: the type of what it annotates, with constraints."""
     inner, *metadata = get_args(annotation)
     validated: Any = configurable(inner, default)
     # A text is for people, such as a unit; pydantic would not know what to do with it.
@@ -193,10 +199,12 @@ def _annotated(annotation: Any, default: object) -> Any:
 
 
 def _final(annotation: Any, default: object) -> Any:
+    """`Final[int]`: the type of what it wraps."""
     return configurable(get_args(annotation)[0], default)
 
 
 def _literal(annotation: Any, default: object) -> Any:
+    """`Literal[1, "a"]`: one of the options."""
     # Exactly the values: pydantic would take `true`, `1.0` and `"1"` for 1.
     options = get_args(annotation)
     read = functools.partial(read_option, options=options)
@@ -204,16 +212,18 @@ def _literal(annotation: Any, default: object) -> Any:
 
 
 def _function(annotation: Any, default: object) -> Any:
+    """`Callable[[X], Y]`: a registered function that takes as many arguments."""
     parameters, *_ = get_args(annotation) or (...,)  # `typing.Callable` alone has none
     return function_type(parameters)
 
 
 def _class(annotation: Any, default: object) -> Any:
+    """`type[C]`: a registered class that extends another."""
     return class_type(get_args(annotation)[0])
 
 
 def _labels(annotation: Any, default: object) -> Any:
-    """Labels by filter, from a mapping."""
+    """`Labels[X]`: labels by filter, from a mapping."""
     label: Any = configurable(get_args(annotation)[0])
 
     def read(data: Any, read_rows: Callable[[Any], Any]) -> Labels[Any]:
@@ -224,6 +234,7 @@ def _labels(annotation: Any, default: object) -> Any:
 
 
 def _container(annotation: Any, default: object) -> Any:
+    """`tuple[...]` or `frozenset[...]`: pydantic's own, of what its parameters stand for."""
     args = get_args(annotation)
     if not args:  # `tuple[()]`
         return annotation
@@ -232,6 +243,7 @@ def _container(annotation: Any, default: object) -> Any:
 
 
 def _union(annotation: Any, default: object) -> Any:
+    """A union: all records in it are one member; of several members, values may name their class."""
     args = get_args(annotation)
     if set(args) >= _DTYPES:  # `DTypeLike | None` comes flattened
         others = [arg for arg in args if arg not in _DTYPES]
@@ -270,13 +282,16 @@ def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
     for arg in args:
         cls = get_args(arg)[0] if get_origin(arg) is Annotated else arg
         if cls in _STRICT:
+            # The first of several, which differ in constraints alone.
             adapters.setdefault(cls, pydantic.TypeAdapter(configurable(arg)))
     if not adapters:
         return union
+    # An integer is a float where the union has no integers.
     if float in adapters:
         adapters.setdefault(int, adapters[float])
 
     def read(data: Any, read_any: Callable[[Any], Any]) -> Any:
+        """The value of the member with the data's own class; if there is none, of any member."""
         adapter = adapters.get(type(data))
         if adapter is None:
             return read_any(data)
@@ -309,6 +324,7 @@ _GENERICS: Final[Mapping[Any, Callable[[Any, object], Any]]] = {
 
 
 def _any_type(default: object) -> Any:
+    """The type for `Any`: registered names where the default is a function, data elsewhere."""
     # Where the default is a function, the values are functions, and a text is a name.
     if callable(default):
         return registered_type(_is_value, "value")
@@ -316,6 +332,7 @@ def _any_type(default: object) -> Any:
 
 
 def _any_schema() -> dict[str, Any]:
+    """The definition of what `_hashable` reads: any JSON, where a mapping names its class."""
     types = ["array", "boolean", "null", "number", "object", "string"]
     names = sorted([REGISTERED, *named_classes()])
     # Which fields stand beside the class is left to `load`.
@@ -361,6 +378,7 @@ def _of_named_class(data: dict[str, Any]) -> Any:
 
 @functools.cache
 def _reader(cls: Any) -> Callable[[Any], Any]:
+    """The function that reads the mapping of a class that the file has named."""
     validated = configurable(cls)
     # A record has its class beside its fields, and needs no mapping around it.
     if not is_record(cls):
@@ -396,4 +414,5 @@ class _TypedSchema(NamedTuple):
 
 
 def _is_value(value: object) -> bool:
+    """Admits every registered value."""
     return True
