@@ -22,6 +22,7 @@ from ._override import override
 from ._show import load_checked, value_rows
 from ._summary import summary
 
+# Not `exists=True`: a missing file is a fault like others, and exits with 1.
 _FILE = click.Path(path_type=Path)
 
 
@@ -46,6 +47,7 @@ _import_option = click.option(
     metavar="MODULE",
     callback=_imports,
     expose_value=False,
+    # Before the other parameters, as the command needs the classes.
     is_eager=True,
     help="Import a module first: the classes that it defines, and the names that it registers, are known then.",
 )
@@ -72,7 +74,8 @@ def _exit_with(error: ConfigError) -> NoReturn:
     raise AssertionError  # pragma: no cover  # exit does not return
 
 
-def _loaded(file: Path, changes: Sequence[str] = ()) -> Config[Any]:
+def _load_or_exit(file: Path, changes: Sequence[str] = ()) -> Config[Any]:
+    """The config of a file, with the changes of the command line; faults are printed, and end the command."""
     try:
         config = load(file, Node)
         return override(config, changes) if changes else config
@@ -124,6 +127,7 @@ def show_command(file: Path, changes: Sequence[str]) -> None:
         rows = value_rows(file, Node, changes)
     except ConfigError as error:
         _exit_with(error)
+    # At most 60, so that one long value does not push all places to the right.
     width = min(max(len(f"{path}: {value}") for path, value, _ in rows), 60)
     for path, value, origin in rows:
         left = f"{path}: {value}"
@@ -143,7 +147,7 @@ def diff_command(context: click.Context, left: Path, right: Path) -> None:
 
     The exit code is 0 if they say the same, and 1 if they differ or have faults.
     """
-    changes = diff(_loaded(left), _loaded(right))
+    changes = diff(_load_or_exit(left), _load_or_exit(right))
     for change in changes:
         click.echo(str(change))
     context.exit(1 if changes else 0)
@@ -184,7 +188,7 @@ def schema_command(context: click.Context, name: str, style: Any) -> None:
 @_import_option
 def summary_command(file: Path, changes: Sequence[str]) -> None:
     """Print the States of the model of a file: shapes, parameters, bytes, sharing. No array is made."""
-    config = _loaded(file, changes)
+    config = _load_or_exit(file, changes)
     faults = [
         Fault(what, path=path_str(visit.path))
         for visit, what in constructor_faults(config)

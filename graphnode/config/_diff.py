@@ -38,7 +38,7 @@ def diff(config: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     # class would make.
     left, opened_left = opened_like(config, other)
     right, opened_right = opened_like(other, config)
-    different = _different(left, right)
+    different = _differences(left, right)
     # The paths with a difference at or below them: a default shows as written out only
     # where nothing in it differs.
     changed: set[Path] = set()
@@ -53,7 +53,8 @@ def diff(config: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     return tuple(sorted(different, key=lambda change: path_order(change.path)))
 
 
-def _different(left: Config[Any], right: Config[Any]) -> list[Change]:
+def _differences(left: Config[Any], right: Config[Any]) -> list[Change]:
+    """The values that differ, and the dicts whose keys stand in another order; not sorted by path."""
     values, other_values = flat(left), flat(right)
     changes: list[Change] = []
     for path in {*values, *other_values}:
@@ -61,6 +62,7 @@ def _different(left: Config[Any], right: Config[Any]) -> list[Change]:
         other_value = other_values.get(path, MISSING)
         if not same_row(value, other_value):
             changes.append(Change(path, value, other_value))
+    # What differs as text is not the same value either, but is reported once.
     paths = {change.path for change in changes}
     others = [*_written_alike(left, right), *reordered(left, right)]
     return [*changes, *[change for change in others if change.path not in paths]]

@@ -50,12 +50,12 @@ def read_filter(data: Any) -> Matcher:
 
 
 def read_filter_or_none(data: Any) -> Matcher | None:
-    """The same; `None` for null."""
+    """The filter of a path or class, or of a list of them (see `read_filter`); `None` for null."""
     return None if data is None else read_filter(data)
 
 
 def read_parameters(data: Any) -> Matcher:
-    """The same for what an optimizer is to change: the parameters, unless a class is named."""
+    """The filter of what an optimizer is to change: among the parameters, unless a class is named."""
     matcher = read_filter(data)
     if not isinstance(data, (str, list)):
         return matcher
@@ -65,19 +65,23 @@ def read_parameters(data: Any) -> Matcher:
 
 
 def _of_texts(texts: Sequence[Any]) -> Matcher:
+    """The filter of some texts: at one of the paths among them, and of one of the classes."""
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise value_error(f"{_EXPECTED}, found {short(list(texts))}")
     named = _state_classes()
     classes = [_only_class(named[text], text) for text in texts if text in named]
     paths = [text for text in texts if text not in named]
     try:
-        parts = [_any_of(filters) for filters in (classes, _by_path(paths)) if filters]
+        parts = [
+            _any_of(filters) for filters in (classes, _path_filters(paths)) if filters
+        ]
     except PathError as error:
         raise value_error(str(error)) from None
     return parts[0] if len(parts) == 1 else All(*parts)
 
 
-def _by_path(paths: Sequence[str]) -> list[Matcher]:
+def _path_filters(paths: Sequence[str]) -> list[Matcher]:
+    """The filters of some paths: one for `**`, one for all that end with `.**`, and one for the others."""
     filters: list[Matcher] = [Everything()] if EVERYTHING in paths else []
     below = [path.removesuffix(_BELOW) for path in paths if path.endswith(_BELOW)]
     at = [path for path in paths if path != EVERYTHING and not path.endswith(_BELOW)]
@@ -90,10 +94,12 @@ def _by_path(paths: Sequence[str]) -> list[Matcher]:
 
 # Any: of classes or of filters.
 def _any_of(filters: Sequence[Any]) -> Matcher:
+    """The filter for what one of several filters, or of several classes, selects."""
     return as_filter(filters[0]) if len(filters) == 1 else AnyOf(*filters)
 
 
 def _state_classes() -> dict[str, list[type[State[Any]]]]:
+    """The State classes that are known, by name."""
     named: dict[str, list[type[State[Any]]]] = {}
     for cls in newest(with_subclasses((State,))):
         named.setdefault(cls.__name__, []).append(cls)
@@ -101,6 +107,7 @@ def _state_classes() -> dict[str, list[type[State[Any]]]]:
 
 
 def _only_class(classes: Sequence[type[State[Any]]], name: str) -> type[State[Any]]:
+    """The class that a name stands for; an error if there are several."""
     if len(classes) > 1:
         modules = ", ".join([cls.__module__ for cls in classes])
         raise value_error(f"several State classes are named {name!r}: {modules}")
@@ -130,6 +137,7 @@ def _texts_of(matcher: Matcher) -> list[str] | None:
         return [f"{text}{_BELOW}" for text in matcher.texts]
     if isinstance(matcher, PathIn):
         return list(matcher.texts)
+    # Before the parts: classes that `Any` joins stand in one list.
     classes = _classes_of(matcher)
     if classes is not None or not isinstance(matcher, (AnyOf, All)):
         return classes

@@ -177,12 +177,13 @@ class _Schemas:
         return self._defined(("node", classes), name, partial(make, classes))
 
     def _place(self, classes: _Classes) -> _Json:
-        """The same, or a reference to one."""
+        """A reference to the schema of a place that admits some classes: a node of them, or a `ref`."""
         name = f"{_joined(classes)}.place"
         make = partial(self._make_place, classes)
         return self._defined(("place", classes), name, make)
 
     def _make_place(self, classes: _Classes) -> _Json:
+        """The definition that `_place` refers to, in the style of the schema."""
         properties = {"ref": _REF}
         alone = {
             "properties": properties,
@@ -207,23 +208,27 @@ class _Schemas:
         # Those that cannot be configured are left out, as a file cannot name them.
         tags, _ = _tags_of(classes)
         bodies: dict[type, list[str]] = {}
+        # Sorted, so that a schema kept in a file changes only with its classes.
         for tag, cls in sorted(tags.items()):
             bodies.setdefault(cls, []).append(tag)
         default = Tags(classes).default
         return bodies, default if default in bodies else None
 
     def _editor_node(self, classes: _Classes) -> _Json:
+        """The definition of a node for editors: conditions on `type` select the fields of a class."""
         bodies, default = self._bodies(classes)
         tags = sorted(tag for tags in bodies.values() for tag in tags)
         cases: list[_Json] = []
         for cls, tags_of_class in bodies.items():
             cases.append({"if": _tagged(tags_of_class), "then": self._class(cls)})
         untagged = {"required": ["type"]} if default is None else self._class(default)
+        # The file that is included may give the type.
         cases.append({"if": _has_none("type", "include"), "then": untagged})
         properties = {"type": {"enum": tags}, "id": _ID, "include": _INCLUDE}
         return {"properties": properties, "allOf": cases}
 
     def _strict_node(self, classes: _Classes) -> _Json:
+        """The definition of a node for validators: one alternative for each class, and one for `include`."""
         bodies, default = self._bodies(classes)
         cases: list[_Json] = []
         for cls, tags in bodies.items():
@@ -239,10 +244,12 @@ class _Schemas:
         return {"oneOf": cases}
 
     def _class(self, cls: type) -> _Json:
+        """A reference to the definition of the fields of a class."""
         make = partial(self._make_class, cls)
         return self._defined(("class", cls), cls.__name__, make)
 
     def _make_class(self, cls: type) -> _Json:
+        """The definition of a class: its fields; of random streams, seeds by any names."""
         description = _description(_first_paragraph(cls))
         common = {"type": {"type": "string", **description}, "id": _ID}
         if not is_streams(cls):
@@ -300,6 +307,7 @@ class _Schemas:
             yield {"type": "null"}
 
     def _mapping(self, form: Form) -> _Json:
+        """The schema of the mappings that a form admits: a node, a dict of nodes, or both."""
         if form.dict_of is None:
             return self._place(form.classes)
         items = {
@@ -308,6 +316,7 @@ class _Schemas:
         }
         if not form.classes:
             return items
+        # The file that is included may make a node of it.
         unknown = {
             "if": _has("include"),
             "then": {"properties": {"include": _INCLUDE}},
@@ -317,6 +326,7 @@ class _Schemas:
         return {"if": is_node, "then": self._place(form.classes), "else": unknown}
 
     def _items(self, forms: Any) -> _Json:
+        """The schema of the items of a list: `forms` is one form for all, or a tuple with one for each."""
         if isinstance(forms, Form):
             return {"items": self._form(forms)}
         return {
@@ -351,16 +361,19 @@ class _Schemas:
         return {**self._defined(defined.key, defined.name, make), **beside}
 
     def _make_static(self, defined: Defined) -> _Json:
+        """The definition of a `Defined`: a record by the fields of its model, other values by a schema."""
         definition = defined.make()
         if isinstance(definition, type):
             return self._make_record(cast("type[pydantic.BaseModel]", definition))
         schema: _Json = self._static(definition)
+        # A mapping with fields of its own may include a file, as a node may.
         if "properties" in schema:
             schema |= _closed(schema["properties"], schema.pop("required"))
         return schema
 
     def _make_record(self, model: type[pydantic.BaseModel]) -> _Json:
         """A dataclass or named tuple, which may name its class."""
+        # A record with a field `type` cannot name its class.
         tag = {} if TYPE in model.model_fields else {TYPE: {"const": model.__name__}}
         description = _description(_first_paragraph(model))
         return {"type": "object", **description, **self._record(model, tag)}
@@ -382,25 +395,30 @@ def _closed(properties: _Json, required: list[str]) -> _Json:
 
 
 def _has(key: str) -> _Json:
+    """A mapping that has a key."""
     # `required` alone holds for all that is not a mapping, such as the null that an
     # item is before anything is written.
     return {"type": "object", "required": [key]}
 
 
 def _has_none(*keys: str) -> _Json:
+    """Anything but a mapping with one of some keys."""
     return {"not": {"anyOf": [_has(key) for key in keys]}}
 
 
 def _tagged(tags: list[str]) -> _Json:
+    """A mapping whose `type` is one of some tags."""
     tag: _Json = {"const": tags[0]} if len(tags) == 1 else {"enum": tags}
     return {"properties": {"type": tag}, **_has("type")}
 
 
 def _joined(classes: _Classes) -> str:
+    """The names of some classes, as the name of a definition."""
     return "-".join(cls.__name__ for cls in classes)
 
 
 def _description(text: str | None) -> _Json:
+    """The keyword for a text, if there is one."""
     return {"description": text} if text else {}
 
 
@@ -421,6 +439,7 @@ def _default(field: Any) -> _Json:
 
 
 def _first_paragraph(cls: Any) -> str:
+    """The first paragraph of a class's docstring, on one line; empty if nobody wrote one."""
     text = inspect.cleandoc(cls.__doc__ or "")
     if text.startswith(f"{cls.__name__}("):  # what dataclasses write, not a person
         return ""

@@ -156,6 +156,7 @@ def _parsed(change: str) -> tuple[Path, str]:
 
 
 def _dotted(match: re.Match[str]) -> str:
+    """A position in brackets as a dotted key; a key in quotes, where brackets are text, as it is."""
     return match["quoted"] or f".{match['position']}"
 
 
@@ -217,6 +218,7 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
                 top = _opened(owner, field, path)
                 value = _part_with(owner, field, top, keys[len(path)])
             continue
+        # Only the last key may be new, as a new one holds nothing yet.
         place = _place_in(value, key, path, may_be_new=len(path) == len(keys) - 1)
         holder, path = value, (*path, place)
         value = _item(value, place)
@@ -235,6 +237,11 @@ def _part_with(config: Config[Any], name: str, data: Any, key: Key) -> Any:
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
+    """The name of the field that a key leads to; `path` is that of the config.
+
+    Raises:
+        ConfigError: The class has no such field, or the key is `type`.
+    """
     if key == TYPE:
         node = change_path(path)
         whole = f"write the whole node, {node}={{type: ..., ...}}"
@@ -257,6 +264,7 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
     value = config.__dict__[name]
     if value is DEFAULT and name in config.slots:
         value = opened(config, name, path)
+        # Kept in the copy, so that the next change goes into the same nodes.
         setattr(config, name, value)
     return value if name in config.slots else _data_of(config, name, path)
 
@@ -296,15 +304,18 @@ def _refused(path: str, what: str, hint: str = "") -> ConfigError:
 
 
 def _whole(path: str) -> str:
+    """The hint to replace the value at a path as a whole."""
     return f"write the whole value, {path}=..."
 
 
 def _without_positions(name: str, path: Path) -> ConfigError:
+    """The error of a path that leads into a set or filter, by the name of its kind."""
     where = change_path(path)
     return _refused(where, f"a {name} has no positions", _whole(where))
 
 
 def _unread(value: object, path: Path) -> ConfigError:
+    """The error of a path into a value that its own data would not be read back as."""
     what = f"no file says this {type(value).__name__} as the field takes it"
     return _refused(change_path(path), what, "write the whole value")
 
@@ -333,6 +344,7 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
 
 
 def _position_in(value: list[Any], key: Key, path: Path) -> int:
+    """A position in a list, counted from the start; an error if it is not there."""
     if isinstance(key, int) and -len(value) <= key < len(value):
         return key % len(value)  # as in Python, -1 is the last one
     what = f"no item {short(key)} in a list of {len(value)}"
@@ -340,6 +352,7 @@ def _position_in(value: list[Any], key: Key, path: Path) -> int:
 
 
 def _no_key(value: dict[str, Any], key: Key, path: Path) -> ConfigError:
+    """The error of a key that a dict lacks: has the key that was meant, or those that are there."""
     where = change_path(path)
     if str(key) in value:
         hint = f"its key is {change_path((*path, str(key)))}"

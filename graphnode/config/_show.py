@@ -99,7 +99,9 @@ def load_checked(path: Path, cls: type[M]) -> Config[M]:
 
 
 def _origin(walker: Walk, config: Config[Any], name: str) -> str:
+    """Where a field of a config, or its `type`, comes from: its place in a file, or words for a default."""
     item = walker.origins.get(id(config))
+    # A config that stands in no file.
     if item is None:
         return ""
     if name in item.raw:

@@ -74,6 +74,7 @@ def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
 
 
 def _padded(cell: str, width: int, at: int) -> str:
+    """A cell as wide as its column; numbers, which are in columns 3 and 4, stand to the right."""
     return cell.rjust(width) if at in (3, 4) else cell.ljust(width)
 
 
@@ -133,6 +134,7 @@ def _others(
 
 
 def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
+    """The row of a State, by its path, class, value (a pytree of arrays) and other paths."""
     leaves = jax.tree.leaves(value)
     parameters = size = 0
     for leaf in leaves:

@@ -142,6 +142,7 @@ def _reached(root: Node) -> list[Node]:
             continue  # reported by the caller, who asks again
         for name in slots:
             values = leaves(node.__dict__.get(name))
+            # Reversed, as the last one is taken first.
             todo += reversed([leaf for _, leaf in values if isinstance(leaf, Node)])
     return list(reached.values())
 
@@ -203,8 +204,7 @@ def _is_computed_again(node: NodeBase, field: Field) -> bool:
     try:
         with scope_of(Refusing("another value each time")):
             value = plan.admit[field.name](node, plan.makers[field.name](node))
-    except (
-        Exception
-    ):  # of a factory that draws, or that looks at what has changed since
+    except Exception:
+        # Of a factory that draws, or that looks at what has changed since.
         return False
     return same_static(value, node.__dict__[field.name])

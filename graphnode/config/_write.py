@@ -151,7 +151,7 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
 
 
 def _unlike(visit: Visit, other: Visit) -> Iterator[Fault]:
-    """What of a config would be read back otherwise."""
+    """What differs between a config and the one that was read back in its place."""
     cls, other_cls = visit.config.node_class, other.config.node_class
     if cls is not other_cls:
         what = f"no file says {distinct_class_name(cls, other_cls)}, which would be read back as {other_cls.__name__}"
