@@ -74,7 +74,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
         extra="forbid",
         validate_assignment=True,
         arbitrary_types_allowed=True,
-        # A node may have a field such as `model_size`, of which pydantic would warn.
+        # A node may have a field whose name begins with `model_`: pydantic warns of some.
         protected_namespaces=(),
     )
 

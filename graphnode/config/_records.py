@@ -229,7 +229,7 @@ def _model_of(
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
     definitions: dict[str, Any] = {}
     for name, default in _defaults_of(cls).items():
-        # What a default tells of the form of values is not worth a call of a factory.
+        # Factories are not called here: a plain default alone shows the form of values.
         is_value = default is not ... and not isinstance(
             default, pydantic.fields.FieldInfo
         )
