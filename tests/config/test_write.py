@@ -1,8 +1,10 @@
 """Writing configs: what is written, that it is read back as it was, what differs, and what a change by path does."""
 
+import copy
 import dataclasses
 import enum
 import functools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -216,6 +218,14 @@ def test_differences_are_told_by_path():
     ]
     assert diff(one, other)[0] == Change(("first", "factor"), MISSING, 1.0)
     assert diff(one, one) == ()
+
+
+def test_missing_prints_as_its_public_name_and_stays_itself():
+    """`MISSING` prints without its private class, and is the same object in a copy and a pickle of a difference."""
+    assert (str(MISSING), repr(MISSING), f"{MISSING}") == ("MISSING",) * 3
+    change = Change(("width",), MISSING, 1)
+    assert copy.deepcopy(change).left is MISSING
+    assert pickle.loads(pickle.dumps(change)).left is MISSING
 
 
 class Word(gn.Node):
