@@ -260,7 +260,7 @@ def field_value(config: Config[Any], name: str, data: object) -> Any:
 
 
 def takes_streams(config: Config[Any], name: str) -> bool:
-    """Whether a field for nodes that was left out gets new streams, as its own default is none."""
+    """Whether a field for nodes takes streams, and has `None` by default: left out, it gets new ones."""
     if name not in config.slots or not admits_streams(config.slots[name]):
         return False
     cls: Any = config.node_class

@@ -102,7 +102,7 @@ def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) 
 
 
 def maker_of(config: Config[Any], name: str) -> str:
-    """What makes a field that is left out."""
+    """The name of what makes a field that is left out: its class, or `gn.config.build` for streams."""
     if takes_streams(config, name):
         return "gn.config.build"
     return config.node_class.__name__

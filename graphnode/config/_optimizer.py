@@ -38,7 +38,7 @@ MODEL_FORM: Final = Form(Kind.SUBNODE, leaves=(Leaf(Node),), list_of=_ANY_NODE)
 
 
 def is_optimizer(cls: type) -> bool:
-    """Whether a class is the one whose mapping in a file gives a transformation."""
+    """Whether a class is `Optimizer` itself, which a file writes otherwise than its constructor takes."""
     return cls is Optimizer
 
 

@@ -115,11 +115,11 @@ class Files:
         return self.read_text(text, str(path), BY_SUFFIX[path.suffix.lower()], path)
 
     def home(self, document: Document, container: Any, key: str | int) -> Home:
-        """Where an item comes from."""
+        """Where an item was read, which is not where it stands if it was included or renamed."""
         return self._homes.get((id(container), key), Home(document, container, key))
 
     def keep_home(self, container: Any, key: str | int, home: Home) -> None:
-        """Let an item come from elsewhere."""
+        """Note where an item was read that now stands at `key` of a container."""
         self._kept.append(container)
         self._homes[id(container), key] = home
 

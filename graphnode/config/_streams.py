@@ -24,12 +24,12 @@ DEFAULT_STREAM: Final = "default"
 
 
 def is_streams(cls: type) -> bool:
-    """Whether a class is the one whose mapping in a file gives seeds."""
+    """Whether a class is `Rngs` itself, of which a file gives seeds by the names of streams."""
     return cls is Rngs
 
 
 def admits_streams(form: Form) -> bool:
-    """Whether the streams of a file stand in a place."""
+    """Whether a place of this form takes random streams."""
     return Rngs in form.classes
 
 
@@ -77,10 +77,10 @@ def stream_arguments(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any
 
 
 def new_streams() -> Rngs:
-    """The streams of a node in a file that is given none, where it takes them: of the ambient stream."""
+    """The streams of a node whose file gives it none: one, `default`, from the ambient stream."""
     return Rngs(**stream_arguments([(DEFAULT_STREAM, None)]))
 
 
 def names_of(rngs: Rngs) -> dict[str, None]:
-    """The streams of a config of live ones: names without seeds."""
+    """The streams of a live `Rngs` as its config has them: names, with `None` in place of seeds."""
     return dict.fromkeys(rngs.streams)
