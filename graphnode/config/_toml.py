@@ -14,6 +14,11 @@ _KEY: Final = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LINE: Final = re.compile(
     rf"""(?m)^[ \t]*+(?P<open>\[{{0,2}})[ \t]*+(?P<keys>{_KEY}(?:[ \t]*+\.[ \t]*+{_KEY})*+)[ \t]*+[\]=]"""
 )
+# All that may hold what looks like a line with a key, and what may hold its quotes.
+_TEXTS: Final = re.compile(
+    r"""(?s)"{3}(?:[^\\]|\\.)*?"{3,5}|'{3}.*?'{3,5}"""
+    r"""|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|\#[^\n]*+"""
+)
 _MAX_PARTS: Final = 100
 # A key starts where no word or escape is open, so that no text is looked at again and
 # again.
@@ -91,6 +96,13 @@ class TomlReader:
             level = below
 
 
+def _without_lines(text: re.Match[str]) -> str:
+    """A string or comment, for `_TEXTS.sub`: of a string over several lines only the line breaks are left."""
+    if text[0].startswith(('"' * 3, "'" * 3)):
+        return re.sub(r"[^\n]", " ", text[0])
+    return text[0]
+
+
 def _places_of(text: str) -> dict[_Path, Place]:
     """Where each key stands, by its path.
 
@@ -107,7 +119,7 @@ def _places_of(text: str) -> dict[_Path, Place]:
     last: dict[_Path, int] = {}  # of each array of tables, the position of the open one
     table: _Path = ()
     line, counted = 1, 0
-    for match in _LINE.finditer(text):
+    for match in _LINE.finditer(_TEXTS.sub(_without_lines, text)):
         keys = [_unquoted(key) for key in re.findall(_KEY, match["keys"])]
         # What stands below has the place of the nearest table above.
         if len(keys) > _MAX_PLACED:

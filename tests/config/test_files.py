@@ -498,3 +498,17 @@ def test_any_data_is_validated_or_refused(data: dict[str, Any]):
     except gn.ConfigError:
         return
     assert repr(made)
+
+
+@pytest.mark.parametrize(("quotes", "others"), [('"' * 3, "'" * 3), ("'" * 3, '"' * 3)])
+def test_a_key_in_a_text_over_several_lines_is_no_key(quotes: str, others: str):
+    """A fault has the line of the key in TOML, and not that of a line in a text which looks like it."""
+
+    class Noted(gn.Node):
+        note: str
+        width: int
+
+    text = f'# {others}\nnote = {quotes}\nwidth = 3 {others}\n[a]\n{quotes}\nwidth = "x"\n'
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads(text, Noted, format="toml")
+    assert str(caught.value) == "6:1: width: Input should be a valid integer, found str 'x'"
