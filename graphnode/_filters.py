@@ -78,20 +78,21 @@ class Matcher:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the decision depends on class, tag and path alone."""
+        """Whether the decision depends on class, tag and path alone, so that it may be cached for a layout."""
         return True
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns that it compares paths with."""
+        """The patterns that the filter compares paths with: `Subjects.fitting` has an answer for each of them."""
         return frozenset()
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
-        """The numbers of what the filter selects, out of `numbers`."""
+        """The numbers, out of `numbers`, of the subjects that the filter selects."""
+        # In order, as a caller's function may count or print.
         return {at for at in sorted(numbers) if self.accepts(subjects.items[at])}
 
     def accepts(self, subject: Subject) -> bool:
-        """Whether the filter selects `subject`, for filters that look at one subject at a time."""
+        """Whether the filter selects a subject. For the default `among`: a filter defines this or `among`."""
         raise NotImplementedError  # pragma: no cover  # every filter below defines it, or `among`
 
 
@@ -233,6 +234,11 @@ def _classes_of(written: object) -> tuple[type[object], ...] | None:
 
 
 def _classes_in_union(members: Sequence[object]) -> tuple[type[object], ...]:
+    """For `_classes_of`: the classes of all members of a union, in order.
+
+    Raises:
+        FilterTypeError: A member is not a class of States or nodes.
+    """
     union: list[type[object]] = []
     for member in members:
         classes = _classes_of(member)
@@ -290,8 +296,11 @@ class Any(Combined):
     """
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers of what the first part selects, of what the second selects of the rest, and so on."""
         selected: Set[int] = set()
         for part in self.parts:
+            # Asked only for the rest: a function is not called for what an earlier
+            # filter has.
             selected = selected | part.among(subjects, numbers - selected)
         return selected
 
@@ -306,6 +315,7 @@ class All(Combined):
     """
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers that every part selects; each part sees only what those before it have left."""
         for part in self.parts:
             numbers = part.among(subjects, numbers)
         return numbers
@@ -352,7 +362,7 @@ class PathContains(Matcher):
     _pattern: Pattern = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", _checked_key(self.key, "PathContains"))
+        object.__setattr__(self, "key", _checked_path_key(self.key, "PathContains"))
         if isinstance(self.key, str) and ("." in self.key or "*" in self.key):
             raise FilterError(
                 f"PathContains takes one key; found {self.key!r}. For what is below a path write "
@@ -382,6 +392,7 @@ class Paths(Matcher):
         below: Whether whatever lies below a path matches too.
     """
 
+    # Not compared, like `texts` and `below`: the patterns say the same.
     paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
     _patterns: frozenset[Pattern]
@@ -392,7 +403,7 @@ class Paths(Matcher):
         self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool
     ) -> None:
         name = type(self).__name__
-        normal = [_normal(path, name) for path in paths]
+        normal = [_normal_path(path, name) for path in paths]
         patterns = [pattern_of(path, below=below) for path in normal]
         texts = {path if isinstance(path, str) else path_str(path) for path in normal}
         object.__setattr__(self, "texts", tuple(sorted(texts)))
@@ -412,25 +423,35 @@ class Paths(Matcher):
         )
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
+        """The numbers of the subjects that one of the filter's patterns selects."""
         return subjects.fitting[pattern]
 
 
-def _normal(path: Path | str, name: str) -> Path | str:
-    """A path as keys. A text with globs stays a text, quoted only where needed, so that equal ones look alike."""
+def _normal_path(path: Path | str, filter_name: str) -> Path | str:
+    """A path in the form that `Paths.paths` keeps: keys; or, with globs, a text that is quoted only where needed.
+
+    Args:
+        path: Keys, or a text.
+        filter_name: The name of the filter, for messages.
+    """
     if not isinstance(path, (str, tuple, list)):
         raise FilterTypeError(
-            f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}"
+            f"{filter_name} takes paths, each a tuple of keys or a text; found {describe(path)}"
         )
     if not isinstance(path, str):
-        return tuple([_checked_key(key, name) for key in path])
+        return tuple([_checked_path_key(key, filter_name) for key in path])
     tokens = split_pattern(path)
     if not any(is_glob for _, is_glob in tokens):
         return tuple([key for key, _ in tokens])
     return ".".join([str(key) if is_glob else key_str(key) for key, is_glob in tokens])
 
 
-def _checked_key(key: object, name: str) -> Key:
-    """A key of a path, a NumPy integer as `int`.
+def _checked_path_key(key: object, filter_name: str) -> Key:
+    """A key in the path of a filter; a NumPy integer becomes an `int`.
+
+    Args:
+        key: What the caller wrote.
+        filter_name: The name of the filter, for the message.
 
     Raises:
         FilterTypeError: It is not a key.
@@ -438,7 +459,7 @@ def _checked_key(key: object, name: str) -> Key:
     checked = as_key(key)
     if checked is None:
         raise FilterTypeError(
-            f"{name} takes names (str) and positions (int), found {describe(key)}"
+            f"{filter_name} takes names (str) and positions (int), found {describe(key)}"
         )
     return checked
 
@@ -541,6 +562,11 @@ class Predicate(Matcher):
         return False
 
     def accepts(self, subject: Subject) -> bool:
+        """The function's answer for the first path of a subject, if it is the same for its other paths.
+
+        Raises:
+            FilterError: It is not.
+        """
         answer = bool(self.function(subject.path, subject.live))
         for path in subject.other_paths:
             if bool(self.function(path, subject.live)) is not answer:
