@@ -72,7 +72,7 @@ class Matched(NamedTuple):
         )
 
     def paths(self, at: int) -> Sequence[Path]:
-        """The known paths of value number `at`; the one that was used comes first."""
+        """The paths that value number `at` has in its collection; the one that it was matched by comes first."""
         if not isinstance(self.layout, Layout):
             return (self.path(at),)
         count = len(self.layout)
@@ -89,6 +89,7 @@ class Matched(NamedTuple):
         Args:
             layout: The layout of the structure.
         """
+        # The usual case, without a walk over the values in Python.
         if len(set(self.numbers)) == len(self.numbers):
             return []
         first_at: dict[int, int] = {}
@@ -141,7 +142,14 @@ def _match_layout(
     values: Sequence[Any],
     states: Sequence[State[Any]] | None = None,
 ) -> Matched:
-    """Match the values of a layout: each by the first path of its State, then those that further paths lead to."""
+    """For `match`: the values of a collection with a layout, and once more those that further paths lead to.
+
+    Args:
+        positions: The numbers that the States of `layout` have in the structure.
+        layout: The layout of the collection.
+        values: Its values.
+        states: Its live States, where it holds them.
+    """
     numbers, further = positions
     if not further:
         return Matched(numbers, values, layout.specs, layout, states)
@@ -188,6 +196,8 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
             if step not in level:
                 level[step] = {}
                 levels[id(level[step])] = level[step]
+            # A dict of the user's: it is the value of a State, and must not be filled
+            # here.
             elif id(level[step]) not in levels:
                 raise TypeError(
                     f"{path_str(path)} is given, and {path_str(path[:length])} as a whole"
@@ -203,7 +213,12 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
 
 
 def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
-    """The value at the root: a nested mapping, or the value of a State alone, whose path is empty."""
+    """What a mapping has at the root of the structure: a nested mapping, or the value of a State that is the root.
+
+    Args:
+        items: Keys, or whole paths, with their values.
+        layout: The layout of the structure.
+    """
     if layout.is_of_a_state and [key for key, _ in items] == [()]:
         return items[0][1]
     return _nested(items)
@@ -242,8 +257,8 @@ def _is_key(glob: str, layout: Layout) -> bool:
     return True
 
 
-def _checked_key(key: Any) -> Key:
-    """A key of a mapping, as paths have it.
+def _checked_mapping_key(key: Any) -> Key:
+    """A key of a mapping as paths have it: a NumPy integer becomes an `int`.
 
     Raises:
         TypeError: Paths do not have such keys.
@@ -254,10 +269,16 @@ def _checked_key(key: Any) -> Key:
     return checked
 
 
-def _below(
+def _items_below(
     layout: Layout, entry: int | None, tree: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
-    """The items of a collection inside a mapping: path below an entry, leaf, and the number of its State."""
+    """The items of a collection that is the value of a key in a mapping: path in the collection, leaf, State's number.
+
+    Args:
+        layout: The layout of the structure.
+        entry: Where the mapping has the collection, in the layout; `None` leads nowhere.
+        tree: The collection.
+    """
     leaves = list(tree.flat().values()) if isinstance(tree, StateTree) else tree._states
     unknown = Positions((None,) * len(leaves), ())
     positions = unknown if entry is None else layout.positions_of(tree.layout, entry)
@@ -268,6 +289,10 @@ def _below(
 
 
 def _match_mapping(graphdef: GraphDef[Any], mapping: Mapping[Any, Any]) -> Matched:
+    """For `match`: the items of a mapping by path, nested or with whole paths, whose keys may be globs.
+
+    A glob gives its value to several States; their rows come after those of the others.
+    """
     layout = graphdef.layout
     by_glob: dict[str, Any] = {}
     by_path: list[tuple[Any, Any]] = []
@@ -280,6 +305,7 @@ def _match_mapping(graphdef: GraphDef[Any], mapping: Mapping[Any, Any]) -> Match
     globs: dict[int, str] = {}
     for glob, value in by_glob.items():
         for row in _rows_by_glob(layout, glob, value):
+            # Before the row is appended: its number is the length so far.
             globs[len(rows)] = glob
             rows.append(row)
     return Matched(
@@ -301,10 +327,12 @@ class _Row(NamedTuple):
 
     @property
     def state(self) -> State[Any] | None:
+        """The live State, if the item is one."""
         return self.leaf if isinstance(self.leaf, State) else None
 
     @property
     def spec(self) -> StateSpec | None:
+        """The description of the State, if the item has one."""
         if isinstance(self.leaf, State):
             return self.leaf._spec
         return self.leaf.spec if isinstance(self.leaf, TreefyState) else None
@@ -312,6 +340,7 @@ class _Row(NamedTuple):
     # Any: as in `leaf`.
     @property
     def value(self) -> Any:
+        """The value, whatever it came in."""
         is_described = isinstance(self.leaf, State | TreefyState)
         return self.leaf.value if is_described else self.leaf
 
@@ -334,12 +363,12 @@ def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:
         ):
             yield _Row(path, value, None)
         elif isinstance(value, StateTree | FlatStates):
-            for below, leaf, number_below in _below(layout, entry, value):
+            for below, leaf, number_below in _items_below(layout, entry, value):
                 yield _Row((*path, *below), leaf, number_below)
         else:
             # Reversed, as the last one is popped first.
             for key, child in reversed(list(_one_level(value).items())):
-                step = _checked_key(key)
+                step = _checked_mapping_key(key)
                 target = None if entry is None else layout.children.get((entry, step))
                 todo.append(((*path, step), child, target))
 
@@ -355,6 +384,7 @@ def _is_unknown_and_empty(
 
 
 def _one_level(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The items of one level of a nested mapping by single keys: whole paths among the keys become levels."""
     has_paths = any(isinstance(key, tuple) for key in mapping)
     return _nested(mapping.items()) if has_paths else mapping
 
