@@ -65,7 +65,7 @@ def broadcast_states(
         checked_index("gn.broadcast_states", "size", size),
         checked_index("gn.broadcast_states", "axis", axis),
     )
-    selected = _selected(node, filter)
+    selected = _selected_states(node, filter)
 
     def repeated(leaf: Any) -> Any:
         expanded = jnp.expand_dims(leaf, axis)
@@ -73,12 +73,12 @@ def broadcast_states(
         shape[axis] = size
         return jnp.broadcast_to(expanded, shape)
 
-    faults = _faults(
+    faults = _axis_faults(
         selected,
         lambda rank: -rank - 1 <= axis <= rank,
         f"has no place for a new axis {axis}",
     )
-    _raise(node, "broadcast", faults)
+    _raise_faults(node, "broadcast", faults)
     _write(
         selected, [jax.tree.map(repeated, state.value) for state in selected.values()]
     )
@@ -120,10 +120,13 @@ def unbroadcast_states(
     See also: `broadcast_states`, the inverse.
     """
     axis = checked_index("gn.unbroadcast_states", "axis", axis)
-    selected = _selected(node, filter)
-    faults = _faults(selected, lambda rank: -rank <= axis < rank, f"has no axis {axis}")
-    _raise(node, "unbroadcast", faults)
-    _raise(node, "unbroadcast", _item_faults(selected, axis, index))
+    selected = _selected_states(node, filter)
+    faults = _axis_faults(
+        selected, lambda rank: -rank <= axis < rank, f"has no axis {axis}"
+    )
+    _raise_faults(node, "unbroadcast", faults)
+    # Only now, as looking at items needs arrays that have the axis.
+    _raise_faults(node, "unbroadcast", _item_faults(selected, axis, index))
     item = 0 if index is None else index
     _write(
         selected,
@@ -134,7 +137,8 @@ def unbroadcast_states(
     )
 
 
-def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
+def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
+    """The live States of a node that a filter selects; a `StackError` if there are none, as that is a mistake."""
     selected = states(node, filter)
     if not selected:
         raise StackError(
@@ -143,10 +147,16 @@ def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
     return selected
 
 
-def _faults(
+def _axis_faults(
     selected: FlatStates[Any], fits: Callable[[int], bool], text: str
 ) -> list[str]:
-    """The leaves that are not arrays or have an unfit rank, and the States whose sharding mentions axes."""
+    """Why States cannot get or lose an axis: leaves that are no arrays or of an unfit rank, shardings that name axes.
+
+    Args:
+        selected: The States.
+        fits: Whether an array of a rank has the axis, or a place for it.
+        text: What to say of an array that does not.
+    """
     faults: list[str] = []
     for path, state in selected.items():
         if has_axes(state._spec):
@@ -164,6 +174,7 @@ def _faults(
 
 
 def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> list[str]:
+    """Why an axis of States cannot be reduced to one item: for each such leaf its path, and what is wrong."""
     faults: list[str] = []
     for path, state in selected.items():
         for key_path, leaf in jax.tree.leaves_with_path(state.value):
@@ -199,7 +210,14 @@ def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
     return f"its items along axis {axis} differ: say which one stays, with index"
 
 
-def _raise(node: object, verb: str, faults: list[str]) -> None:
+def _raise_faults(node: object, verb: str, faults: list[str]) -> None:
+    """Raise a `StackError` if there are faults: `cannot broadcast States of Cell: ...`.
+
+    Args:
+        node: The argument of the public function.
+        verb: What was asked for: `broadcast` or `unbroadcast`.
+        faults: The faults.
+    """
     if faults:
         binding: Binding = binding_of(node)
         raise StackError(
@@ -208,6 +226,8 @@ def _raise(node: object, verb: str, faults: list[str]) -> None:
 
 
 def _write(selected: FlatStates[State[Any]], values: list[Any]) -> None:
+    """Give each State its new value, all or none; the contracts of their fields are not asked."""
     for (path, state), value in zip(selected.items(), values, strict=True):
+        # All are checked before the first is written.
         check_writable(state, value, functools.partial(path_str, path))
     store_all(list(selected.values()), values)
