@@ -49,6 +49,8 @@ class Memo(dict[K, V]):
     def keep(self, key: K, value: V) -> V:
         """Store a value; returns the one to use, which is another thread's if that came first."""
         with LOCK:
+            # The first value wins, not the last: other threads may already compare by
+            # its identity.
             winner = self.setdefault(key, value)
             # Of a copy: the callback of a weak reference may remove entries meanwhile.
             for oldest in list(self)[: max(len(self) - self.limit, 0)]:
@@ -96,6 +98,8 @@ class Interned(Generic[K, V]):
         self.refs: dict[K, weakref.ReferenceType[V]] = {}
 
     def __iter__(self) -> Iterator[V]:
+        # `list` is one step in C: the callback of a dying object may change the dict
+        # meanwhile.
         objects = [ref() for ref in list(self.refs.values())]
         return iter([value for value in objects if value is not None])
 
@@ -118,6 +122,13 @@ class Interned(Generic[K, V]):
     def _forget(
         self, key: K, dead: "weakref.ReferenceType[V] | None", *, lock: Any = LOCK
     ) -> None:
+        """Remove the entry of an object that has died; called by its weak reference.
+
+        Args:
+            key: The description.
+            dead: The reference to the object that died; an entry with another one stays.
+            lock: `LOCK`.
+        """
         # The lock is a default argument: when Python exits, the globals of modules are
         # gone before the last objects die.
         with lock:

@@ -154,6 +154,7 @@ def _is_on_stack(trace: object) -> bool:
 
 
 def _has_local(frame: FrameType, value: object) -> bool:
+    """Whether a frame of a function has a value, compared by identity, in a local variable."""
     # A module or class body, whose variables are not a copy, and not looked at.
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return False
@@ -203,6 +204,7 @@ def item_aval(array: Any, axis: int) -> Any:
     with it as an argument.
     """
     shape = jnp.shape(array)
+    # JAX takes no negative axis here.
     position = axis % len(shape)
     return mapped_aval(shape[position], position, jax.typeof(array))
 
@@ -228,6 +230,7 @@ def changing_outputs(body: Any, carry: int) -> list[bool]:
 
 def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
     """For each output of a jaxpr, whether it may change, given which inputs may."""
+    # By id, as literals among the operands are not hashable.
     changing = set(map(id, itertools.compress(jaxpr.invars, inputs)))
     for equation in jaxpr.eqns:
         operands = [id(variable) in changing for variable in equation.invars]
