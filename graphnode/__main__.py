@@ -20,7 +20,7 @@ class _Commands(click.Group):
         return sorted([*super().list_commands(ctx), *self._lazy])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name; one of those in `_lazy` from `graphnode.config`, which is imported only now."""
+        """The command of a name. Those in `_lazy` are of `graphnode.config`, which is imported now."""
         if cmd_name not in self._lazy:
             return super().get_command(ctx, cmd_name)
         try:
@@ -42,7 +42,7 @@ def main() -> None:
 def _codes(
     context: click.Context, parameter: click.Parameter, value: Sequence[str]
 ) -> list[str]:
-    """For click: the codes and beginnings of codes in `--select` or `--ignore`, from `GN1,GN201` or several options."""
+    """For click: the codes, and beginnings of codes, of `--select` or `--ignore`: `GN1,GN201`."""
     prefixes = [prefix.strip() for text in value for prefix in text.split(",")]
     for prefix in prefixes:
         if not any(prefix and code.startswith(prefix) for code in CODES):

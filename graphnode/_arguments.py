@@ -57,7 +57,7 @@ def public_caller() -> str | None:
 
 
 def _public_name(frame: FrameType) -> str | None:
-    """How users write the function, class or method whose code runs in a frame; `None` where it is private."""
+    """How users write the function, class or method that runs in a frame; `None` if it is private."""
     code = frame.f_code
     if code.co_name == "__init__":
         # The class of the object, not that of the code: a subclass may inherit
@@ -75,7 +75,12 @@ def _public_name(frame: FrameType) -> str | None:
 
 
 def _method_name(cls: type, code: CodeType) -> str | None:
-    """How users write a method of a public class, whose code this is: `Optimizer.update`."""
+    """For `_public_name`: how users write a method, `Optimizer.update`; `None` if it or its class is private.
+
+    Args:
+        cls: The class of the object that it was called on.
+        code: The code that runs.
+    """
     if (
         code.co_name.startswith("_")
         or _spelling_of(_CLASSES, cls.__name__, lambda member: member is cls) is None
@@ -108,10 +113,15 @@ def _spelling_of(
 
 
 def checked_index(function: str, name: str, value: Any) -> int:
-    """An argument that is an integer.
+    """An argument that has to be an integer, as an `int`.
+
+    Args:
+        function: How users write the function.
+        name: The name of the argument.
+        value: The argument.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not an integer.
     """
     try:
         return operator.index(value)
@@ -124,7 +134,7 @@ def checked_index(function: str, name: str, value: Any) -> int:
 def checked_positions(
     name: str, value: Any, function: str | None = None
 ) -> tuple[int, ...]:
-    """An argument that is a position or several of them.
+    """An argument that has to be a position or several of them, as a tuple.
 
     Args:
         name: Its name.

@@ -68,6 +68,7 @@ def broadcast_states(
     selected = _selected_states(node, filter)
 
     def repeated(leaf: Any) -> Any:
+        """An array along a new axis, as often as its size."""
         expanded = jnp.expand_dims(leaf, axis)
         shape = list(expanded.shape)
         shape[axis] = size
@@ -138,7 +139,7 @@ def unbroadcast_states(
 
 
 def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
-    """The live States of a node that a filter selects; a `StackError` if there are none, as that is a mistake."""
+    """The live States of a node that a filter selects; a `StackError` if there are none."""
     selected = states(node, filter)
     if not selected:
         raise StackError(
@@ -150,7 +151,7 @@ def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[
 def _axis_faults(
     selected: FlatStates[Any], fits: Callable[[int], bool], text: str
 ) -> list[str]:
-    """Why States cannot get or lose an axis: leaves that are no arrays or of an unfit rank, shardings that name axes.
+    """Why States cannot get or lose an axis: unfit ranks, leaves that are not arrays, shardings.
 
     Args:
         selected: The States.
@@ -187,7 +188,13 @@ def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> lis
 
 
 def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
-    """Why an axis of an array cannot be reduced to one item, or `None`."""
+    """Why an axis of an array cannot be reduced to one item; `None` if it can.
+
+    Args:
+        leaf: The array.
+        axis: The axis.
+        index: Which item stays; `None` where they have to be equal.
+    """
     size = leaf.shape[axis]
     if index is not None:
         has_item = -size <= index < size

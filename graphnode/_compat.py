@@ -125,7 +125,7 @@ _ENCLOSING: Final = _Enclosing()
 
 
 def _encloses_current(trace: TraceRef) -> bool:
-    """Whether the code that runs now was called by code under `trace`."""
+    """For `is_live`: whether the code that runs now was called by code under `trace`."""
     inner = current_trace()
     if inner is None:
         return _is_on_stack(trace())
@@ -229,7 +229,12 @@ def changing_outputs(body: Any, carry: int) -> list[bool]:
 
 
 def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
-    """For each output of a jaxpr, whether it may change, given which inputs may."""
+    """For `changing_outputs`: which outputs of a jaxpr may change from round to round.
+
+    Args:
+        jaxpr: The jaxpr, not closed.
+        inputs: For each input, whether it may change.
+    """
     # By id, as literals among the operands are not hashable.
     changing = set(map(id, itertools.compress(jaxpr.invars, inputs)))
     for equation in jaxpr.eqns:

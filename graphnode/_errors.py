@@ -92,7 +92,7 @@ class Fault(str):
 
 
 def _fault(what: str, path: str, hint: str, place: Place) -> Fault:
-    """A fault from its parts: what pickles call, which pass no keyword arguments. They know it by this name."""
+    """A fault from its parts, for pickles: they pass no keywords, and know it by this name."""
     return Fault(what, path=path, hint=hint, place=place)
 
 

@@ -83,7 +83,7 @@ class Matcher:
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns that the filter compares paths with: `Subjects.fitting` has an answer for each of them."""
+        """The patterns that the filter compares paths with: the keys of `Subjects.fitting`."""
         return frozenset()
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
@@ -177,13 +177,14 @@ class OfType(Matcher):
 
     @classmethod
     def _of(cls, written: object, classes: tuple[type[object], ...]) -> "OfType":
-        """The filter of what a caller wrote, whose classes were worked out already."""
+        """For `as_filter`: the filter of a class or union, whose classes were worked out already."""
         matcher = object.__new__(cls)
         object.__setattr__(matcher, "cls", written)
         matcher._set_classes(classes)
         return matcher
 
     def _set_classes(self, classes: tuple[type[object], ...]) -> None:
+        """Keep the classes, and whether any is abstract: what a filter by class is compared and hashed by."""
         object.__setattr__(self, "classes", classes)
         object.__setattr__(
             self, "_is_abstract", not _NOT_ABSTRACT.issuperset(map(type, classes))
@@ -198,6 +199,7 @@ class OfType(Matcher):
         return hash(self.classes)
 
     def accepts(self, subject: Subject) -> bool:
+        """Whether the subject's class is one of the classes or derives from one, across redefinitions too."""
         return derives(subject.cls, self.classes)
 
     def __repr__(self) -> str:
@@ -257,6 +259,7 @@ class HasTag(Matcher):
     tag: str
 
     def accepts(self, subject: Subject) -> bool:
+        """Whether the subject has the tag; nodes have none."""
         return subject.tag == self.tag
 
     def __repr__(self) -> str:
@@ -274,12 +277,12 @@ class Combined(Matcher):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all of its filters are."""
+        """Whether the decision of each part depends on class, tag and path alone."""
         return all(part.is_fixed for part in self.parts)
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns of all of its filters."""
+        """The patterns of all parts."""
         return frozenset().union(*[part.patterns for part in self.parts])
 
     def __repr__(self) -> str:
@@ -334,6 +337,7 @@ class Not(Combined):
         super().__init__(filter)
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers that its one part does not select."""
         return numbers - self.parts[0].among(subjects, numbers)
 
 
@@ -374,10 +378,11 @@ class PathContains(Matcher):
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The key, anywhere."""
+        """The one pattern of all paths that have the key somewhere."""
         return frozenset([self._pattern])
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers of the subjects that have a path with the key."""
         return numbers & subjects.fitting[self._pattern]
 
 
@@ -418,6 +423,7 @@ class Paths(Matcher):
         return self._patterns
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers of the subjects that any of the patterns selects."""
         return numbers & frozenset().union(
             *[self._selected(subjects, pattern) for pattern in self._patterns]
         )
@@ -428,7 +434,7 @@ class Paths(Matcher):
 
 
 def _normal_path(path: Path | str, filter_name: str) -> Path | str:
-    """A path in the form that `Paths.paths` keeps: keys; or, with globs, a text that is quoted only where needed.
+    """A path as `Paths.paths` keeps it: keys; or, with globs, a text quoted only where needed.
 
     Args:
         path: Keys, or a text.
@@ -533,6 +539,7 @@ class Under(Paths):
         super().__init__(paths, missing_ok, below=True)
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
+        """The numbers of what is at or below a pattern; without `shared`, of what is only there."""
         fitting = subjects.fitting[pattern]
         return fitting if self.shared else fitting - subjects.escaping(pattern)
 
@@ -591,7 +598,7 @@ PLAIN_FILTERS: Final[frozenset[type]] = frozenset({EllipsisType}) | _NOT_ABSTRAC
 
 
 def as_filter(filter: AnyFilter) -> Matcher:
-    """The matcher for a filter in any form.
+    """The matcher for a filter in any form that a caller may write.
 
     Raises:
         FilterTypeError: `filter` is not a filter; prints it.

@@ -106,7 +106,7 @@ def graph_to_tree(
 
 
 def spread(prefix: Any, tree: Any) -> list[Any]:
-    """For each leaf of `tree`, the value of the prefix; `None` is a value in `prefix`, and not a leaf of `tree`."""
+    """For each leaf of `tree`, the value of the prefix; `None` is a value in `prefix` alone."""
     values: list[Any] = []
 
     def take(value: Any, below: Any) -> None:
@@ -161,7 +161,7 @@ def _check_prefixes(
 
 
 def _path_text(path: tuple[str | int, ...]) -> str:
-    """For a message: the path below a root, whose first key is the root's position, as a text that follows its name."""
+    """For a message: a path without its first key, the position of the root: `.layers.0`."""
     return f".{path_str(path[1:])}" if len(path) > 1 else ""
 
 
@@ -201,7 +201,7 @@ def tree_to_graph(tree: Any, /) -> Any:
 def _check_parts(
     graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]
 ) -> None:
-    """For `tree_to_graph`: refuse parts that are not all nodes of one call, or have other States than their place.
+    """For `tree_to_graph`: refuse parts that are not those of one call, each with its States.
 
     Args:
         graphdef: The structure that the first part has.

@@ -48,7 +48,7 @@ def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
 
 
 def reach(node: Any, edge: Path) -> Any:
-    """The value at a path within one node: a field, then keys of its containers."""
+    """The value at a path within one node: the first key is a field, the others lead into its containers."""
     value = node.__dict__[edge[0]]
     for key in edge[1:]:
         value = value[key]
@@ -56,7 +56,7 @@ def reach(node: Any, edge: Path) -> Any:
 
 
 def missing_part(node: Any, edge: Path) -> Path | None:
-    """The shortest part of a path within one node that leads to nothing; `None` if all of it leads somewhere."""
+    """The shortest beginning of a path within one node that leads to nothing; `None` without one."""
     # Not `getattr`: a field without a value may be made when it is read, and is
     # missing.
     value: Any = node.__dict__
@@ -68,7 +68,7 @@ def missing_part(node: Any, edge: Path) -> Path | None:
 
 
 def _has(container: Any, key: Key) -> bool:
-    """Whether a dict has a key, or a list or tuple has an item at a position; nothing else contains anything."""
+    """Whether a dict has a key, or a list or tuple has a position; anything else has none."""
     if isinstance(container, dict):
         return key in container
     return (
@@ -79,7 +79,7 @@ def _has(container: Any, key: Key) -> bool:
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
-    """For each node, by its number (-1 above the root): the numbers of the objects first seen in it, in order."""
+    """The numbers of the objects first seen in each node, by its number (-1 above the root)."""
     children: dict[int, list[int]] = {}
     for number, parent in enumerate(graphdef.table.parents):
         children.setdefault(parent, []).append(number)
@@ -110,7 +110,7 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
 
 
 def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
-    """The nodes of a structure as pairs of first path and number in the graphdef, children before their parents."""
+    """The first path and the number of each node of a structure, children before parents."""
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
     # One path, extended and cut on the way: building that of each node anew would take
@@ -183,7 +183,7 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
 
 
 def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
-    """For `iter_leaf`: the items of a static value with their paths, tuples taken apart; `None` is left out."""
+    """For `iter_leaf`: a static value with its path; a tuple item by item, and `None` left out."""
     if isinstance(value, tuple):
         for at, item in enumerate(value):
             yield from _static_leaves((*path, at), item)

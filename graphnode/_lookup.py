@@ -72,7 +72,7 @@ class Matched(NamedTuple):
         )
 
     def paths(self, at: int) -> Sequence[Path]:
-        """The paths that value number `at` has in its collection; the one that it was matched by comes first."""
+        """The paths of value number `at` in its collection; the one that it was matched by is first."""
         if not isinstance(self.layout, Layout):
             return (self.path(at),)
         count = len(self.layout)
@@ -165,24 +165,28 @@ def _match_layout(
 
 
 def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
-    """The numbers that the States of `layout` have in the structure's own layout; computed once for each pair."""
+    """The number in the structure's own layout of each State of another layout; computed once for each pair.
+
+    A number is `None` where the structure has no State at the path.
+    """
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
     return graphdef.plans.to(layout, lambda: graphdef.layout.positions_of(layout))
 
 
 def nearest(layout: Layout, text: str) -> str:
-    """The end of a message about a path without a State: the nearest path that has one."""
+    """The end of a message about a path without a State: the nearest path that has one, if any."""
     hint = did_you_mean(text, layout.spellings())
     return f"; {hint}" if hint else ""
 
 
 def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
-    """A mapping whose keys may be whole paths, as a nested one; a path may lead on into the value of a State.
+    """A nested mapping of items whose keys may be whole paths.
+
+    A path may lead on into a dict that is the value of a State: the layout tells later.
 
     Raises:
-        TypeError: A path is empty, is given twice, or leads on from where another one
-            ends.
+        TypeError: A path is empty, is given twice, or leads on from where another one ends.
     """
     tree: dict[Any, Any] = {}
     # The levels that are made here, by id: a value may be a dict too.
@@ -213,7 +217,7 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
 
 
 def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
-    """What a mapping has at the root of the structure: a nested mapping, or the value of a State that is the root.
+    """What is at the root: a nested mapping, or the value of a State that is the root itself.
 
     Args:
         items: Keys, or whole paths, with their values.
@@ -225,7 +229,7 @@ def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
 
 
 def _path_or_key(key: Any, layout: Layout) -> Any:
-    """A key at the top of a mapping; a text is a path if the layout has no such key.
+    """A key at the top of a mapping; a text is made a path if the layout has no such key.
 
     Raises:
         TypeError: The text is a key, and also the text of another path.
@@ -272,7 +276,7 @@ def _checked_mapping_key(key: Any) -> Key:
 def _items_below(
     layout: Layout, entry: int | None, tree: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
-    """The items of a collection that is the value of a key in a mapping: path in the collection, leaf, State's number.
+    """The path, leaf and State's number of each item of a collection inside a mapping.
 
     Args:
         layout: The layout of the structure.
@@ -390,7 +394,7 @@ def _one_level(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _rows_by_glob(layout: Layout, glob: str, value: Any) -> Iterator[_Row]:
-    """The value for every State whose path matches a glob; a single row without a number if there is none."""
+    """A row with the value for each State whose path matches; one without a number if none does."""
     pattern = pattern_of(glob)
     numbers = sorted(layout.matching(frozenset([pattern]))[pattern])
     for number in numbers:

@@ -166,13 +166,14 @@ class _JaxHint(Hint):
     __slots__ = ()
 
     def error(self, cls: type) -> Exception:
+        """The refusal; while an operator of JAX asks, an `AttributeError`: it then asks the right operand."""
         if _has_reflected_operator(cls) and is_array_operator(sys._getframe(1)):
             return super().error(cls)
         return JaxInputError(f"{cls.__name__} {self.remedy}")
 
 
 def _dir(instance: object) -> list[str]:
-    """The `dir` of a State or node: without hints, so that editors and `inspect.getmembers` do not read them."""
+    """The `dir` of a State or node without hints: editors and `inspect.getmembers` read it."""
     cls = type(instance)
     members = {
         name: inspect.getattr_static(cls, name, None)

@@ -134,7 +134,7 @@ class Automaton:
         self._accepting[state] = pattern
 
     def step(self, states: int, key: Key) -> int:
-        """The bits of the states after a key, from those before it. Cached: graphs repeat keys in the same states."""
+        """The bits of the states after a key, from those before it. Cached, as graphs repeat both."""
         following = self._steps.get((states, key))
         if following is None:
             following = self._steps[states, key] = self._compute_step(states, key)

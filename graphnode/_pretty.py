@@ -119,7 +119,14 @@ class _Printer:
         items: Iterable[tuple[str, object, object]],
         place: Place,
     ) -> str:
-        """A value with one item on each line; an item is its label, its step in paths, and the value."""
+        """The text of a value with one item on each line, or `start...end` where it is cut.
+
+        Args:
+            start: What stands before the items: `Linear(`, `[`.
+            end: What stands after them.
+            items: The label of each (`weight=`), its step in paths, and its value.
+            place: Where the value is.
+        """
         if self.is_cut(place):
             return f"{start}...{end}"
         indent = "  " * (len(place) + 1)
@@ -156,6 +163,7 @@ def _label(key: object) -> str:
 
 
 def _truncated(text: str, length: int) -> str:
+    """A text, cut with `...` after a number of characters."""
     return text if len(text) <= length else text[:length] + "..."
 
 

@@ -95,7 +95,13 @@ def _watch_patches(reloader: Any) -> None:
 
 
 def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
-    """Whether a change of a class in place would not do: it touches a field, or a method that is wrapped."""
+    """Whether a change of a class in place would not do: of a field, or of a wrapped method.
+
+    Args:
+        reloader: IPython's `DeduperReloader`, which knows what has changed.
+        module: The module.
+        prefixes: The dotted name of the class in it.
+    """
     changes = reloader._to_autoreload.traverse_prefixes(prefixes)
     cls = _class_at(module, prefixes)
     if not isinstance(cls, type) or not issubclass(cls, tuple(_MOVERS)):
@@ -214,7 +220,7 @@ def first_moved(classes: Iterable[type]) -> type | None:
 
 
 def derives(cls: type, bases: tuple[type, ...]) -> bool:
-    """`issubclass` across redefinitions: a subclass in another module still derives from the old class."""
+    """`issubclass` across redefinitions: what derives from the old class derives from the new one."""
     if issubclass(cls, bases):
         return True
     if not _MOVED:
@@ -233,7 +239,12 @@ def is_older(cls: type, other: type) -> bool:
 
 
 def class_name(cls: type, *beside: type) -> str:
-    """The name of a class in a message that names others too: different classes get different texts."""
+    """The name of a class for a message that names others too: no two get the same text.
+
+    Args:
+        cls: The class.
+        *beside: The others.
+    """
     for other in beside:
         if cls is other or cls.__name__ != other.__name__:
             continue
@@ -245,13 +256,23 @@ def class_name(cls: type, *beside: type) -> str:
 
 
 def distinct_class_name(cls: type, *beside: type) -> str:
-    """`class_name` where the message calls the others by their bare names: a newer class has to differ, too."""
+    """The name of a class for a message that calls others by their bare names: a newer class says so too.
+
+    Args:
+        cls: The class.
+        *beside: The others, which `class_name` would call older.
+    """
     if any(is_older(other, cls) for other in beside):
         return f"the {cls.__name__} of after it was defined again"
     return class_name(cls, *beside)
 
 
 def a_class(cls: type, *beside: type) -> str:
-    """`class_name` with an article: `a Linear`, `an Embedding`."""
+    """The name of a class with an article, for a message: `a Linear`, `an Embedding`.
+
+    Args:
+        cls: The class.
+        *beside: Other classes that the message names, as in `class_name`.
+    """
     name = class_name(cls, *beside)
     return name if name.startswith("the ") else with_article(name)

@@ -174,13 +174,16 @@ def _with_twins(
     before: "Mapping[str, Field]",
     unchanged: Set[str],
 ) -> list[tuple[NodeBase, NodeBase | None, bool]]:
-    """The nodes of a class, each with a twin that comes ahead of it, if it has one, and whether it is stacked.
+    """For `move_nodes`: what `_fit_fields` has to know of each node.
 
     Args:
-        nodes: The nodes.
+        nodes: The nodes of one class.
         cls: Their new class.
         before: The fields that they have.
         unchanged: The names of those that they keep.
+
+    Returns:
+        Each node with a twin that comes ahead of it (`None` without one), and whether it is stacked.
     """
     # No field needs a new value, so nobody asks for twins, which cost a walk.
     if all(field.name in unchanged for field in schema(cls).dynamic_fields):
@@ -235,7 +238,7 @@ def _make_fit(value: Any, form: Form) -> bool:
 
 
 def _change_class(state: State[Any], cls: Any) -> bool:
-    """Change the class of a State, with its value, name, tag and metadata as they are; whether that was possible."""
+    """Change the class of a State and nothing else of it; returns whether that was possible."""
     try:
         object.__setattr__(state, "__class__", cls)
     except TypeError:  # its instances have another layout in memory
@@ -279,7 +282,7 @@ def _subclasses(cls: type[Any]) -> set[type[Any]]:
 
 
 def _instances(cls: type) -> list[Any]:
-    """The finished instances of exactly this class, wherever they are; it is no table of ours that knows them."""
+    """The finished instances of exactly this class, wherever they are: the garbage collector knows them."""
     # Every object refers to its class.
     referrers = gc.get_referrers(cls)
     return [ref for ref in referrers if type(ref) is cls and _is_finished(ref)]
@@ -399,7 +402,17 @@ def _with_class(member: Any, old: type, new: type) -> Any:
 def _with_cell(
     function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]
 ) -> FunctionType:
-    """`function`, or a copy if it captures its class, or captures a function that does."""
+    """A function whose `super()` starts at the old class: it reads the class from a cell.
+
+    Args:
+        function: A function of the new class.
+        old: The old class.
+        new: The new class.
+        copies: What was worked out so far, by id: functions may capture each other.
+
+    Returns:
+        A copy; or the function itself, if neither it nor a function that it captures has the class in a cell.
+    """
     if id(function) in copies:
         return copies[id(function)]
     copies[id(function)] = function  # it may capture itself

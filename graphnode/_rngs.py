@@ -157,7 +157,7 @@ class StreamStates(NamedTuple):
 
 
 def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
-    """The streams of a structure that hold a key and a count."""
+    """The streams of a structure that hold a key and a count, by the numbers of these States."""
     table = graphdef.table
     states = [
         number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)
@@ -328,7 +328,7 @@ def _refuse_equal_numbers(names: Iterable[str]) -> None:
 
 
 def _stream_from(name: str, seed: Seed | RngStream) -> RngStream:
-    """For `Rngs`: the stream of a name, with a key that is derived from its seed by the name; a ready one as it is.
+    """For `Rngs`: the stream of a name, whose key comes from seed and name; a ready one as it is.
 
     Raises:
         FieldError: The seed is neither an integer, a single key nor a stream.
@@ -359,7 +359,7 @@ def _key_from(seed: object) -> jax.Array | None:
 def _key_from_array(
     seed: "jax.Array | np.ndarray[Any, np.dtype[Any]]",
 ) -> jax.Array | None:
-    """The key for an array: an integer, a typed key, or the words of a legacy key; `None` for another array."""
+    """The key for an integer, a typed key or the words of a legacy key; `None` for other arrays."""
     if jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ():
         return jax.random.key(seed)
     key: jax.Array

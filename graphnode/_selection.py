@@ -65,7 +65,7 @@ def group_by_filter(
 def _subjects_of(
     paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]
 ) -> Subjects:
-    """What filters choose from: the leaves, and for each pattern of the filters which of them have a matching path.
+    """The leaves that filters choose from, and which of them each pattern of the filters matches.
 
     Args:
         paths: Gives the paths of the leaves; called only if a filter has patterns.
@@ -235,7 +235,7 @@ def _describe_missing(text: str, trie: Trie, spellings: Sequence[str]) -> str:
 def _check_tag(
     tag: str, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
 ) -> None:
-    """For `_check_plausible`: refuse a tag that no State has, and that is the text of a path: the path was meant.
+    """For `_check_plausible`: refuse a tag that no State has, and that is the text of a path.
 
     Raises:
         FilterError: Names the filter by path.

@@ -61,7 +61,7 @@ def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
 
 
 def _mesh_axes_fault(spec: Any, ranks: Ranks) -> str | None:
-    """What is wrong with a partition spec for arrays of some ranks, and what would do; `None` if it is valid."""
+    """What is wrong with a partition spec for some ranks, and what would do; `None` if nothing."""
     names = list(_mesh_axes(spec))
     wrong = [name for name in names if not _is_name(name)]
     if wrong:
@@ -79,7 +79,7 @@ def _mesh_axes_fault(spec: Any, ranks: Ranks) -> str | None:
 
 
 def _roles_fault(roles: tuple[object, ...], ranks: Ranks) -> str | None:
-    """What is wrong with a tuple of roles for arrays of some ranks, and what would do; `None` if it is valid."""
+    """What is wrong with a tuple of roles for some ranks, and what would do; `None` if nothing."""
     wrong = [role for role in roles if role is not None and not _is_name(role)]
     if wrong:
         return f"{wrong[0]!r} in {roles!r} is not a role: write a name or None for each axis"
@@ -92,7 +92,7 @@ def _roles_fault(roles: tuple[object, ...], ranks: Ranks) -> str | None:
 
 
 def _mesh_axes(spec: Any) -> Iterator[object]:
-    """The mesh axes in a partition spec, in order."""
+    """The mesh axes in a partition spec, in order; an array's axis may be split by several."""
     for entry in spec:
         if isinstance(entry, tuple):
             yield from entry
@@ -106,11 +106,12 @@ def _is_name(value: object) -> bool:
 
 
 def _axes_text(count: int) -> str:
+    """A number of axes as a text: `1 axis`, `2 axes`."""
     return "1 axis" if count == 1 else f"{count} axes"
 
 
 def _ranks_text(ranks: Ranks) -> str:
-    """For a message: which ranks the arrays have, after what the sharding is for."""
+    """For a message: `and the array has 2 axes`, or which ranks there are."""
     if len(ranks) > 1:
         return f"and the arrays have ranks {', '.join(map(str, sorted(ranks)))}"
     return f"and the array has {_axes_text(max(ranks))}"

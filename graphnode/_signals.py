@@ -106,7 +106,13 @@ def write_all(
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:
-    """Replace a handler by another, unless the program has set a third one meanwhile."""
+    """Replace the handler of a signal, unless the program has set a third one meanwhile.
+
+    Args:
+        number: The signal.
+        old: The handler that has to be there.
+        new: The handler that takes its place.
+    """
     if _get_handler(number) is not old:
         return
     # The call runs the handlers of signals that have come. If one raises, nothing was

@@ -216,7 +216,7 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
 
 
 def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
-    """For `treefy_merge`: the values of all States in layout order, from collections that have each State once.
+    """For `treefy_merge`: the values of all States, in layout order, from all collections.
 
     The order is compiled once for each row of layouts; later merges only apply it.
     """
@@ -278,7 +278,7 @@ def _matched_values(
 
 
 def _merge_faults(graphdef: GraphDef[Any], matches: Sequence[Matched]) -> list[str]:
-    """Why matches do not have every State of a structure once: what is unknown, given twice, of another class, missing.
+    """Why matches are not a whole structure: States unknown, twice, of another class, missing.
 
     Args:
         graphdef: The structure.

@@ -114,7 +114,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
 
 # Any: each State has a value of its own type.
 def _columns(bindings: Sequence[Binding]) -> list[list[Any]]:
-    """For each State in layout order, its value in each node."""
+    """For each State in layout order, the list of its values, one for each node."""
     rows = [binding.values() for binding in bindings]
     return [list(column) for column in zip(*rows, strict=True)]
 

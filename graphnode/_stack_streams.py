@@ -98,7 +98,7 @@ def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
 
 
 def _next_draws(stream: SharedStream) -> Iterator[object]:
-    """For each key of a stream (a forked one has several), what determines its next draw: equal for equal draws."""
+    """What determines the next draw of a stream, for each of its keys: equal for equal draws."""
     key, count = stream.key._value, stream.count._value
     if not is_on_host(key):
         yield id(key), _count_content(count)  # a tracer, which only has its identity
@@ -116,7 +116,7 @@ def _next_draws(stream: SharedStream) -> Iterator[object]:
 
 
 def _count_content(count: Any) -> object:
-    """What stands for the count of a stream in a comparison: its bytes, or its identity where they are not known."""
+    """What the count of a stream is compared by: its bytes, or its identity where it is traced."""
     return np.asarray(count).tobytes() if is_on_host(count) else id(count)
 
 

@@ -236,7 +236,7 @@ class _Scope:
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
-        """Whether this is the context that it was entered in. Asked once it is over, before it is dropped."""
+        """Whether it was entered in this context: asked when its block is over, before it is dropped."""
         try:
             _context.reset(self.token)
         except ValueError:
@@ -370,7 +370,7 @@ class Block(contextlib.ContextDecorator):
 
 
 def _drop(scope: _Scope) -> None:
-    """Take a scope out of those that are open in this context.
+    """Take a scope out of those that are open in this context, wherever it stands among them.
 
     It need not be the last: a generator may have entered another one since, and have
     yielded in it.
@@ -401,7 +401,7 @@ def split_key() -> jax.Array:
 
 
 def split_key_for(function: Callable[[jax.Array], object]) -> jax.Array:
-    """The key that `split_key` gives, for a function that may not look at it: that gets one where draws are refused."""
+    """The next key for an initialiser; never refused to one that does not look at it, such as zeros."""
     return _stream_of(_innermost()).draw_for(function)
 
 
@@ -451,7 +451,7 @@ def _is_in_constructor(inner: FrameType) -> bool:
 
 
 def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
-    """The node whose constructor, or a method that it calls, enters a scope: the method's first argument, if it is one.
+    """The node under construction whose method enters a scope: the method's first argument.
 
     Args:
         entering: The frame that enters the scope; `None` where no user's code does.
@@ -542,7 +542,7 @@ def _generator_around(entering: FrameType | None) -> FrameType | None:
 
 
 def _beyond_managers(frame: FrameType | None) -> FrameType | None:
-    """The frame that has the block: past those of `contextlib`, and of context managers that enter others."""
+    """The frame that has the `with` block, past `contextlib` and managers that enter others."""
     while frame is not None and (
         _package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING
     ):

@@ -226,12 +226,12 @@ class Trie:
 
     @property
     def all_sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """For each entry that references lead to: from which entries, by which key; those that lead back included."""
+        """Where the references to each entry start, and by which key; those that lead back too."""
         return self.remember("all sources", lambda: by_target(self.references))
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """For each entry that references lead to: from which entries, by which key; without those that lead back."""
+        """Where the references to each entry start, and by which key; without those that lead back."""
         return self.remember("sources", lambda: by_target(self._forward))
 
     def matching(
@@ -262,7 +262,7 @@ class Trie:
         return frozenset([at for at, leaf in enumerate(self.leaves) if leaf in reached])
 
     def _matching_globs(self, patterns: Set[Pattern]) -> dict[Pattern, frozenset[int]]:
-        """For `matching`: the leaves that each pattern matches, by one automaton in one pass through the trie."""
+        """For `matching`: the leaves that each pattern matches, by one pass of an automaton."""
         automaton = Automaton(patterns)
         numbers: dict[Pattern, list[int]] = {pattern: [] for pattern in patterns}
         for at, states in enumerate(self._states_at_leaves(automaton)):
@@ -365,7 +365,7 @@ class Trie:
     def _witness(
         self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, states: int
     ) -> Path:
-        """For `witnesses`: a path to an entry that ends in some states of the automaton, read back from its last step.
+        """For `witnesses`: a path to an entry that leads to these states, read back from its end.
 
         Args:
             outcomes: What `_outcomes` gives.
@@ -412,11 +412,11 @@ class Trie:
 
     @property
     def _flow(self) -> _Flow:
-        """In which order to follow which edges, computed once."""
+        """What `_compute_flow` gives, computed once."""
         return self.remember("flow", self._compute_flow)
 
     def _compute_flow(self) -> _Flow:
-        """For `_flow`: the order in which `_propagate` visits entries: sources first, as far as there are no rings.
+        """For `_flow`: entries in the order of `_propagate`: sources first, but for rings.
 
         Returns:
             The entries in reverse postorder; the position of each in it; and for each entry the edges from it that do
@@ -449,7 +449,7 @@ class Trie:
 
     @property
     def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
-        """Where each entry leads by which key, references included."""
+        """For each entry, the entries that it leads to and by which keys, references included."""
         return self.remember("outgoing", self._compute_outgoing)
 
     def _compute_outgoing(self) -> dict[int, list[tuple[Key, int]]]:
@@ -509,7 +509,7 @@ class Trie:
         semi = list(self.parents)
 
         def lowest_above(entry: int, limit: int) -> int:
-            """The lowest semidominator from `entry` up, as far as entries are above `limit`: the algorithm's `eval`."""
+            """The `eval` of SEMI-NCA: the lowest semidominator from `entry` up, above `limit`."""
             # Path compression, as in union-find: no climb is repeated.
             climb: list[int] = []
             while ancestors[entry] > limit:
@@ -598,13 +598,16 @@ def canonical(
     leaves: Collection[int],
     sources: Mapping[int, list[tuple[int, Key]]],
 ) -> tuple[Trie, list[int]]:
-    """A trie in canonical order, made from entries in any order, and the old numbers of its leaves.
+    """A trie in canonical order, from entries in any order.
 
     Args:
         parents: The parent of each entry, which comes before it; entry 0 is the root.
         keys: The key of each entry below its parent.
         leaves: The entries that are leaves; entries that lead to no leaf are dropped.
         sources: From where further references lead to each entry.
+
+    Returns:
+        The trie; and for each of its leaves, in order, the entry that it was.
     """
     children = _needed_children(parents, leaves, sources)
     new_parents: list[int] = []
@@ -645,7 +648,7 @@ def _needed_children(
     leaves: Collection[int],
     sources: Mapping[int, list[tuple[int, Key]]],
 ) -> dict[int, list[int]]:
-    """The children of each entry, as far as they lead to leaves, by references too."""
+    """For `canonical`: the children of each entry that lead to leaves, or to references to such."""
     children: dict[int, list[int]] = {}
     # Climbs from the leaves, so that each entry is looked at once.
     needed = {0}

@@ -146,7 +146,14 @@ def _write_arrays(
 
 
 def _is_settled(state: State[Any], old: Any, value: Any, check: bool) -> bool:
-    """Whether an array may replace what is there without further checks."""
+    """For `_write_arrays`: whether an array may replace what is there without further checks.
+
+    Args:
+        state: The State.
+        old: What it holds.
+        value: The array.
+        check: The argument of `update_states`.
+    """
     cls: type = old.__class__
     if cls is not CONCRETE:
         return False
@@ -186,11 +193,11 @@ class _Vacancy(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, str]:
-        """Equal for the same vacancy; several paths may lead to it."""
+        """A key that is equal for the same vacancy, which several paths may lead to."""
         return id(self.holder), self.key
 
     def placed(self, state: State[Any]) -> Placed:
-        """A State here, as the contracts of the node know it."""
+        """A State that is put here, as contracts take it: its place in the node, the form, the State."""
         if isinstance(self.holder, TrackedDict):
             place = str(self.holder._place.below(self.key)).partition(".")[2]
             return place, self.holder._form, state
@@ -212,7 +219,7 @@ class _ReturnError(Exception):
 def _update_any(
     node: object, binding: Binding, trees: Sequence[States], check: bool
 ) -> None:
-    """For `update_states`, where `_write_arrays` does not do: match all trees, then check and write what they say."""
+    """For `update_states`: match all trees, then check and write. For what `_write_arrays` leaves."""
     update = _Update(node, binding, check)
     for matched in [match(binding.graphdef, tree) for tree in trees]:
         update.add(matched)
@@ -450,7 +457,7 @@ def _vacancy(
 
 
 def _mismatch(write: _Write) -> str | None:
-    """How a value differs in structure, shape or dtype from what the State holds."""
+    """How a value differs in structure, shape or dtype from what the State holds; `None` if in nothing."""
     structures: list[object] = [
         jax.tree.structure(write.state._value),
         jax.tree.structure(write.value),
@@ -470,7 +477,7 @@ def _mismatch(write: _Write) -> str | None:
 
 
 def leaf_form(leaf: Any) -> object:
-    """What two leaves have to agree in: shape and dtype of an array or a number; the class of anything else."""
+    """What leaves have to agree in: shape and dtype of an array or number; the class of others."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), leaf.dtype
     if isinstance(leaf, bool | int | float | complex):

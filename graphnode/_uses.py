@@ -36,7 +36,7 @@ def attributes_used(function: object) -> Set[str] | None:
 
 
 def _code_of(function: object) -> CodeType | None:
-    """The code of a function that takes an argument by position, unwrapped; `None` for anything else callable."""
+    """The code of a function that takes an argument by position; `None` for anything else."""
     if callable(function):
         function = inspect.unwrap(function, stop=_may_do_more)
     if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
@@ -45,7 +45,7 @@ def _code_of(function: object) -> CodeType | None:
 
 
 def _may_do_more(function: object) -> bool:
-    """Whether a wrapper may use the argument itself; those of run-time type checkers only inspect it."""
+    """Whether a wrapper may use the argument itself; run-time type checkers only inspect it."""
     module = str(getattr(function, "__globals__", {}).get("__name__", ""))
     return module.partition(".")[0] not in _CHECKERS
 
@@ -66,7 +66,7 @@ def _used_in(code: CodeType, variable: str) -> Set[str] | None:
 def _uses(
     code: CodeType, variable: str
 ) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
-    """The instructions of a code that use a variable, each with the one that follows it and so shows how."""
+    """The instructions of a code that use a variable, each with the next one, which shows what for."""
     for instruction, following in _pairs(code):
         if _is_use(instruction, code, variable):
             yield instruction, following
@@ -209,7 +209,7 @@ def always_reads(
 
 
 def _mentions(code: CodeType, name: str) -> bool:
-    """Whether a code, or a function in it, has an attribute or global of a name."""
+    """Whether a code has an attribute or global of a name, or a function in it the attribute."""
     inside = _read_inside(code, code.co_varnames[0]) or frozenset()
     return name in code.co_names or name in inside
 

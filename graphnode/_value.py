@@ -41,7 +41,7 @@ def is_container(value: Any) -> bool:
 
 
 def rebuilt(value: Any) -> Any:
-    """The value with containers of its own; leaves by identity."""
+    """A value in new containers, so that a write into them shows nowhere else; leaves by identity."""
     if type(value) in PLAIN:
         return value
     leaves, treedef = tree_flatten(value)
@@ -49,7 +49,7 @@ def rebuilt(value: Any) -> Any:
 
 
 def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Values with containers of their own; the same tuple where all are plain arrays."""
+    """Several values, each in new containers; the same tuple where all are plain arrays."""
     if PLAIN.issuperset(map(type, values)):
         return values
     return tuple(map(rebuilt, values))

@@ -64,7 +64,7 @@ CONSTRUCTING: Final = Constructing()
 
 
 def constructing() -> Constructing:
-    """The version of a node whose constructor starts now: the shared one, or inside of a trace one that knows it."""
+    """The version of a node whose constructor starts now; inside of a trace, one that knows it."""
     return Constructing() if is_tracing() else CONSTRUCTING
 
 

@@ -81,7 +81,7 @@ class _ViewPlan:
 
 
 def _view_plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
-    """How to view nodes of a structure with these values; worked out once for each structure and row of values."""
+    """How to view nodes of a structure with these values; worked out once for both."""
     question = _plan_key(statics)
     return graphdef.plans.to(question, lambda: _compile_plan(graphdef, statics))
 
@@ -158,7 +158,13 @@ def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None
 
 
 def _unknown_text(name: str, classes: set[type[Any]], declared: list[str]) -> str:
-    """Why a name is not a static field of any node."""
+    """For `_check_names`: why a name is not a static field of any node, and the nearest that is.
+
+    Args:
+        name: The name.
+        classes: The classes of all nodes.
+        declared: The static fields that they declare.
+    """
     for cls in sorted(classes, key=lambda cls: cls.__name__):
         field = schema(cls).fields.get(name)
         if field is not None:
