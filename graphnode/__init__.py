@@ -72,13 +72,13 @@ from ._split import treefy_states as treefy_states
 from ._split import unflatten as unflatten
 from ._stack import stack as stack
 from ._stack import unstack as unstack
+from ._stack_axes import member_graphdef as member_graphdef
 from ._state import BatchState as BatchState
 from ._state import HiddenState as HiddenState
 from ._state import LongTermState as LongTermState
 from ._state import ParamState as ParamState
 from ._state import ShortTermState as ShortTermState
 from ._state import State as State
-from ._state_axes import member_graphdef as member_graphdef
 from ._statetree import FlatStates as FlatStates
 from ._statetree import StateTree as StateTree
 from ._statetree import TreefyState as TreefyState

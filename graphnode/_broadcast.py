@@ -17,12 +17,13 @@ from ._arguments import checked_index
 from ._compat import is_tracing
 from ._errors import StackError, listed
 from ._filters import Filter
-from ._graph._binding import Binding, binding_of
+from ._graph._binding import Binding
+from ._graph._binding_cache import binding_of
 from ._paths import path_str
 from ._signals import store_all
 from ._split import states
+from ._stack_axes import has_axes
 from ._state import State, check_writable
-from ._state_axes import has_axes
 from ._statetree import FlatStates
 from ._update import leaf_text
 

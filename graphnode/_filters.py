@@ -30,8 +30,8 @@ from typing import Any as AnyType
 import jax
 import numpy as np
 
-from ._declare._annotations import unaliased
 from ._declare._node import Node
+from ._declare._type_arguments import unaliased
 from ._describe import describe
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase

@@ -15,8 +15,9 @@ import jax
 from jax.tree_util import GetAttrKey
 
 from ._errors import AliasError, MergeError, listed
-from ._graph._binding import binding_of, is_graph_object
+from ._graph._binding_cache import binding_of
 from ._graph._diff import diff
+from ._graph._flatten import is_graph_object
 from ._graph._graphdef import GraphDef
 from ._graph._layout import layout_of_trie
 from ._graph._unflatten import build

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from ._declare._node import Node
 from ._filters import NodeFilter, NodeSelector, as_filters
-from ._graph._binding import binding_of
+from ._graph._binding_cache import binding_of
 from ._graph._graphdef import GraphDef
 from ._graph._table import RootSpec
 from ._graph._template import NodeSpec

@@ -16,13 +16,14 @@ from typing import Final
 _IN_FOLDERS: Final[Mapping[str, Sequence[str]]] = {
     "_declare": (
         "_annotations", "_body", "_copying", "_init_errors", "_makers", "_node", "_overrides", "_pickling", "_plan",
-        "_replace", "_schema", "_stack_marks", "_tracked", "_twins", "_unpickling",
+        "_replace", "_schema", "_stack_marks", "_twins", "_unpickling",
     ),
     "_graph": ("_binding", "_diff", "_graphdef", "_layout", "_table", "_template", "_tokens_json"),
 }
 # fmt: on
 _RENAMED: Final[Mapping[str, str]] = {
     "_collector": "_gc",
+    "_containers": "_nesting",
     "_convert": "_graph_to_tree",
     "_faults": "_class_faults",
     "_match": "_lookup",
@@ -34,6 +35,8 @@ _RENAMED: Final[Mapping[str, str]] = {
     "_optax_lookahead": "optim._lookahead",
     "_optax_parameters": "optim._parameters",
     "_optax_state": "optim._memory",
+    "_state_axes": "_stack_axes",
+    "_tracked": "_declare._containers",
     "_traverse": "_inspect",
     "config._live": "config._to_config",
     "config._models": "config._config",

@@ -25,19 +25,19 @@ from typing import Any, Final
 
 import jax
 
-from ._containers import children, is_container, items, kind_of
-from ._declare._annotations import Form
+from ._declare._containers import Place, TrackedDict, TrackedList
+from ._declare._forms import Form
 from ._declare._node import plan_of
 from ._declare._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._declare._schema import Field, move_forms, schema
 from ._declare._stack_marks import holds_new_states, shows_stack
-from ._declare._tracked import Place, TrackedDict, TrackedList
 from ._declare._twins import Twins, live_nodes
 from ._errors import listed
 from ._fields import Kind, NodeBase, set_version
 from ._graph._graphdef import forget_class
 from ._graph._template import Template
 from ._members import is_dunder
+from ._nesting import children, is_container, items, kind_of
 from ._redefinition import has_same_name, move_nested, on_reload
 from ._state import State, moved_spec, spec_of
 from ._versions import CLOCK, CONSTRUCTING, Constructing, Version, constructing

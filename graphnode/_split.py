@@ -20,7 +20,8 @@ from ._contract import Requirement
 from ._declare._plan import check_nodes
 from ._errors import MergeError, listed
 from ._filters import PLAIN_FILTERS, AnyFilter, Filter, Selector, as_filters
-from ._graph._binding import Binding, binding_of, traces_of
+from ._graph._binding import Binding, traces_of
+from ._graph._binding_cache import binding_of
 from ._graph._graphdef import GraphDef
 from ._graph._layout import Layout
 from ._graph._template import Column, column_of

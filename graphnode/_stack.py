@@ -17,16 +17,15 @@ import jax.numpy as jnp
 from ._arguments import checked_index, wrong_argument
 from ._describe import describe
 from ._errors import StackError, StructureError, listed
-from ._graph._binding import Binding, binding_of
+from ._graph._binding import Binding
+from ._graph._binding_cache import binding_of
 from ._graph._diff import diff
 from ._graph._graphdef import GraphDef
 from ._graph._unflatten import build
 from ._hints import with_article
 from ._paths import path_str
 from ._signals import store_all
-from ._stack_streams import Fork, equal_stream_faults, fork_of, shared_streams
-from ._state import StateSpec
-from ._state_axes import (
+from ._stack_axes import (
     checked_position,
     has_axes,
     mentions_axes,
@@ -34,6 +33,8 @@ from ._state_axes import (
     with_specs,
     without_axes,
 )
+from ._stack_streams import Fork, equal_stream_faults, fork_of, shared_streams
+from ._state import StateSpec
 from ._static import GraphObject
 from ._update import leaf_form, leaf_text
 

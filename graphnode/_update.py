@@ -21,10 +21,10 @@ from typing import Any, Final, NamedTuple, overload
 import jax
 
 from ._compat import CONCRETE, is_tracing
+from ._declare._containers import TrackedDict
 from ._declare._node import check_field_owner, plan_of
 from ._declare._plan import Placed, check_contracts, check_placed, popped_shapes
 from ._declare._schema import schema
-from ._declare._tracked import TrackedDict
 from ._describe import describe
 from ._errors import (
     ContractError,
@@ -36,7 +36,8 @@ from ._errors import (
 )
 from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
-from ._graph._binding import Binding, binding_of
+from ._graph._binding import Binding
+from ._graph._binding_cache import binding_of
 from ._graph._graphdef import GraphDef
 from ._inspect import live_objects, missing_part, reach
 from ._lookup import Matched, States, is_one_value, match, nearest, numbers_of

@@ -13,7 +13,7 @@ from ._declare._node import plan_of
 from ._declare._plan import check_nodes
 from ._declare._schema import schema
 from ._errors import FieldError, listed
-from ._graph._binding import binding_of
+from ._graph._binding_cache import binding_of
 from ._graph._graphdef import GraphDef, intern_graphdef
 from ._graph._table import Token
 from ._graph._template import NodeSpec

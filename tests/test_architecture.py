@@ -331,7 +331,7 @@ def diagram_faults(fence: Fence, page: str) -> list[str]:
     ("line", "fault"),
     [
         (
-            "`_graph._binding.walk`, `config._walk.Walk.run`, `Binding.groups`, `_static._table.KINDS`, `_split`",
+            "`_graph._flatten.walk`, `config._walk.Walk.run`, `Binding.groups`, `_static._table.KINDS`, `_split`",
             None,
         ),
         ("`State._value`, `Memo.of`, `ParamState.value`, `jax.jit`, `gn.config.load`, `LAYERS`, `type: x`", None),
@@ -341,8 +341,8 @@ def diagram_faults(fence: Fence, page: str) -> list[str]:
         ),
         ("`_bindings`", "_bindings: no module; did you mean 'check._findings'?"),
         (
-            "`_graph._binding.wlak`",
-            "_graph._binding.wlak: graphnode._graph._binding defines no 'wlak'; did you mean 'walk'?",
+            "`_graph._flatten.wlak`",
+            "_graph._flatten.wlak: graphnode._graph._flatten defines no 'wlak'; did you mean 'walk'?",
         ),
         # Imported there, and defined elsewhere: `_split` would still have the name if `_graph._binding` was renamed.
         ("`_split.binding_of`", "_split.binding_of: graphnode._split defines no 'binding_of'"),

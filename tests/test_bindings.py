@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode._filters import Matcher, Subject
-from graphnode._graph import _binding
-from graphnode._graph._binding import binding_of
+from graphnode._graph import _binding, _flatten
+from graphnode._graph._binding_cache import binding_of
 from graphnode._versions import CLOCK
 
 from .properties.strategies import assert_fresh, reference
@@ -78,13 +78,13 @@ def kit() -> Kit:
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The roots that were walked since the test began."""
     found: list[object] = []
-    walk = _binding.walk
+    walk = _flatten.walk
 
     def counted(root: object) -> _binding.Binding:
         found.append(root)
         return walk(root)
 
-    monkeypatch.setattr(_binding, "walk", counted)
+    monkeypatch.setattr(_flatten, "walk", counted)
     return found
 
 

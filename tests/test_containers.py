@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode._containers import (
+from graphnode._declare._annotations import form_of
+from graphnode._declare._forms import Form, open_form
+from graphnode._fields import Kind
+from graphnode._nesting import (
     Container,
     ContainerKind,
     children,
@@ -20,8 +23,6 @@ from graphnode._containers import (
     mapped,
     rebuilt,
 )
-from graphnode._declare._annotations import Form, form_of, open_form
-from graphnode._fields import Kind
 
 
 class Pair(NamedTuple):

@@ -11,8 +11,8 @@ import pytest
 
 import graphnode as gn
 from graphnode import ParamState
-from graphnode._graph import _binding
-from graphnode._graph._binding import binding_of, binding_of_list
+from graphnode._graph import _binding, _binding_cache, _flatten
+from graphnode._graph._binding_cache import binding_of, binding_of_list
 
 
 class Leaf(gn.Node):
@@ -33,17 +33,17 @@ def leaf(size: int = 1) -> Leaf:
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The roots that were walked since the test began."""
     found: list[Any] = []
-    walk = _binding.walk
+    walk = _flatten.walk
 
     def counted(root: Any) -> _binding.Binding:
         found.append(root)
         return walk(root)
 
-    monkeypatch.setattr(_binding, "walk", counted)
+    monkeypatch.setattr(_flatten, "walk", counted)
     return found
 
 
-def joint(node: Any) -> _binding.JointBindings:
+def joint(node: Any) -> _binding_cache.JointBindings:
     """The joint bindings that a node keeps."""
     return node._joint  # type: ignore[no-any-return]
 
@@ -113,7 +113,7 @@ def test_a_change_of_structure_is_seen(change: str, walks: list[Any]):
     assert (binding_of_list(nodes) is first) == (change == "elsewhere")
     assert len(walks) == (change != "elsewhere")
     del walks[:]
-    assert binding_of_list(nodes).graphdef is _binding.walk(nodes).graphdef
+    assert binding_of_list(nodes).graphdef is _flatten.walk(nodes).graphdef
     assert len(walks) == 1
 
 
@@ -158,7 +158,7 @@ def test_a_new_node_at_the_address_of_a_dead_one_is_not_taken_for_it():
         other = Leaf(size, ParamState(jnp.zeros(1))) if size % 3 else Root([leaf(size)])
         binding = binding_of_list([one, other])
         assert binding.states[1] is (other.weight if isinstance(other, Leaf) else other.leaves[0].weight)
-        assert binding.graphdef is _binding.walk([one, other]).graphdef
+        assert binding.graphdef is _flatten.walk([one, other]).graphdef
         del other, binding
     assert len(joint(one)) == 0
 
@@ -168,7 +168,7 @@ def test_what_a_node_keeps_is_bounded(monkeypatch: pytest.MonkeyPatch):
     one, others = leaf(), [leaf() for _ in range(30)]
     for other in others:
         assert binding_of_list([one, other]).states == (one.weight, other.weight)
-        assert len(joint(one)) <= _binding.JointBindings.limit
+        assert len(joint(one)) <= _binding_cache.JointBindings.limit
     assert len(joint(one)) > 1
 
 

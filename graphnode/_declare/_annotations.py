@@ -11,488 +11,51 @@ and the error says what to write. Forms read through `list`, `tuple`, `dict[str,
 
 import collections.abc
 import dataclasses
-import enum
 import itertools
-import sys
-import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin
+from collections.abc import Sequence
+from typing import Any, Final, Literal, get_args, get_origin
 
 import jax
 import numpy as np
 import typing_extensions
 
-from .._containers import ContainerKind
 from .._contract import Contract, contract_of, is_jaxtyping
 from .._fields import Kind, NodeBase
 from .._hints import with_article
-from .._members import is_dunder, own_annotations
-from .._paths import Key
+from .._members import own_annotations
 from .._redefinition import latest
 from .._state import State
 from .._static import ARRAY, GraphObject, match_kind
-
-T = TypeVar("T")
+from ._forms import AmbiguousError, Cause, Form, Leaf
+from ._type_arguments import (
+    QUALIFIERS,
+    UNIONS,
+    VARIABLES,
+    alias_of,
+    by_variable,
+    is_recursive,
+    module_names,
+    resolve,
+    unaliased,
+    without_qualifiers,
+)
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
-_UNIONS: Final = (typing.Union, types.UnionType)
+
+
 _SEQUENCES: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
+
+
 _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
 _BARE_CONTAINERS: Final = (list, tuple, dict, set, frozenset)
+
+
 # Modules that define Python's own containers. The parameters of a user's generic class
 # need not be what it contains.
 _CONTAINER_MODULES: Final = frozenset({"builtins", "collections", "collections.abc"})
-_QUALIFIERS: Final = (
-    typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired,
-    typing_extensions.ReadOnly,
-)  # fmt: skip
-_VARIABLES: Final = (typing.TypeVar, typing_extensions.TypeVar)
-_VARIADIC: Final = (typing.TypeVarTuple, typing_extensions.TypeVarTuple)
-# Where Python has `type` statements of its own (3.12), what they make may be of another
-# class than what typing-extensions makes.
-_ALIASES: Final = (
-    typing_extensions.TypeAliasType,
-    getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType),
-)
-
-
-class Cause(enum.Enum):
-    """Why an annotation does not settle a kind."""
-
-    OPEN = "it may hold values of several kinds"
-    ARRAY = "it is a bare array"
-    UNHASHABLE = "it holds static data in a form that is not hashable"
-    MUTABLE_DATACLASS = "it is static data that may change"
-    GUARDED_DATACLASS = "it is static data whose own __setattr__ may refuse changes"
-    CONTRACTS = "one State would have to fulfil several contracts"
-    CONTAINER = "nodes cannot keep such a container"
-
-
-class AmbiguousError(Exception):
-    """An annotation does not settle a kind; the text says why, and what to write instead.
-
-    Raised by `form_of`. The schema compiler catches it, and adds the field.
-    """
-
-    def __init__(self, text: str, cause: Cause = Cause.OPEN) -> None:
-        super().__init__(text)
-        self.cause = cause
-
-
-class Leaf(NamedTuple):
-    """One class of States or nodes that a form admits, with the contract of its States."""
-
-    cls: type
-    contract: Contract | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Form:
-    """The values that a state or subnode field admits.
-
-    Attributes:
-        kind: What the leaves are; `None` while only `None` has been read.
-        leaves: The classes of States or nodes admitted.
-        optional: Whether `None` is.
-        list_of: The form of a list's items, if a list is admitted.
-        tuple_of: The forms of a tuple's items; a single form for any length.
-        dict_of: The form of a dict's values.
-        is_open: Whether the annotation said nothing: anything of the kind is admitted,
-            at any nesting.
-    """
-
-    kind: Kind | None
-    leaves: tuple[Leaf, ...] = ()
-    optional: bool = False
-    list_of: "Form | None" = None
-    tuple_of: "Form | tuple[Form, ...] | None" = None
-    dict_of: "Form | None" = None
-    is_open: bool = False
-    classes: tuple[type, ...] = dataclasses.field(init=False, repr=False, compare=False)
-    """The classes of the leaves, for `isinstance`."""
-    special_first: tuple[Leaf, ...] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
-    """The leaves with each class before those that it extends: a State is held to the first whose class it is of."""
-    all_leaves: tuple[Leaf, ...] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
-    """The leaves at every depth: those of the items of its containers too."""
-    _items: "Mapping[ContainerKind, Form | tuple[Form, ...] | None]" = (
-        dataclasses.field(init=False, repr=False, compare=False)
-    )
-    """What the items of each kind of container are, an open form's included."""
-
-    def __post_init__(self) -> None:
-        # Worked out here, as every assignment to a field needs them.
-        items: Mapping[ContainerKind, object] = {
-            list: self.list_of,
-            tuple: self.tuple_of,
-            dict: self.dict_of,
-        }
-        if self.is_open:
-            items = dict.fromkeys(items, self)
-        all_leaves = list(self.leaves)
-        of_tuple = (
-            self.tuple_of if isinstance(self.tuple_of, tuple) else (self.tuple_of,)
-        )
-        for form in (self.list_of, self.dict_of, *of_tuple):
-            all_leaves += [] if form is None else form.all_leaves
-        # A subclass has a longer MRO than what it extends.
-        special_first = sorted(self.leaves, key=lambda leaf: -len(leaf.cls.__mro__))
-        # The dataclass is frozen, and its own assignment would raise.
-        object.__setattr__(self, "classes", tuple(leaf.cls for leaf in self.leaves))
-        object.__setattr__(self, "special_first", tuple(special_first))
-        object.__setattr__(self, "all_leaves", tuple(all_leaves))
-        object.__setattr__(self, "_items", items)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether every value is one State or node: no `None`, no container."""
-        nested = self.list_of or self.dict_of or self.tuple_of is not None
-        return not (self.optional or self.is_open or nested)
-
-    @property
-    def tuple_length(self) -> int | None:
-        """How many items a tuple has; `None` where that is open, or no tuple is admitted."""
-        return len(self.tuple_of) if isinstance(self.tuple_of, tuple) else None
-
-    def admits(self, kind: ContainerKind) -> bool:
-        """Whether the form admits containers of a kind: `list`, `tuple` or `dict`."""
-        # An open form has itself for each kind of container.
-        return self._items[kind] is not None
-
-    def item(self, kind: ContainerKind, key: Key = 0) -> "Form":
-        """The form of an item of a container that the form admits."""
-        form = self._items[kind]
-        if isinstance(form, tuple):
-            return form[int(key)]
-        assert form is not None, f"{self} admits no {kind.__name__}"
-        return form
-
-    def items(
-        self, kind: ContainerKind, pairs: Sequence[tuple[Key, T]]
-    ) -> list[tuple[Key, T, "Form"]] | None:
-        """Each item of a container with the form of its place: the one way to walk a value along its annotation.
-
-        Args:
-            kind: What the container is, or is taken for.
-            pairs: The key and the child of each item, as `_containers.items` gives
-                them. A child may be what stands for a value, such as its shape.
-
-        Returns:
-            Key, child and form of each item; `None` if the form admits no such
-            container, or a tuple of another length.
-        """
-        form = self._items[kind]
-        if isinstance(form, Form):
-            return [(key, child, form) for key, child in pairs]
-        if form is None or len(form) != len(pairs):
-            return None
-        return [
-            (key, child, item_form)
-            for (key, child), item_form in zip(pairs, form, strict=True)
-        ]
-
-    def __str__(self) -> str:
-        return " | ".join(self._alternatives())
-
-    def _alternatives(self) -> list[str]:
-        """The annotations of which the form is a union, as `__str__` joins them by `|`."""
-        if self.is_open:
-            return ["a State" if self.kind is Kind.STATE else "a node"]
-        alternatives = [leaf.cls.__name__ for leaf in self.leaves]
-        if self.list_of is not None:
-            alternatives.append(f"list[{self.list_of}]")
-        if isinstance(self.tuple_of, Form):
-            alternatives.append(f"tuple[{self.tuple_of}, ...]")
-        elif self.tuple_of is not None:
-            alternatives.append(f"tuple[{', '.join(map(str, self.tuple_of))}]")
-        if self.dict_of is not None:
-            alternatives.append(f"dict[str, {self.dict_of}]")
-        return alternatives + ["None"] * self.optional
-
-
-def open_form(kind: Kind) -> Form:
-    """The form of a field whose specifier says its kind and whose annotation says nothing."""
-    if kind is Kind.STATIC:
-        return Form(kind)
-    base: type = State if kind is Kind.STATE else NodeBase
-    return Form(kind, (Leaf(base),), optional=True, is_open=True)
-
-
-def moved_form(form: Form, old: type, new: type) -> Form:
-    """A form that takes the new definition of a class in place of the old one; the form itself, if it names neither."""
-    if all(leaf.cls is not old for leaf in form.all_leaves):
-        return form
-    tuple_of = form.tuple_of
-    if isinstance(tuple_of, tuple):
-        # A form for each item: `tuple[A, B]`.
-        tuple_of = tuple([moved_form(item, old, new) for item in tuple_of])
-    elif tuple_of is not None:
-        # A single form for any length: `tuple[A, ...]`.
-        tuple_of = moved_form(tuple_of, old, new)
-    return dataclasses.replace(
-        form,
-        leaves=tuple([_moved_leaf(leaf, old, new) for leaf in form.leaves]),
-        list_of=form.list_of and moved_form(form.list_of, old, new),
-        tuple_of=tuple_of,
-        dict_of=form.dict_of and moved_form(form.dict_of, old, new),
-    )
-
-
-def _moved_leaf(leaf: Leaf, old: type, new: type) -> Leaf:
-    """For `moved_form`: a leaf with the new definition of its class, and with the contract of that."""
-    if leaf.cls is not old:
-        return leaf
-    # A contract that the annotation does not write is that of the class.
-    is_of_class = issubclass(old, State) and leaf.contract == _state_contract(old)
-    return Leaf(new, _state_contract(new) if is_of_class else leaf.contract)
-
-
-def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> object:
-    """`annotation` with all strings in it evaluated.
-
-    Args:
-        annotation: What stands after the colon, or its text.
-        owner: The class that declares it: names are looked up in its body and module.
-        local_names: The names of the functions and classes that the owner was defined
-            in.
-
-    Raises:
-        NameError: A name that does not resolve, which is its `name`.
-    """
-    parameters = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
-    # `get_type_hints` takes a class, not an annotation, and accepts `Final` only there.
-    carrier = type("Carrier", (), {"__annotations__": {"field": annotation}})
-    # The later ones win: the name of the class means the class itself, and not an
-    # earlier definition of it outside.
-    local = {**local_names, owner.__name__: owner, **_body_names(owner), **parameters}
-    hints = typing_extensions.get_type_hints(
-        carrier, _module_names(owner), local, include_extras=True
-    )
-    return hints["field"]
-
-
-def _module_names(definition: Any) -> dict[str, Any]:
-    """The names of the module that a class, alias or type variable was defined in."""
-    return getattr(sys.modules.get(definition.__module__), "__dict__", {})
-
-
-def specifier_inside(annotation: Any) -> "dataclasses.Field[Any] | None":
-    """The first specifier in the metadata that `Annotated` adds to a type, or to a part of one."""
-    annotation = unaliased(annotation)
-    metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
-    for fact in metadata:
-        if isinstance(fact, dataclasses.Field):
-            return fact
-    for part in get_args(annotation):
-        specifier = specifier_inside(part)
-        if specifier is not None:
-            return specifier
-    return None
-
-
-def _body_names(owner: type) -> dict[str, Any]:
-    """The aliases and classes of a class body, which its annotations see first.
-
-    Not its fields and methods: an annotation `value: value` means the module's type.
-    """
-    own = own_annotations(owner)
-    return {
-        name: value
-        for name, value in vars(owner).items()
-        if not (name in own or is_dunder(name) or hasattr(type(value), "__get__"))
-    }
-
-
-def unaliased(annotation: Any) -> Any:
-    """The type that the name of a `type` statement stands for, with its parameters; any other annotation as it is.
-
-    A recursive alias has no end, and becomes `Any`.
-
-    Raises:
-        NameError: The type names something that does not exist yet.
-    """
-    while (alias := _alias_of(annotation)) is not None:
-        if _is_recursive(alias):
-            return Any
-        types_by_variable: dict[Any, Any] = dict(
-            zip(alias.__type_params__, get_args(annotation), strict=False)
-        )
-        annotation = with_parameters(_value_of(alias), types_by_variable)
-    return annotation
-
-
-def _value_of(alias: Any) -> Any:
-    """The type that stands behind the `=` of a `type` statement, with its strings evaluated."""
-    return resolve(alias.__value__, type(None), _module_names(alias))
-
-
-def with_parameters(annotation: Any, types_by_variable: Mapping[Any, Any]) -> Any:
-    """An annotation with other types in place of some of its type variables; the same object where it has none."""
-    if isinstance(annotation, _VARIABLES):
-        return types_by_variable.get(annotation, annotation)
-    variables = variables_of(annotation)
-    if types_by_variable.keys().isdisjoint(variables):
-        return annotation
-    # Subscribing takes an argument for each variable: what stays stands for itself.
-    arguments = [
-        types_by_variable.get(variable, _as_argument(variable))
-        for variable in variables
-    ]
-    return annotation[tuple(arguments)]
-
-
-def variables_of(annotation: Any) -> tuple[Any, ...]:
-    """The type variables of an annotation in the order in which a subscript fills them."""
-    if isinstance(annotation, _VARIABLES):
-        return (annotation,)
-    # The `__parameters__` of a bare class are its own, and no part of the annotation.
-    if isinstance(annotation, type):
-        return ()
-    return getattr(annotation, "__parameters__", ())
-
-
-def _as_argument(variable: Any) -> Any:
-    """A type variable as an argument that leaves it as it is."""
-    unpack: Any = typing_extensions.Unpack
-    return unpack[variable] if isinstance(variable, _VARIADIC) else variable
-
-
-def with_defaults(annotation: Any, owner: type) -> Any:
-    """An annotation whose type variables are replaced by their defaults, where they have any."""
-    defaults = {
-        variable: _default_of(variable, owner)
-        for variable in variables_of(annotation)
-        if _has_default(variable)
-    }
-    return with_parameters(annotation, defaults)
-
-
-def type_arguments(
-    cls: type, base: type, local_names: Mapping[str, Any]
-) -> dict[Any, Any]:
-    """The arguments for the type variables of one of a class's direct bases: `class Square(Table[Float[Array, "n"]])`.
-
-    A variable without an argument stands for its default; one that has none, or is
-    given `Any`, stays open.
-
-    Args:
-        cls: The class.
-        base: What it extends.
-        local_names: The names of the functions and classes that it was defined in.
-
-    Raises:
-        NameError: A type that is written as a string names what does not exist yet.
-    """
-    bases: Sequence[Any] = cls.__dict__.get("__orig_bases__", cls.__bases__)
-    # In `__orig_bases__` a base still has its arguments, as in `Table[T]`. A subclass
-    # inherits the attribute, so it is looked up in the class itself.
-    generics = [generic for generic in bases if get_origin(generic) is base]
-    types_by_variable = _by_variable(base, get_args(generics[0]) if generics else ())
-    for variable, arg in types_by_variable.items():
-        if isinstance(variable, _VARIABLES):
-            types_by_variable[variable] = resolve(arg, cls, local_names)
-    return types_by_variable
-
-
-def _by_variable(generic: Any, args: Sequence[Any]) -> dict[Any, Any]:
-    """The types for the type variables of a generic class: its arguments, then defaults. `Any` counts as none."""
-    variables: tuple[Any, ...] = getattr(generic, "__parameters__", ())
-    # Behind a variable that takes any number of types, the position of an argument does
-    # not show which variable it is for.
-    single = list(
-        itertools.takewhile(
-            lambda variable: not isinstance(variable, _VARIADIC), variables
-        )
-    )
-    types_by_variable: dict[Any, Any] = dict(zip(single, args, strict=False))
-    for variable in single[len(args) :]:
-        if _has_default(variable):
-            # A default may name the variables before it.
-            default = _default_of(variable, generic)
-            types_by_variable[variable] = with_parameters(default, types_by_variable)
-    return {
-        variable: arg for variable, arg in types_by_variable.items() if arg is not Any
-    }
-
-
-def type_arguments_along(
-    cls: type, base: type, local_names: Mapping[str, Any]
-) -> dict[Any, Any]:
-    """The arguments for the type variables of a base, direct or not, as the classes between pass them on.
-
-    Args:
-        cls: The class.
-        base: What it extends, at any distance.
-        local_names: The names of the functions and classes that it was defined in.
-    """
-    # One step at a time: each class between may have other variables than its base.
-    above = next((direct for direct in cls.__bases__ if base in direct.__mro__), base)
-    types_by_variable = type_arguments(cls, above, local_names)
-    if above is base:
-        return types_by_variable
-    inner = type_arguments_along(above, base, {})
-    return {
-        variable: with_parameters(arg, types_by_variable)
-        for variable, arg in inner.items()
-    }
-
-
-def _has_default(variable: Any) -> bool:
-    """Whether a type variable for a single type has a default."""
-    default = getattr(variable, "__default__", typing_extensions.NoDefault)
-    # `None` stood for no default in the typing_extensions before Python 3.13.
-    has_default = default is not typing_extensions.NoDefault and default is not None
-    return has_default and isinstance(variable, _VARIABLES)
-
-
-def _default_of(variable: Any, owner: type) -> Any:
-    """The default of a type variable, with its strings evaluated where the variable was defined."""
-    return resolve(variable.__default__, owner, _module_names(variable))
-
-
-def open_class(annotation: Any) -> Any:
-    """The type variable without a default that an annotation has for a class; `None` if there is none."""
-    annotation = _without_qualifiers(annotation)
-    if isinstance(annotation, _VARIABLES):
-        return None if _has_default(annotation) else annotation
-    if get_origin(annotation) in _UNIONS:
-        # In `T | None` it is T that is open.
-        for member in get_args(annotation):
-            variable = open_class(member)
-            if variable is not None:
-                return variable
-    return None
-
-
-def _alias_of(annotation: Any) -> Any:
-    """The name of a `type` statement, with or without parameters; `None` for any other annotation."""
-    # `Table[int]` is no alias itself, but its origin `Table` is one.
-    for alias in (annotation, get_origin(annotation)):
-        if isinstance(alias, _ALIASES):
-            return alias
-    return None
-
-
-def _is_recursive(alias: Any) -> bool:
-    """Whether the type that a `type` statement names contains that name."""
-    visited: list[Any] = []
-    todo = [_value_of(alias)]
-    while todo:
-        part = todo.pop()
-        todo += get_args(part)
-        inner = _alias_of(part)
-        if inner is alias:
-            return True
-        if inner is not None and inner not in visited:
-            # It is enough to open each alias once: aliases that contain each other, but
-            # not this one, would never end.
-            visited.append(inner)
-            todo.append(_value_of(inner))
-    return False
 
 
 def form_of(annotation: Any, owner: type) -> Form:
@@ -513,12 +76,12 @@ def form_of(annotation: Any, owner: type) -> Form:
         return Form(Kind.SUBNODE, (Leaf(owner),))
     if isinstance(annotation, typing.NewType):
         return form_of(annotation.__supertype__, owner)
-    if isinstance(annotation, _VARIABLES):
+    if isinstance(annotation, VARIABLES):
         return _variable_form(annotation, owner)
-    alias = _alias_of(annotation)
+    alias = alias_of(annotation)
     if alias is None:
         return _type_form(annotation, owner)
-    if _is_recursive(alias):
+    if is_recursive(alias):
         raise AmbiguousError(
             f"{alias.__name__} contains itself, and may be nested to any depth"
         )
@@ -530,7 +93,7 @@ def _variable_form(variable: Any, owner: type) -> Form:
     # A default is not looked at here: a State that is passed in may be of any class
     # that the bound admits.
     if variable.__bound__ is not None:
-        bound = resolve(variable.__bound__, owner, _module_names(variable))
+        bound = resolve(variable.__bound__, owner, module_names(variable))
         return form_of(bound, owner)
     if variable.__constraints__:
         return _union_form(variable, variable.__constraints__, owner)
@@ -639,7 +202,7 @@ def _named_items(cls: type) -> list[Any]:
         return []
     try:
         items = [resolve(annotation, cls, {}) for annotation in annotations.values()]
-        return [_without_qualifiers(item) for item in items]
+        return [without_qualifiers(item) for item in items]
     # The name may exist later. A class is not refused for that: without items, it
     # counts as one of which nothing is known.
     except (NameError, TypeError, AttributeError, SyntaxError):
@@ -680,7 +243,7 @@ def _value_types(annotation: Any) -> list[Any]:
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is State:
         return list(args)
-    types_by_variable = _by_variable(origin, args)
+    types_by_variable = by_variable(origin, args)
     values: list[Any] = []
     for base in origin.__dict__.get("__orig_bases__", origin.__bases__):
         base_class = get_origin(base) or base
@@ -696,7 +259,7 @@ def _state_contract(annotation: Any) -> Contract | None:
     Raises:
         AmbiguousError: Two of its bases have different ones.
     """
-    values = map(_without_qualifiers, _value_types(annotation))
+    values = map(without_qualifiers, _value_types(annotation))
     # A dict for a set that keeps the order of the bases, in which the text names them.
     contracts = dict.fromkeys(map(contract_of, values))
     contracts.pop(None, None)
@@ -707,14 +270,6 @@ def _state_contract(annotation: Any) -> Contract | None:
             Cause.CONTRACTS,
         )
     return next(iter(contracts), None)
-
-
-def _without_qualifiers(annotation: Any) -> Any:
-    """The type itself: aliases looked up, without `Annotated`, `Final` and the like around it."""
-    annotation = unaliased(annotation)
-    while get_origin(annotation) in _QUALIFIERS:
-        annotation = unaliased(get_args(annotation)[0])
-    return annotation
 
 
 def _generic_form(
@@ -728,9 +283,9 @@ def _generic_form(
         args: What stands in the brackets, or the members of the union.
         owner: The class that declares the field.
     """
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return _union_form(annotation, args, owner)
-    if origin in _QUALIFIERS:
+    if origin in QUALIFIERS:
         return form_of(args[0], owner)
     # Also a `type[Linear]`: the class itself is static, whatever its instances are.
     if origin in (Literal, type, typing_extensions.Literal):
@@ -804,17 +359,17 @@ def _mapping_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
 
 def _is_string_type(annotation: Any) -> bool:
     """Whether every value of a type is a string: `str` by whatever name, and literals."""
-    annotation = _without_qualifiers(annotation)
+    annotation = without_qualifiers(annotation)
     if isinstance(annotation, typing.NewType):
         return _is_string_type(annotation.__supertype__)
     # Without a bound this asks about `None`, which is no string.
-    if isinstance(annotation, _VARIABLES):
+    if isinstance(annotation, VARIABLES):
         return _is_string_type(annotation.__bound__)
     origin = get_origin(annotation)
     if origin in (Literal, typing_extensions.Literal):
         # Not `isinstance`: a member of a `StrEnum` is a string, and no key of a path.
         return all(type(value) is str for value in get_args(annotation))
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return all(map(_is_string_type, get_args(annotation)))
     return annotation in (str, typing.LiteralString, typing_extensions.LiteralString)
 
@@ -961,10 +516,39 @@ def _annotation_text(annotation: Any) -> str:
         return "..."
     origin: Any = get_origin(annotation)
     args = get_args(annotation)
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return " | ".join(
             "None" if arg is type(None) else _annotation_text(arg) for arg in args
         )
     if isinstance(origin, type) and args and origin is not collections.abc.Callable:
         return f"{origin.__name__}[{', '.join(map(_annotation_text, args))}]"
     return str(annotation).replace("typing.", "").replace("collections.abc.", "")
+
+
+def moved_form(form: Form, old: type, new: type) -> Form:
+    """A form that takes the new definition of a class in place of the old one; the form itself, if it names neither."""
+    if all(leaf.cls is not old for leaf in form.all_leaves):
+        return form
+    tuple_of = form.tuple_of
+    if isinstance(tuple_of, tuple):
+        # A form for each item: `tuple[A, B]`.
+        tuple_of = tuple([moved_form(item, old, new) for item in tuple_of])
+    elif tuple_of is not None:
+        # A single form for any length: `tuple[A, ...]`.
+        tuple_of = moved_form(tuple_of, old, new)
+    return dataclasses.replace(
+        form,
+        leaves=tuple([_moved_leaf(leaf, old, new) for leaf in form.leaves]),
+        list_of=form.list_of and moved_form(form.list_of, old, new),
+        tuple_of=tuple_of,
+        dict_of=form.dict_of and moved_form(form.dict_of, old, new),
+    )
+
+
+def _moved_leaf(leaf: Leaf, old: type, new: type) -> Leaf:
+    """For `moved_form`: a leaf with the new definition of its class, and with the contract of that."""
+    if leaf.cls is not old:
+        return leaf
+    # A contract that the annotation does not write is that of the class.
+    is_of_class = issubclass(old, State) and leaf.contract == _state_contract(old)
+    return Leaf(new, _state_contract(new) if is_of_class else leaf.contract)

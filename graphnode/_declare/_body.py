@@ -37,7 +37,9 @@ from .._members import (
 )
 from .._mistaken import Hint
 from .._static import GraphObject
-from ._annotations import AmbiguousError, form_of, resolve
+from ._annotations import form_of
+from ._forms import AmbiguousError
+from ._type_arguments import resolve
 
 RESERVED: Final = frozenset(
     {

@@ -4,8 +4,8 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
-from .._containers import children, is_container, mapped
 from .._fields import NodeBase
+from .._nesting import children, is_container, mapped
 
 T = TypeVar("T")
 

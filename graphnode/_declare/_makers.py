@@ -15,8 +15,8 @@ from .._errors import ContractError, FieldError
 from .._fields import NodeBase
 from .._state import State
 from .._stream import split_key_for
-from ._annotations import open_class
 from ._schema import Field, is_computed
+from ._type_arguments import open_class
 
 # From the node under construction to the value of the field.
 Maker: TypeAlias = Callable[[Any], Any]

@@ -15,20 +15,20 @@ import numpy as np
 
 from .._caches import own_names, was_there
 from .._compat import Tracer
-from .._containers import is_container, items, kind_of
 from .._contract import Contract, Requirement
 from .._describe import describe
 from .._errors import ContractError, FieldError, listed
 from .._fields import Kind, LeftOut, NodeBase
+from .._nesting import is_container, items, kind_of
 from .._paths import key_str
 from .._redefinition import derives
 from .._state import Requirements, State
 from .._static import GraphObject, StaticValueError, frozen, static_key
 from .._versions import Constructing
-from ._annotations import Form
+from ._containers import Place, TrackedDict, TrackedList, admit
+from ._forms import Form
 from ._makers import Maker, maker_of, sizes_of
 from ._schema import Field, Schema, is_computed
-from ._tracked import Place, TrackedDict, TrackedList, admit
 
 # From the node and a value to the value as the field keeps it. For a static field, the
 # node does not matter.

@@ -35,13 +35,9 @@ from .._members import (
 )
 from .._sharding import ANY_RANK, sharding_fault
 from .._static import compares_by_identity
-from ._annotations import (
-    AmbiguousError,
-    Cause,
-    Form,
-    form_of,
-    moved_form,
-    open_form,
+from ._annotations import form_of, moved_form
+from ._forms import AmbiguousError, Cause, Form, open_form
+from ._type_arguments import (
     resolve,
     specifier_inside,
     type_arguments,

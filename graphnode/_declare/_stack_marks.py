@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._containers import leaves
 from .._fields import NodeBase
+from .._nesting import leaves
 from .._state import State
 
 

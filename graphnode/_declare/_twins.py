@@ -23,8 +23,8 @@ from collections.abc import (
 )
 from typing import Any, NamedTuple
 
-from .._containers import leaves
 from .._fields import NodeBase
+from .._nesting import leaves
 from .._paths import Path
 from .._state import State
 from .._static import static_key

@@ -1,6 +1,6 @@
 """`GraphDef`: the static half of a graph, a row of interned tokens with a nested view.
 
-Tokens are in canonical pre-order (`_binding.walk` has a picture). Specs are interned, so
+Tokens are in canonical pre-order (`_flatten.walk` has a picture). Specs are interned, so
 hashing a graphdef hashes identities, and equal graphdefs are one object. No operation on
 it recurses; `NodeDef` and `NodeRef` are views, made as they are looked at.
 """

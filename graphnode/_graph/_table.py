@@ -1,6 +1,6 @@
 """Read the tokens of a structure: its objects as arrays, the layout of its States, the work of a rebuild.
 
-Tokens are in canonical pre-order (`_binding.walk` has a picture): a `NodeSpec` or
+Tokens are in canonical pre-order (`_flatten.walk` has a picture): a `NodeSpec` or
 `StateSpec` for an object that is seen for the first time, the number of an object that
 was seen before; first a `RootSpec`, if the root is a pytree of nodes. Each function here
 makes one pass over them, without recursion.

@@ -48,11 +48,11 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._caches import LOCK, Interned, own_names
-from .._declare._annotations import Form
+from .._declare._containers import Place, TrackedDict, TrackedList
+from .._declare._forms import Form
 from .._declare._node import plan_of
 from .._declare._plan import contracts_of, place_of
 from .._declare._schema import Field, late_fault, schema
-from .._declare._tracked import Place, TrackedDict, TrackedList
 from .._declare._unpickling import Declared, contracts_text, declared_by
 from .._errors import SchemaError, StructureError, listed
 from .._fields import Kind
@@ -305,7 +305,7 @@ def watch_container(
 
 def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
     """The shape of a field's value; its States and nodes are added to `children`, in canonical order."""
-    # By hand here and in `_fill_value`, without `_containers.items`: both run for each
+    # By hand here and in `_fill_value`, without `_nesting.items`: both run for each
     # container of a graph that changed, where the pairs of keys and items would cost as
     # much as all the rest.
     if value is None or value is UNSET:
@@ -360,7 +360,7 @@ def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form
 
 
 def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
-    """The key and the shape of each item of a container's shape, as `_containers.items` gives those of a value."""
+    """The key and the shape of each item of a container's shape, as `_nesting.items` gives those of a value."""
     if shape[0] is dict:
         yield from zip(shape[1], shape[2], strict=True)
         return

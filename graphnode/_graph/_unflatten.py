@@ -28,7 +28,8 @@ from .._paths import path_str
 from .._state import State, mark_container, store
 from .._value import is_container, take_in, take_in_all
 from .._versions import CLOCK, Version, birth
-from ._binding import Binding, JointBindings, joint_key, keep_joint, versions_of
+from ._binding import Binding, versions_of
+from ._binding_cache import JointBindings, joint_key, keep_joint
 from ._graphdef import GraphDef
 from ._table import RootSpec
 from ._template import NodeSpec, Watch, fill

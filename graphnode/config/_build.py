@@ -15,13 +15,13 @@ import jax
 import jax.errors
 
 from .._compat import current_trace
-from .._containers import assembled, items
-from .._declare._annotations import Form
+from .._declare._forms import Form
 from .._declare._node import Node
 from .._declare._schema import Field, schema
 from .._errors import ConfigError, Fault, GraphnodeError
 from .._fields import Kind
 from .._keys import number_of
+from .._nesting import assembled, items
 from .._static import TracedValueError
 from .._stream import Stream, scope_of
 from ..transforms import eval_shape

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from .._containers import is_container, items
 from .._describe import describe
+from .._nesting import is_container, items
 from .._paths import Key, key_str
 from .._paths import Path as Keys
 from .._static import ANOTHER, StaticValueError, distinct_texts

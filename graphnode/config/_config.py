@@ -23,16 +23,16 @@ import pydantic
 
 from .._arguments import wrong_argument
 from .._caches import kept, publish
-from .._containers import (
-    is_container,
-    items,
-    leaves,
-)
-from .._declare._annotations import Form
+from .._declare._forms import Form
 from .._declare._node import Node
 from .._declare._schema import Field, schema
 from .._errors import ConfigError, Fault
 from .._fields import NodeBase
+from .._nesting import (
+    is_container,
+    items,
+    leaves,
+)
 from .._paths import Path
 from .._pretty import Record, Text, pretty
 from .._redefinition import distinct_class_name

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 import pydantic
 
-from .._declare._annotations import Form, resolve
+from .._declare._forms import Form
 from .._declare._node import Node
 from .._declare._schema import Field, is_computed
+from .._declare._type_arguments import resolve
 from .._errors import ConfigError, Fault
 from .._fields import Kind, NodeBase
 from .._members import declaring_classes

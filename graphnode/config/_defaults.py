@@ -36,12 +36,12 @@ import numpy as np
 import pydantic
 
 from .._compat import current_trace
-from .._containers import leaves
 from .._declare._node import Node
 from .._declare._schema import schema
 from .._errors import ConfigError, Fault
 from .._inspect import nodes
 from .._keys import bits_of, is_key
+from .._nesting import leaves
 from .._paths import Path, path_str
 from .._rngs import Rngs
 from .._split import graphdef, states, treefy_states

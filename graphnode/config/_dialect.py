@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from .._arguments import wrong_argument
-from .._containers import children, is_container, items
 from .._errors import Fault, PathError
+from .._nesting import children, is_container, items
 from .._paths import Key, Path, parse_path, path_str, split_pattern
 from .._patterns import Automaton, is_glob, pattern_of
 from ._read import Document, Files, Home

@@ -20,7 +20,7 @@ import pydantic
 from pydantic.json_schema import GenerateJsonSchema
 
 from .._arguments import wrong_argument
-from .._declare._annotations import Form
+from .._declare._forms import Form
 from .._declare._node import Node
 from .._errors import ConfigError
 from .._fields import NodeBase

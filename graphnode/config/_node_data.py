@@ -5,8 +5,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from .._containers import is_container
 from .._errors import ConfigError, Fault
+from .._nesting import is_container
 from .._paths import path_str
 from .._static import DataValueError
 from ._config import Config, field_default, is_default, takes_streams

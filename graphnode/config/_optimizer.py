@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import pydantic
 
-from .._declare._annotations import Form, Leaf
+from .._declare._forms import Form, Leaf
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, FilterError, StructureError, UpdateError
 from .._fields import Kind

@@ -10,11 +10,11 @@ import numpy as np
 import pydantic
 
 from .._arguments import wrong_argument
-from .._containers import is_container
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, PathError, Place
 from .._filters import Matcher
 from .._hints import short
+from .._nesting import is_container
 from .._paths import Key, Path, parse_path
 from .._static import DataValueError
 from ._by_path import change_path

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .._containers import is_container, items
 from .._errors import ConfigError, Fault, Place
 from .._gc import gc_paused
 from .._hints import short
+from .._nesting import is_container, items
 from ._formats import BY_SUFFIX, FORMATS, Reader
 from ._limits import MAX_BYTES
 

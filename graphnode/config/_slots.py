@@ -7,8 +7,8 @@ which is meant. What is in the containers matters only to `_config`.
 from collections.abc import Callable
 from typing import Any
 
-from .._containers import Container, ContainerKind, assembled, is_container, items
-from .._declare._annotations import Form
+from .._declare._forms import Form
+from .._nesting import Container, ContainerKind, assembled, is_container, items
 from .._paths import Path
 
 

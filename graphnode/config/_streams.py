@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import pydantic
 
-from .._declare._annotations import Form
+from .._declare._forms import Form
 from .._hints import short
 from .._keys import derived, number_of
 from .._rngs import Rngs

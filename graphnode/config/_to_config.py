@@ -6,7 +6,6 @@ from typing import Any, TypeVar, cast
 import jax
 import pydantic
 
-from .._containers import is_container, leaves, mapped
 from .._declare._node import Node
 from .._declare._schema import Field, is_computed, schema
 from .._describe import describe
@@ -14,6 +13,7 @@ from .._errors import ConfigError, Fault
 from .._fields import NodeBase
 from .._graph._diff import diff
 from .._inspect import iter_node
+from .._nesting import is_container, leaves, mapped
 from .._paths import path_str
 from .._rngs import Rngs
 from .._split import graphdef, states

@@ -4,8 +4,8 @@ import re
 import tomllib
 from typing import Any, Final, TypeAlias
 
-from .._containers import is_container, items
 from .._errors import Fault, Place
+from .._nesting import is_container, items
 from ._limits import MAX_DEPTH, MAX_DIGITS
 
 _Path: TypeAlias = tuple[str | int, ...]

@@ -9,8 +9,8 @@ from typing import Any
 
 import tomli_w
 
-from .._containers import is_container, items
 from .._errors import ConfigError
+from .._nesting import is_container, items
 from ._config import Config
 
 

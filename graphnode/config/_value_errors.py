@@ -6,8 +6,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from .._containers import is_container, items
 from .._hints import short, with_hint
+from .._nesting import is_container, items
 from ._registry import near_hint
 
 # pydantic hands our texts on as they are, with a code that sets them apart from its own.

@@ -36,7 +36,7 @@ import pydantic
 import typing_extensions
 
 from .._contract import is_jaxtyping
-from .._declare._annotations import unaliased
+from .._declare._type_arguments import unaliased
 from .._hints import short
 from .._static import (
     DEFINED,

@@ -28,13 +28,13 @@ from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
 import pydantic
 
 from .._arguments import wrong_argument
-from .._containers import Container, ContainerKind, children, is_container, items
-from .._declare._annotations import Form, Leaf
+from .._declare._forms import Form, Leaf
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, Place, by_place
 from .._fields import Kind
 from .._gc import gc_paused
 from .._hints import did_you_mean, short, with_article
+from .._nesting import Container, ContainerKind, children, is_container, items
 from .._paths import Key, path_str
 from .._paths import Path as Path_
 from .._redefinition import distinct_class_name

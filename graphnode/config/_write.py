@@ -8,11 +8,11 @@ from typing import Any, Literal, cast
 import pydantic
 
 from .._arguments import wrong_argument
-from .._containers import leaves
 from .._declare._node import Node
 from .._describe import describe
 from .._errors import ConfigError, Fault
 from .._hints import with_hint
+from .._nesting import leaves
 from .._paths import path_str
 from .._redefinition import distinct_class_name
 from ._by_path import reordered

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from .._containers import children, is_container, items
+from .._nesting import children, is_container, items
 from ._config import Config
 from ._node_data import NodeData
 from ._yaml import SCALARS

@@ -36,6 +36,7 @@ from .._pretty import Record, Text
 from .._redefinition import class_name
 from .._signals import write_all
 from .._split import graphdef, states
+from .._stack_axes import without_any_axes
 from .._state import (
     LongTermState,
     ParamState,
@@ -45,7 +46,6 @@ from .._state import (
     new_state,
     spec_of,
 )
-from .._state_axes import without_any_axes
 from .._statetree import FlatStates, StateTree
 from .._update import update_states
 from .._value import all_rebuilt

@@ -15,7 +15,7 @@ from jax.tree_util import keystr
 
 from .._describe import describe
 from .._errors import FilterError
-from .._graph._binding import binding_of
+from .._graph._binding_cache import binding_of
 from .._graph._graphdef import GraphDef
 from .._lookup import match
 from .._paths import path_str

@@ -18,7 +18,7 @@ from .._arguments import wrong_argument
 from .._describe import describe
 from .._errors import AliasError, listed
 from .._filters import Filter, Matcher, as_filters
-from .._graph._binding import binding_of
+from .._graph._binding_cache import binding_of
 from .._graph_to_tree import spread
 from .._paths import path_str
 from .._selection import check_answers

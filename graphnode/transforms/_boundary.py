@@ -31,12 +31,9 @@ from jax.tree_util import tree_flatten, tree_flatten_with_path
 from .._compat import current_trace, is_tracing
 from .._describe import describe
 from .._errors import ContractError, listed
-from .._graph._binding import (
-    Binding,
-    binding_of_list,
-    check_leaf_classes,
-    is_graph_object,
-)
+from .._graph._binding import Binding
+from .._graph._binding_cache import binding_of_list
+from .._graph._flatten import check_leaf_classes, is_graph_object
 from .._graph._graphdef import GraphDef
 from .._graph._unflatten import build_missing
 from .._inspect import live_objects

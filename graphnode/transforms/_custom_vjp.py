@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import StructureError, TraceError
-from .._graph._binding import Binding, binding_of_list
+from .._graph._binding import Binding
+from .._graph._binding_cache import binding_of_list
 from .._graph_to_tree import graph_to_tree, tree_to_graph
 from .._paths import path_str
 from .._static import GraphObject

@@ -15,8 +15,8 @@ import jax
 from .._graph._graphdef import GraphDef
 from .._graph._layout import intern_layout
 from .._graph_to_tree import NodeStates
+from .._stack_axes import with_specs
 from .._state import StateSpec
-from .._state_axes import with_specs
 from .._statetree import StateTree, TreefyState
 from ._result_nodes import ResultNode
 

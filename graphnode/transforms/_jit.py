@@ -26,7 +26,7 @@ import jax
 from .._caches import Memo
 from .._compat import DISABLE_JIT, PLAIN, is_tracing
 from .._describe import describe
-from .._graph._binding import binding_of_list
+from .._graph._binding_cache import binding_of_list
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State

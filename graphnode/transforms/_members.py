@@ -21,8 +21,7 @@ from .._graph._layout import intern_layout
 from .._graph_to_tree import spread
 from .._paths import path_str
 from .._rngs import RngKey
-from .._state import StateSpec
-from .._state_axes import (
+from .._stack_axes import (
     checked_position,
     has_axes,
     mentions_axes,
@@ -31,6 +30,7 @@ from .._state_axes import (
     with_specs,
     without_axis,
 )
+from .._state import StateSpec
 from .._statetree import StateTree
 from ._arguments import Values
 from ._axes import Spread

@@ -26,8 +26,10 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from .._compat import TraceRef, current_trace, is_tracing
 from .._describe import describe
 from .._errors import StructureError, TraceError, listed
-from .._graph._binding import Binding, binding_of_list, walk
+from .._graph._binding import Binding
+from .._graph._binding_cache import binding_of_list
 from .._graph._diff import differences
+from .._graph._flatten import walk
 from .._graph._graphdef import GraphDef
 from .._graph._unflatten import build
 from .._graph_to_tree import part_of

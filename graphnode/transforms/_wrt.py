@@ -18,7 +18,7 @@ from .._arguments import checked_positions
 from .._describe import describe, shape_text
 from .._errors import AliasError, FilterError, StructureError, listed
 from .._filters import Filter, as_filters
-from .._graph._binding import binding_of
+from .._graph._binding_cache import binding_of
 from .._graph._layout import Layout
 from .._paths import path_str
 from .._statetree import StateTree, select

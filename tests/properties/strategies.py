@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode._graph._binding import walk
+from graphnode._graph._flatten import walk
 
 # The classes
 

@@ -19,15 +19,15 @@ from typing import (
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
 from .._compat import is_tracing
-from .._containers import items
 from .._describe import describe
 from .._errors import FieldError
 from .._fields import Kind
+from .._nesting import items
 from .._paths import Key, key_str
 from .._redefinition import derives, distinct_class_name
 from .._static import GraphObject
 from .._versions import CLOCK, AnyVersion, Version, birth, check_owner
-from ._annotations import Form
+from ._forms import Form
 
 T = TypeVar("T")
 R = TypeVar("R")
