@@ -16,9 +16,11 @@ class _Commands(click.Group):
     _lazy: ClassVar = {"config": "config_group", "summary": "summary_command"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names that `--help` lists: those in `_lazy` too, which click does not know."""
         return sorted([*super().list_commands(ctx), *self._lazy])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name. Those in `_lazy` are of `graphnode.config`, which is imported now."""
         if cmd_name not in self._lazy:
             return super().get_command(ctx, cmd_name)
         try:
@@ -40,7 +42,7 @@ def main() -> None:
 def _codes(
     context: click.Context, parameter: click.Parameter, value: Sequence[str]
 ) -> list[str]:
-    """Codes and beginnings of codes, from `GN1,GN201` or from several options."""
+    """For click: the codes, and beginnings of codes, of `--select` or `--ignore`: `GN1,GN201`."""
     prefixes = [prefix.strip() for text in value for prefix in text.split(",")]
     for prefix in prefixes:
         if not any(prefix and code.startswith(prefix) for code in CODES):
@@ -53,6 +55,7 @@ def _codes(
 def _explain(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> None:
+    """For click: print what `--explain CODE` asks for, and exit; without the option, do nothing."""
     if value is None:
         return
     code: Code | None = CODES.get(value)
@@ -135,12 +138,14 @@ def check_command(
     ]
     click.echo(REPORTS[style](findings), nl=False)
     click.echo(summary(findings, checked.classes), err=True)
+    # Before the findings: a module that cannot be imported may hide more of them.
     if not checked.is_complete:
         context.exit(2)
     context.exit(1 if findings else 0)
 
 
 def _is_selected(code: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
+    """Whether a finding with this code is reported, given the codes (or their beginnings) of the options."""
     # What cannot be imported was not checked: that must not be hidden.
     if code == "GN001":
         return True

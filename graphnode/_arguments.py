@@ -49,31 +49,41 @@ def public_caller() -> str | None:
         frame is not None
         and str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES
     ):
+        # The outermost one wins: a public function may call others, which the user did
+        # not.
         name = _public_name(frame) or name
         frame = frame.f_back
     return name
 
 
 def _public_name(frame: FrameType) -> str | None:
-    """How users write the function, class or method whose code runs in a frame; `None` where it is private."""
+    """How users write the function, class or method that runs in a frame; `None` if it is private."""
     code = frame.f_code
     if code.co_name == "__init__":
+        # The class of the object, not that of the code: a subclass may inherit
+        # `__init__`.
         cls = type(frame.f_locals.get("self"))
-        return _written(_CLASSES, cls.__name__, lambda member: member is cls)
+        return _spelling_of(_CLASSES, cls.__name__, lambda member: member is cls)
     if code.co_varnames[:1] == ("self",):
         return _method_name(type(frame.f_locals["self"]), code)
-    return _written(
+    return _spelling_of(
         _FUNCTIONS,
         code.co_name,
+        # By its code: a private function may have the name of a public one.
         lambda member: getattr(inspect.unwrap(member), "__code__", None) is code,
     )
 
 
 def _method_name(cls: type, code: CodeType) -> str | None:
-    """How users write a method of a public class, whose code this is: `Optimizer.update`."""
+    """For `_public_name`: how users write a method, `Optimizer.update`; `None` if it or its class is private.
+
+    Args:
+        cls: The class of the object that it was called on.
+        code: The code that runs.
+    """
     if (
         code.co_name.startswith("_")
-        or _written(_CLASSES, cls.__name__, lambda member: member is cls) is None
+        or _spelling_of(_CLASSES, cls.__name__, lambda member: member is cls) is None
     ):
         return None
     method = inspect.getattr_static(cls, code.co_name, None)
@@ -84,10 +94,18 @@ def _method_name(cls: type, code: CodeType) -> str | None:
     )
 
 
-def _written(
+def _spelling_of(
     modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]
 ) -> str | None:
+    """How users write a member that is public in one of some modules, `gn.clone`; `None` if it is in none.
+
+    Args:
+        modules: How users write each module, by its full name.
+        name: The name of the member.
+        is_same: Whether a value that a module has under the name is the member itself.
+    """
     for module_name, prefix in modules.items():
+        # `vars`, as `getattr` would import what is loaded only when it is asked for.
         members = vars(sys.modules[module_name]) if module_name in sys.modules else {}
         if name in members and is_same(members[name]):
             return f"{prefix}.{name}"
@@ -95,10 +113,15 @@ def _written(
 
 
 def checked_index(function: str, name: str, value: Any) -> int:
-    """An argument that is an integer.
+    """An argument that has to be an integer, as an `int`.
+
+    Args:
+        function: How users write the function.
+        name: The name of the argument.
+        value: The argument.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not an integer.
     """
     try:
         return operator.index(value)
@@ -111,7 +134,7 @@ def checked_index(function: str, name: str, value: Any) -> int:
 def checked_positions(
     name: str, value: Any, function: str | None = None
 ) -> tuple[int, ...]:
-    """An argument that is a position or several of them.
+    """An argument that has to be a position or several of them, as a tuple.
 
     Args:
         name: Its name.

@@ -66,20 +66,21 @@ def broadcast_states(
         checked_index("gn.broadcast_states", "size", size),
         checked_index("gn.broadcast_states", "axis", axis),
     )
-    selected = _selected(node, filter)
+    selected = _selected_states(node, filter)
 
     def repeated(leaf: Any) -> Any:
+        """An array along a new axis, as often as its size."""
         expanded = jnp.expand_dims(leaf, axis)
         shape = list(expanded.shape)
         shape[axis] = size
         return jnp.broadcast_to(expanded, shape)
 
-    faults = _faults(
+    faults = _axis_faults(
         selected,
         lambda rank: -rank - 1 <= axis <= rank,
         f"has no place for a new axis {axis}",
     )
-    _raise(node, "broadcast", faults)
+    _raise_faults(node, "broadcast", faults)
     _write(
         selected, [jax.tree.map(repeated, state.value) for state in selected.values()]
     )
@@ -121,10 +122,13 @@ def unbroadcast_states(
     See also: `broadcast_states`, the inverse.
     """
     axis = checked_index("gn.unbroadcast_states", "axis", axis)
-    selected = _selected(node, filter)
-    faults = _faults(selected, lambda rank: -rank <= axis < rank, f"has no axis {axis}")
-    _raise(node, "unbroadcast", faults)
-    _raise(node, "unbroadcast", _item_faults(selected, axis, index))
+    selected = _selected_states(node, filter)
+    faults = _axis_faults(
+        selected, lambda rank: -rank <= axis < rank, f"has no axis {axis}"
+    )
+    _raise_faults(node, "unbroadcast", faults)
+    # Only now, as looking at items needs arrays that have the axis.
+    _raise_faults(node, "unbroadcast", _item_faults(selected, axis, index))
     item = 0 if index is None else index
     _write(
         selected,
@@ -135,7 +139,8 @@ def unbroadcast_states(
     )
 
 
-def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
+def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
+    """The live States of a node that a filter selects; a `StackError` if there are none."""
     selected = states(node, filter)
     if not selected:
         raise StackError(
@@ -144,10 +149,16 @@ def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
     return selected
 
 
-def _faults(
+def _axis_faults(
     selected: FlatStates[Any], fits: Callable[[int], bool], text: str
 ) -> list[str]:
-    """The leaves that are not arrays or have an unfit rank, and the States whose sharding mentions axes."""
+    """Why States cannot get or lose an axis: unfit ranks, leaves that are not arrays, shardings.
+
+    Args:
+        selected: The States.
+        fits: Whether an array of a rank has the axis, or a place for it.
+        text: What to say of an array that does not.
+    """
     faults: list[str] = []
     for path, state in selected.items():
         if has_axes(state._spec):
@@ -165,6 +176,7 @@ def _faults(
 
 
 def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> list[str]:
+    """Why an axis of States cannot be reduced to one item: for each such leaf its path, and what is wrong."""
     faults: list[str] = []
     for path, state in selected.items():
         for key_path, leaf in jax.tree.leaves_with_path(state.value):
@@ -177,7 +189,13 @@ def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> lis
 
 
 def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
-    """Why an axis of an array cannot be reduced to one item, or `None`."""
+    """Why an axis of an array cannot be reduced to one item; `None` if it can.
+
+    Args:
+        leaf: The array.
+        axis: The axis.
+        index: Which item stays; `None` where they have to be equal.
+    """
     size = leaf.shape[axis]
     if index is not None:
         has_item = -size <= index < size
@@ -200,7 +218,14 @@ def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
     return f"its items along axis {axis} differ: say which one stays, with index"
 
 
-def _raise(node: object, verb: str, faults: list[str]) -> None:
+def _raise_faults(node: object, verb: str, faults: list[str]) -> None:
+    """Raise a `StackError` if there are faults: `cannot broadcast States of Cell: ...`.
+
+    Args:
+        node: The argument of the public function.
+        verb: What was asked for: `broadcast` or `unbroadcast`.
+        faults: The faults.
+    """
     if faults:
         binding: Binding = binding_of(node)
         raise StackError(
@@ -209,6 +234,8 @@ def _raise(node: object, verb: str, faults: list[str]) -> None:
 
 
 def _write(selected: FlatStates[State[Any]], values: list[Any]) -> None:
+    """Give each State its new value, all or none; the contracts of their fields are not asked."""
     for (path, state), value in zip(selected.items(), values, strict=True):
+        # All are checked before the first is written.
         check_writable(state, value, functools.partial(path_str, path))
     store_all(list(selected.values()), values)

@@ -47,8 +47,10 @@ class Memo(dict[K, V]):
     limit: ClassVar[int] = 64
 
     def keep(self, key: K, value: V) -> V:
-        """Store a value; returns the one to use, which is another thread's if that came first."""
+        """Store a value. Returns the one to use: another thread's if that was stored first."""
         with LOCK:
+            # The first value wins, not the last: other threads may already compare by
+            # its identity.
             winner = self.setdefault(key, value)
             # Of a copy: the callback of a weak reference may remove entries meanwhile.
             for oldest in list(self)[: max(len(self) - self.limit, 0)]:
@@ -56,7 +58,7 @@ class Memo(dict[K, V]):
         return winner
 
     def of(self, key: K, make: Callable[[], V]) -> V:
-        """The value for a key, made if there is none."""
+        """The value for a key; if there is none, `make` makes it, outside of the lock."""
         try:
             return self[key]  # not `get`: `None` may be a value
         except KeyError:
@@ -96,17 +98,19 @@ class Interned(Generic[K, V]):
         self.refs: dict[K, weakref.ReferenceType[V]] = {}
 
     def __iter__(self) -> Iterator[V]:
+        # `list` is one step in C: the callback of a dying object may change the dict
+        # meanwhile.
         objects = [ref() for ref in list(self.refs.values())]
         return iter([value for value in objects if value is not None])
 
     def of(self, key: K, make: Callable[[], V]) -> V:
-        """The one object of a description, made if there is none."""
+        """The one object for a description; if there is none alive, `make` makes it."""
         ref = self.refs.get(key)
         value = None if ref is None else ref()
         return self._keep(key, make()) if value is None else value
 
     def _keep(self, key: K, value: V) -> V:
-        """Store an object; returns the one to use, which is another thread's if that came first."""
+        """For `of`: store an object. Returns the one to use: another thread's if that was stored first."""
         ref = weakref.ref(value, functools.partial(self._forget, key))
         with LOCK:
             winner = self.refs.setdefault(key, ref)()
@@ -118,6 +122,13 @@ class Interned(Generic[K, V]):
     def _forget(
         self, key: K, dead: "weakref.ReferenceType[V] | None", *, lock: Any = LOCK
     ) -> None:
+        """Remove the entry of an object that has died; called by its weak reference.
+
+        Args:
+            key: The description.
+            dead: The reference to the object that died; an entry with another one stays.
+            lock: `LOCK`.
+        """
         # The lock is a default argument: when Python exits, the globals of modules are
         # gone before the last objects die.
         with lock:
@@ -143,7 +154,7 @@ class StaysHere:
 
 
 def own_names(cls: type[Any]) -> tuple[str, ...]:
-    """The names in a class's own annotations. Pickled with its caches, for `was_there`."""
+    """The names in a class's own annotations. A `Kept` is pickled with them, for `was_there`."""
     return tuple(
         typing_extensions.get_annotations(
             cls, format=typing_extensions.Format.FORWARDREF
@@ -190,13 +201,21 @@ def _kept_there(
     names: tuple[str, ...],
     *rest: Any,
 ) -> "Kept[Any]":
-    """The cache that a class has in this process, or an empty one: what the pickle of a `Kept` loads as."""
+    """What the pickle of a `Kept` loads as: what the class has in this process, or an empty one.
+
+    Args:
+        holder: The class of the `Kept`.
+        cls: The class whose compiled value it holds.
+        slot: The attribute of that class that it is in.
+        names: What `own_names` gave for it when it was pickled.
+        *rest: Further arguments of `holder`.
+    """
     own: Kept[Any] | None = cls.__dict__.get(slot) if was_there(cls, names) else None
     return holder(cls, slot, *rest) if own is None else own
 
 
 def kept(cls: type[Any], slot: str) -> Any:
-    """What was compiled for a class, or `None`. From its own `__dict__`, as attributes are inherited."""
+    """The compiled value of a class, or `None`. Not that of a base: from the class's own `__dict__`."""
     holder: Kept[Any] | None = cls.__dict__.get(slot)
     return None if holder is None else holder.value
 

@@ -99,6 +99,7 @@ def defining(cls: type) -> Generator[None]:
     """A context for creating a class: a `SchemaError` is raised, or kept on the class while faults are collected."""
     note_definition(cls)
     defined = _DEFINED.get()
+    # Also a class that turns out to have faults: the check reports it.
     if defined is not None:
         defined.append(cls)
     try:
@@ -129,6 +130,7 @@ def is_refused(cls: type) -> bool:
 def check_refused(cls: type) -> None:
     """Raise the `SchemaError` of a class that was defined with faults while they were collected."""
     refusal = cls.__dict__.get(_REFUSAL)
+    # A new error each time: a raised one would gather the tracebacks of all calls.
     if refusal is not None:
         raise SchemaError(*refusal)
 

@@ -125,7 +125,7 @@ _ENCLOSING: Final = _Enclosing()
 
 
 def _encloses_current(trace: TraceRef) -> bool:
-    """Whether the code that runs now was called by code under `trace`."""
+    """For `is_live`: whether the code that runs now was called by code under `trace`."""
     inner = current_trace()
     if inner is None:
         return _is_on_stack(trace())
@@ -154,6 +154,7 @@ def _is_on_stack(trace: object) -> bool:
 
 
 def _has_local(frame: FrameType, value: object) -> bool:
+    """Whether a frame of a function has a value, compared by identity, in a local variable."""
     # A module or class body, whose variables are not a copy, and not looked at.
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return False
@@ -203,6 +204,7 @@ def item_aval(array: Any, axis: int) -> Any:
     with it as an argument.
     """
     shape = jnp.shape(array)
+    # JAX takes no negative axis here.
     position = axis % len(shape)
     return mapped_aval(shape[position], position, jax.typeof(array))
 
@@ -227,7 +229,13 @@ def changing_outputs(body: Any, carry: int) -> list[bool]:
 
 
 def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
-    """For each output of a jaxpr, whether it may change, given which inputs may."""
+    """For `changing_outputs`: which outputs of a jaxpr may change from round to round.
+
+    Args:
+        jaxpr: The jaxpr, not closed.
+        inputs: For each input, whether it may change.
+    """
+    # By id, as literals among the operands are not hashable.
     changing = set(map(id, itertools.compress(jaxpr.invars, inputs)))
     for equation in jaxpr.eqns:
         operands = [id(variable) in changing for variable in equation.invars]

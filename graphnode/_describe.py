@@ -17,6 +17,7 @@ def describe(value: object) -> str:
     """A value for a message, after "found": dtype and shape of an array, class and text of anything else."""
     if value is None:
         return "None"
+    # Ahead of `jax.Array`, which tracers are instances of too.
     if isinstance(value, Tracer):
         return f"a tracer {shape_text(value)}"
     if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
@@ -25,6 +26,7 @@ def describe(value: object) -> str:
         return with_article(type(value).__name__)
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    # On one line, as a message may be one item of a list.
     text = " ".join(with_public_names(repr(value)).split())
     return f"{type(value).__name__} {cut(text)}"
 

@@ -75,11 +75,15 @@ class Fault(str):
         return self
 
     def at(self, place: Place) -> "Fault":
-        """The same fault at another place of a file."""
+        """A copy of the fault with another place in a file."""
         return Fault(self.what, path=self.path, hint=self.hint, place=place)
 
     def below(self, path: str) -> "Fault":
-        """The same fault, with a path that starts further up: `path` leads to the object that it started at."""
+        """A copy of the fault with a path that starts further up.
+
+        Args:
+            path: Leads to the object that the path of the fault starts at.
+        """
         whole = f"{path}.{self.path}" if path and self.path else path or self.path
         return Fault(self.what, path=whole, hint=self.hint, place=self.place)
 
@@ -88,6 +92,7 @@ class Fault(str):
 
 
 def _fault(what: str, path: str, hint: str, place: Place) -> Fault:
+    """A fault from its parts, for pickles: they pass no keywords, and know it by this name."""
     return Fault(what, path=path, hint=hint, place=place)
 
 

@@ -78,20 +78,21 @@ class Matcher:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the decision depends on class, tag and path alone."""
+        """Whether the decision depends on class, tag and path alone, so that it may be cached for a layout."""
         return True
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns that it compares paths with."""
+        """The patterns that the filter compares paths with: the keys of `Subjects.fitting`."""
         return frozenset()
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
-        """The numbers of what the filter selects, out of `numbers`."""
+        """The numbers, out of `numbers`, of the subjects that the filter selects."""
+        # In order, as a caller's function may count or print.
         return {at for at in sorted(numbers) if self.accepts(subjects.items[at])}
 
     def accepts(self, subject: Subject) -> bool:
-        """Whether the filter selects `subject`, for filters that look at one subject at a time."""
+        """Whether the filter selects a subject. For the default `among`: a filter defines this or `among`."""
         raise NotImplementedError  # pragma: no cover  # every filter below defines it, or `among`
 
 
@@ -176,13 +177,14 @@ class OfType(Matcher):
 
     @classmethod
     def _of(cls, written: object, classes: tuple[type[object], ...]) -> "OfType":
-        """The filter of what a caller wrote, whose classes were worked out already."""
+        """For `as_filter`: the filter of a class or union, whose classes were worked out already."""
         matcher = object.__new__(cls)
         object.__setattr__(matcher, "cls", written)
         matcher._set_classes(classes)
         return matcher
 
     def _set_classes(self, classes: tuple[type[object], ...]) -> None:
+        """Keep the classes, and whether any is abstract: what a filter by class is compared and hashed by."""
         object.__setattr__(self, "classes", classes)
         object.__setattr__(
             self, "_is_abstract", not _NOT_ABSTRACT.issuperset(map(type, classes))
@@ -197,6 +199,7 @@ class OfType(Matcher):
         return hash(self.classes)
 
     def accepts(self, subject: Subject) -> bool:
+        """Whether the subject's class is one of the classes or derives from one, across redefinitions too."""
         return derives(subject.cls, self.classes)
 
     def __repr__(self) -> str:
@@ -233,6 +236,11 @@ def _classes_of(written: object) -> tuple[type[object], ...] | None:
 
 
 def _classes_in_union(members: Sequence[object]) -> tuple[type[object], ...]:
+    """For `_classes_of`: the classes of all members of a union, in order.
+
+    Raises:
+        FilterTypeError: A member is not a class of States or nodes.
+    """
     union: list[type[object]] = []
     for member in members:
         classes = _classes_of(member)
@@ -251,6 +259,7 @@ class HasTag(Matcher):
     tag: str
 
     def accepts(self, subject: Subject) -> bool:
+        """Whether the subject has the tag; nodes have none."""
         return subject.tag == self.tag
 
     def __repr__(self) -> str:
@@ -268,12 +277,12 @@ class Combined(Matcher):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all of its filters are."""
+        """Whether the decision of each part depends on class, tag and path alone."""
         return all(part.is_fixed for part in self.parts)
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns of all of its filters."""
+        """The patterns of all parts."""
         return frozenset().union(*[part.patterns for part in self.parts])
 
     def __repr__(self) -> str:
@@ -290,8 +299,11 @@ class Any(Combined):
     """
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers of what the first part selects, of what the second selects of the rest, and so on."""
         selected: Set[int] = set()
         for part in self.parts:
+            # Asked only for the rest: a function is not called for what an earlier
+            # filter has.
             selected = selected | part.among(subjects, numbers - selected)
         return selected
 
@@ -306,6 +318,7 @@ class All(Combined):
     """
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers that every part selects; each part sees only what those before it have left."""
         for part in self.parts:
             numbers = part.among(subjects, numbers)
         return numbers
@@ -324,6 +337,7 @@ class Not(Combined):
         super().__init__(filter)
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers that its one part does not select."""
         return numbers - self.parts[0].among(subjects, numbers)
 
 
@@ -352,7 +366,7 @@ class PathContains(Matcher):
     _pattern: Pattern = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", _checked_key(self.key, "PathContains"))
+        object.__setattr__(self, "key", _checked_path_key(self.key, "PathContains"))
         if isinstance(self.key, str) and ("." in self.key or "*" in self.key):
             raise FilterError(
                 f"PathContains takes one key; found {self.key!r}. For what is below a path write "
@@ -364,10 +378,11 @@ class PathContains(Matcher):
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The key, anywhere."""
+        """The one pattern of all paths that have the key somewhere."""
         return frozenset([self._pattern])
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers of the subjects that have a path with the key."""
         return numbers & subjects.fitting[self._pattern]
 
 
@@ -382,6 +397,7 @@ class Paths(Matcher):
         below: Whether whatever lies below a path matches too.
     """
 
+    # Not compared, like `texts` and `below`: the patterns say the same.
     paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
     _patterns: frozenset[Pattern]
@@ -392,7 +408,7 @@ class Paths(Matcher):
         self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool
     ) -> None:
         name = type(self).__name__
-        normal = [_normal(path, name) for path in paths]
+        normal = [_normal_path(path, name) for path in paths]
         patterns = [pattern_of(path, below=below) for path in normal]
         texts = {path if isinstance(path, str) else path_str(path) for path in normal}
         object.__setattr__(self, "texts", tuple(sorted(texts)))
@@ -407,30 +423,41 @@ class Paths(Matcher):
         return self._patterns
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers of the subjects that any of the patterns selects."""
         return numbers & frozenset().union(
             *[self._selected(subjects, pattern) for pattern in self._patterns]
         )
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
+        """The numbers of the subjects that one of the filter's patterns selects."""
         return subjects.fitting[pattern]
 
 
-def _normal(path: Path | str, name: str) -> Path | str:
-    """A path as keys. A text with globs stays a text, quoted only where needed, so that equal ones look alike."""
+def _normal_path(path: Path | str, filter_name: str) -> Path | str:
+    """A path as `Paths.paths` keeps it: keys; or, with globs, a text quoted only where needed.
+
+    Args:
+        path: Keys, or a text.
+        filter_name: The name of the filter, for messages.
+    """
     if not isinstance(path, (str, tuple, list)):
         raise FilterTypeError(
-            f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}"
+            f"{filter_name} takes paths, each a tuple of keys or a text; found {describe(path)}"
         )
     if not isinstance(path, str):
-        return tuple([_checked_key(key, name) for key in path])
+        return tuple([_checked_path_key(key, filter_name) for key in path])
     tokens = split_pattern(path)
     if not any(is_glob for _, is_glob in tokens):
         return tuple([key for key, _ in tokens])
     return ".".join([str(key) if is_glob else key_str(key) for key, is_glob in tokens])
 
 
-def _checked_key(key: object, name: str) -> Key:
-    """A key of a path, a NumPy integer as `int`.
+def _checked_path_key(key: object, filter_name: str) -> Key:
+    """A key in the path of a filter; a NumPy integer becomes an `int`.
+
+    Args:
+        key: What the caller wrote.
+        filter_name: The name of the filter, for the message.
 
     Raises:
         FilterTypeError: It is not a key.
@@ -438,7 +465,7 @@ def _checked_key(key: object, name: str) -> Key:
     checked = as_key(key)
     if checked is None:
         raise FilterTypeError(
-            f"{name} takes names (str) and positions (int), found {describe(key)}"
+            f"{filter_name} takes names (str) and positions (int), found {describe(key)}"
         )
     return checked
 
@@ -512,6 +539,7 @@ class Under(Paths):
         super().__init__(paths, missing_ok, below=True)
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
+        """The numbers of what is at or below a pattern; without `shared`, of what is only there."""
         fitting = subjects.fitting[pattern]
         return fitting if self.shared else fitting - subjects.escaping(pattern)
 
@@ -541,6 +569,11 @@ class Predicate(Matcher):
         return False
 
     def accepts(self, subject: Subject) -> bool:
+        """The function's answer for the first path of a subject, if it is the same for its other paths.
+
+        Raises:
+            FilterError: It is not.
+        """
         answer = bool(self.function(subject.path, subject.live))
         for path in subject.other_paths:
             if bool(self.function(path, subject.live)) is not answer:
@@ -565,7 +598,7 @@ PLAIN_FILTERS: Final[frozenset[type]] = frozenset({EllipsisType}) | _NOT_ABSTRAC
 
 
 def as_filter(filter: AnyFilter) -> Matcher:
-    """The matcher for a filter in any form.
+    """The matcher for a filter in any form that a caller may write.
 
     Raises:
         FilterTypeError: `filter` is not a filter; prints it.

@@ -19,6 +19,7 @@ def gc_paused(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def paused(*args: P.args, **kwargs: P.kwargs) -> R:
+        """The function that takes the place of `function`."""
         if not gc.isenabled():
             return function(*args, **kwargs)
         try:

@@ -47,6 +47,7 @@ jax.tree_util.register_pytree_with_keys(
     lambda aux, children: NodeStates(*aux, *children),
 )
 
+# For a node whose States were all seen in earlier ones: its part has no values.
 _EMPTY = layout_of_trie([-1], [""], {})[0]
 
 
@@ -106,10 +107,11 @@ def graph_to_tree(
 
 
 def spread(prefix: Any, tree: Any) -> list[Any]:
-    """The value of a prefix for each leaf of `tree`; `None` is a value in `prefix`, and not a leaf of `tree`."""
+    """For each leaf of `tree`, the value of the prefix; `None` is a value in `prefix` alone."""
     values: list[Any] = []
 
     def take(value: Any, below: Any) -> None:
+        """Give a value to all leaves below; JAX calls it for each leaf of the prefix."""
         values.extend([value] * len(jax.tree.leaves(below)))
 
     jax.tree.map(take, prefix, tree, is_leaf=lambda leaf: leaf is None)
@@ -125,21 +127,31 @@ def part_of(whole: StateTree, place: int) -> StateTree:
 def _check_prefixes(
     graphdef: GraphDef[Any], values: list[Any], names: list[str]
 ) -> None:
-    """Raise if an object is reached from two roots with different prefixes."""
+    """For `graph_to_tree`: refuse an object that is reached from two roots with different prefixes.
+
+    Args:
+        graphdef: The structure of all roots, which are the items of a list.
+        values: The value of the prefix for each root.
+        names: Where each root is in the pytree, for messages.
+
+    Raises:
+        AliasError: There is one; names both paths of each.
+    """
     table = graphdef.table
     # The root that each object belongs to: the one it is first seen in.
     owners: list[int] = []
     for number, parent in enumerate(table.parents):
         owners.append(owners[parent] if parent >= 0 else int(table.edges[number][0]))
     faults: list[str] = []
+    # An object with one reference has one prefix.
     for parent, edge, target in table.repeats:
         root = owners[parent] if parent >= 0 else int(edge[0])
         first_root = owners[target]
         if values[root] != values[first_root]:
             path, first_path = (*graphdef.path(parent), *edge), graphdef.path(target)
             places = [
-                f"{names[root]}{_below(path)} with {values[root]!r}",
-                f"{names[first_root]}{_below(first_path)} with {values[first_root]!r}",
+                f"{names[root]}{_path_text(path)} with {values[root]!r}",
+                f"{names[first_root]}{_path_text(first_path)} with {values[first_root]!r}",
             ]
             faults.append(
                 f"one {table.specs[target].cls.__name__} is reached as "
@@ -149,7 +161,8 @@ def _check_prefixes(
         raise AliasError(f"inconsistent prefixes: {listed(faults)}")
 
 
-def _below(path: tuple[str | int, ...]) -> str:
+def _path_text(path: tuple[str | int, ...]) -> str:
+    """For a message: a path without its first key, the position of the root: `.layers.0`."""
     return f".{path_str(path[1:])}" if len(path) > 1 else ""
 
 
@@ -189,7 +202,18 @@ def tree_to_graph(tree: Any, /) -> Any:
 def _check_parts(
     graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]
 ) -> None:
+    """For `tree_to_graph`: refuse parts that are not those of one call, each with its States.
+
+    Args:
+        graphdef: The structure that the first part has.
+        parts: All parts in the pytree; one that was there twice comes twice.
+        by_place: A part for each place.
+
+    Raises:
+        MergeError: They are not.
+    """
     for part in parts:
+        # By identity: graphdefs are interned.
         if part.graphdef is not graphdef:
             differences = map(str, diff(graphdef, part.graphdef))
             raise MergeError(

@@ -32,7 +32,7 @@ def with_hint(text: str, hint: str) -> str:
 
 
 def cut(text: str) -> str:
-    """A text for a message, cut where it is long."""
+    """A text for a message, of at most 60 characters."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -45,7 +45,7 @@ def with_article(name: str) -> str:
 
 
 def short(value: object) -> str:
-    """A value from a file, for a message: never long, and never deep."""
+    """A value from a file, for a message: containers by their type alone, long texts and numbers cut."""
     if isinstance(value, str):
         return repr(cut(value))
     if isinstance(value, int) and value.bit_length() > 200:

@@ -48,7 +48,9 @@ def goes_by_value(module: str) -> bool:
 
 
 def _reduce(value: Any) -> str | tuple[Any, ...]:
+    """For pickle: the name of a decorated function; without one, what pickle would do by itself."""
     name = importable_name(value)
+    # A text means to pickle: import it from the object's module.
     return value.__reduce_ex__(4) if name is None else name
 
 

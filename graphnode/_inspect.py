@@ -28,7 +28,12 @@ N3 = TypeVar("N3", bound=Node, default=Node)
 
 
 def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
-    """The nodes and States of a graph, by their number in its graphdef."""
+    """The nodes and States of a graph, by their number in its graphdef.
+
+    Args:
+        root: The root that the graphdef was made of.
+        graphdef: Its graphdef.
+    """
     table, first = graphdef.table, graphdef.tokens[0]
     tops: dict[Path, Any] = {(): root}
     if isinstance(first, RootSpec):
@@ -43,7 +48,7 @@ def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
 
 
 def reach(node: Any, edge: Path) -> Any:
-    """The value at a path within one node: a field, then keys of its containers."""
+    """The value at a path within one node: the first key is a field, the others lead into its containers."""
     value = node.__dict__[edge[0]]
     for key in edge[1:]:
         value = value[key]
@@ -51,7 +56,9 @@ def reach(node: Any, edge: Path) -> Any:
 
 
 def missing_part(node: Any, edge: Path) -> Path | None:
-    """The shortest part of a path within one node that leads to nothing; `None` if all of it leads somewhere."""
+    """The shortest beginning of a path within one node that leads to nothing; `None` without one."""
+    # Not `getattr`: a field without a value may be made when it is read, and is
+    # missing.
     value: Any = node.__dict__
     for length, key in enumerate(edge, start=1):
         if not _has(value, key):
@@ -61,6 +68,7 @@ def missing_part(node: Any, edge: Path) -> Path | None:
 
 
 def _has(container: Any, key: Key) -> bool:
+    """Whether a dict has a key, or a list or tuple has a position; anything else has none."""
     if isinstance(container, dict):
         return key in container
     return (
@@ -71,7 +79,7 @@ def _has(container: Any, key: Key) -> bool:
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
-    """For each node (-1 above the root), the objects first seen in it, in order."""
+    """The numbers of the objects first seen in each node, by its number (-1 above the root)."""
     children: dict[int, list[int]] = {}
     for number, parent in enumerate(graphdef.table.parents):
         children.setdefault(parent, []).append(number)
@@ -102,7 +110,7 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
 
 
 def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
-    """The numbers of the nodes with their paths, children first."""
+    """The first path and the number of each node of a structure, children before parents."""
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
     # One path, extended and cut on the way: building that of each node anew would take
@@ -118,6 +126,7 @@ def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
             del keys[len(keys) - len(edges[number]) :]
             continue
         keys += edges[number]
+        # Comes again after its children: then the path is its own again.
         todo.append((number, True))
         todo += [(child, False) for child in reversed(below.get(number, ()))]
 
@@ -174,6 +183,7 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
 
 
 def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    """For `iter_leaf`: a static value with its path; a tuple item by item, and `None` left out."""
     if isinstance(value, tuple):
         for at, item in enumerate(value):
             yield from _static_leaves((*path, at), item)
@@ -282,11 +292,13 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
         for number, spec in enumerate(graphdef.table.specs)
         if isinstance(spec, NodeSpec)
     ]
+    # Filters and the trie count nodes alone; the graphdef counts States too.
     at_of = {number: at for at, number in enumerate(numbers)}
     in_order = [
         _NodeItem(graphdef, at_of[number], path, objects[number])
         for path, number in _nodes_of(graphdef)
     ]
+    # Filters want the order of the trie, and the result that of `iter_node`.
     items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
     groups, _ = group_by_filter(lambda: graphdef.nodes, items, matchers, "node")
     results = [

@@ -58,7 +58,7 @@ def derived(key: jax.Array, number: int) -> jax.Array:
 
 
 def is_key(array: jax.Array) -> bool:
-    """Whether an array holds keys."""
+    """Whether an array holds typed keys, as `jax.random.key` makes them."""
     return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
 
 
@@ -98,6 +98,7 @@ def under_current_mesh(array: A) -> A:
 
 
 def _is_at_home(array: jax.Array) -> bool:
+    """Whether an array can be used under the mesh that is set: it belongs to that mesh, or to none."""
     # Most arrays, as mostly no mesh is set: `jax.typeof` would cost more than the rest.
     if not isinstance(array, Tracer) and isinstance(
         array.sharding, SingleDeviceSharding

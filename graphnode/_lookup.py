@@ -72,7 +72,7 @@ class Matched(NamedTuple):
         )
 
     def paths(self, at: int) -> Sequence[Path]:
-        """The known paths of value number `at`; the one that was used comes first."""
+        """The paths of value number `at` in its collection; the one that it was matched by is first."""
         if not isinstance(self.layout, Layout):
             return (self.path(at),)
         count = len(self.layout)
@@ -89,6 +89,7 @@ class Matched(NamedTuple):
         Args:
             layout: The layout of the structure.
         """
+        # The usual case, without a walk over the values in Python.
         if len(set(self.numbers)) == len(self.numbers):
             return []
         first_at: dict[int, int] = {}
@@ -141,7 +142,14 @@ def _match_layout(
     values: Sequence[Any],
     states: Sequence[State[Any]] | None = None,
 ) -> Matched:
-    """Match the values of a layout: each by the first path of its State, then those that further paths lead to."""
+    """For `match`: the values of a collection with a layout, and once more those that further paths lead to.
+
+    Args:
+        positions: The numbers that the States of `layout` have in the structure.
+        layout: The layout of the collection.
+        values: Its values.
+        states: Its live States, where it holds them.
+    """
     numbers, further = positions
     if not further:
         return Matched(numbers, values, layout.specs, layout, states)
@@ -157,24 +165,28 @@ def _match_layout(
 
 
 def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
-    """The numbers that the States of `layout` have in the structure's own layout; computed once for each pair."""
+    """The number in the structure's own layout of each State of another layout; computed once for each pair.
+
+    A number is `None` where the structure has no State at the path.
+    """
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
     return graphdef.plans.to(layout, lambda: graphdef.layout.positions_of(layout))
 
 
 def nearest(layout: Layout, text: str) -> str:
-    """The end of a message about a path without a State: the nearest path that has one."""
+    """The end of a message about a path without a State: the nearest path that has one, if any."""
     hint = did_you_mean(text, layout.spellings())
     return f"; {hint}" if hint else ""
 
 
 def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
-    """A mapping whose keys may be whole paths, as a nested one; a path may lead on into the value of a State.
+    """A nested mapping of items whose keys may be whole paths.
+
+    A path may lead on into a dict that is the value of a State: the layout tells later.
 
     Raises:
-        TypeError: A path is empty, is given twice, or leads on from where another one
-            ends.
+        TypeError: A path is empty, is given twice, or leads on from where another one ends.
     """
     tree: dict[Any, Any] = {}
     # The levels that are made here, by id: a value may be a dict too.
@@ -188,6 +200,8 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
             if step not in level:
                 level[step] = {}
                 levels[id(level[step])] = level[step]
+            # A dict of the user's: it is the value of a State, and must not be filled
+            # here.
             elif id(level[step]) not in levels:
                 raise TypeError(
                     f"{path_str(path)} is given, and {path_str(path[:length])} as a whole"
@@ -203,14 +217,19 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
 
 
 def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
-    """The value at the root: a nested mapping, or the value of a State alone, whose path is empty."""
+    """What is at the root: a nested mapping, or the value of a State that is the root itself.
+
+    Args:
+        items: Keys, or whole paths, with their values.
+        layout: The layout of the structure.
+    """
     if layout.is_of_a_state and [key for key, _ in items] == [()]:
         return items[0][1]
     return _nested(items)
 
 
 def _path_or_key(key: Any, layout: Layout) -> Any:
-    """A key at the top of a mapping; a text is a path if the layout has no such key.
+    """A key at the top of a mapping; a text is made a path if the layout has no such key.
 
     Raises:
         TypeError: The text is a key, and also the text of another path.
@@ -242,8 +261,8 @@ def _is_key(glob: str, layout: Layout) -> bool:
     return True
 
 
-def _checked_key(key: Any) -> Key:
-    """A key of a mapping, as paths have it.
+def _checked_mapping_key(key: Any) -> Key:
+    """A key of a mapping as paths have it: a NumPy integer becomes an `int`.
 
     Raises:
         TypeError: Paths do not have such keys.
@@ -254,10 +273,16 @@ def _checked_key(key: Any) -> Key:
     return checked
 
 
-def _below(
+def _items_below(
     layout: Layout, entry: int | None, tree: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
-    """The items of a collection inside a mapping: path below an entry, leaf, and the number of its State."""
+    """The path, leaf and State's number of each item of a collection inside a mapping.
+
+    Args:
+        layout: The layout of the structure.
+        entry: Where the mapping has the collection, in the layout; `None` leads nowhere.
+        tree: The collection.
+    """
     leaves = list(tree.flat().values()) if isinstance(tree, StateTree) else tree._states
     unknown = Positions((None,) * len(leaves), ())
     positions = unknown if entry is None else layout.positions_of(tree.layout, entry)
@@ -268,6 +293,10 @@ def _below(
 
 
 def _match_mapping(graphdef: GraphDef[Any], mapping: Mapping[Any, Any]) -> Matched:
+    """For `match`: the items of a mapping by path, nested or with whole paths, whose keys may be globs.
+
+    A glob gives its value to several States; their rows come after those of the others.
+    """
     layout = graphdef.layout
     by_glob: dict[str, Any] = {}
     by_path: list[tuple[Any, Any]] = []
@@ -280,6 +309,7 @@ def _match_mapping(graphdef: GraphDef[Any], mapping: Mapping[Any, Any]) -> Match
     globs: dict[int, str] = {}
     for glob, value in by_glob.items():
         for row in _rows_by_glob(layout, glob, value):
+            # Before the row is appended: its number is the length so far.
             globs[len(rows)] = glob
             rows.append(row)
     return Matched(
@@ -301,10 +331,12 @@ class _Row(NamedTuple):
 
     @property
     def state(self) -> State[Any] | None:
+        """The live State, if the item is one."""
         return self.leaf if isinstance(self.leaf, State) else None
 
     @property
     def spec(self) -> StateSpec | None:
+        """The description of the State, if the item has one."""
         if isinstance(self.leaf, State):
             return self.leaf._spec
         return self.leaf.spec if isinstance(self.leaf, TreefyState) else None
@@ -312,6 +344,7 @@ class _Row(NamedTuple):
     # Any: as in `leaf`.
     @property
     def value(self) -> Any:
+        """The value, whatever it came in."""
         is_described = isinstance(self.leaf, State | TreefyState)
         return self.leaf.value if is_described else self.leaf
 
@@ -334,12 +367,12 @@ def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:
         ):
             yield _Row(path, value, None)
         elif isinstance(value, StateTree | FlatStates):
-            for below, leaf, number_below in _below(layout, entry, value):
+            for below, leaf, number_below in _items_below(layout, entry, value):
                 yield _Row((*path, *below), leaf, number_below)
         else:
             # Reversed, as the last one is popped first.
             for key, child in reversed(list(_one_level(value).items())):
-                step = _checked_key(key)
+                step = _checked_mapping_key(key)
                 target = None if entry is None else layout.children.get((entry, step))
                 todo.append(((*path, step), child, target))
 
@@ -355,12 +388,13 @@ def _is_unknown_and_empty(
 
 
 def _one_level(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The items of one level of a nested mapping by single keys: whole paths among the keys become levels."""
     has_paths = any(isinstance(key, tuple) for key in mapping)
     return _nested(mapping.items()) if has_paths else mapping
 
 
 def _rows_by_glob(layout: Layout, glob: str, value: Any) -> Iterator[_Row]:
-    """The value for every State whose path matches a glob; a single row without a number if there is none."""
+    """A row with the value for each State whose path matches; one without a number if none does."""
     pattern = pattern_of(glob)
     numbers = sorted(layout.matching(frozenset([pattern]))[pattern])
     for number in numbers:

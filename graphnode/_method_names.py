@@ -37,6 +37,7 @@ def name_methods(cls: type) -> None:
 
 def _is_at_home(function: Any) -> bool:
     """Whether the name of a function leads to it, as that of a decorated function in a module does."""
+    # Asked again by identity: an id may have gone to another object.
     if _AT_HOME.get(id(function)) is function:
         return True
     module = getattr(function, "__module__", None)

@@ -94,6 +94,7 @@ def _later_member(cls: type, name: str, ours: object) -> Any:
 def _bound(member: Any, instance: object, cls: type) -> Any:
     """A member of a class as read from an instance, or from the class if `instance` is `None`."""
     bind = getattr(type(member), "__get__", None)
+    # A plain constant has no `__get__`.
     return member if bind is None else bind(member, instance, cls)
 
 
@@ -165,13 +166,14 @@ class _JaxHint(Hint):
     __slots__ = ()
 
     def error(self, cls: type) -> Exception:
+        """The refusal; while an operator of JAX asks, an `AttributeError`: it then asks the right operand."""
         if _has_reflected_operator(cls) and is_array_operator(sys._getframe(1)):
             return super().error(cls)
         return JaxInputError(f"{cls.__name__} {self.remedy}")
 
 
 def _dir(instance: object) -> list[str]:
-    """`dir` without the hints, so that editors do not offer them and `inspect.getmembers` does not read them."""
+    """The `dir` of a State or node without hints: editors and `inspect.getmembers` read it."""
     cls = type(instance)
     members = {
         name: inspect.getattr_static(cls, name, None)
@@ -198,9 +200,15 @@ class NoPytree:
 
 # Any: what a special method of the user's returns.
 def _refusal(name: str, mistake: str) -> Callable[..., Any]:
-    """A special method that raises, unless a later base has one."""
+    """A special method that raises, unless a later base of the class has it.
+
+    Args:
+        name: The name of the method: `__add__`.
+        mistake: What the error says after the name of the class.
+    """
 
     def refuse(self: object, *args: object, **kwargs: object) -> Any:
+        """Call the method of a later base, or raise."""
         cls = type(self)
         member = _later_member(cls, name, refuse)
         if member is not ABSENT:
@@ -211,6 +219,7 @@ def _refusal(name: str, mistake: str) -> Callable[..., Any]:
 
 
 def _set_hint(cls: type, hint: Hint) -> None:
+    """Let a class have a hint under the name of the attribute."""
     setattr(cls, hint.name, hint)
 
 

@@ -67,9 +67,11 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
+        """For the import system: how to load a module by its old name; `None` for other names."""
         return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
+        """For the import system: put the module of today under the old name."""
         # The import system returns what is in `sys.modules` afterwards, and not the empty
         # module that it has made.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
@@ -78,4 +80,5 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def find_moved() -> None:
     """Let old names be found, after all other finders."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        # Last: a module that exists is never looked for here.
         sys.meta_path.append(_Moved())

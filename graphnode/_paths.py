@@ -18,11 +18,13 @@ Path: TypeAlias = tuple[Key, ...]
 
 _BARE = re.compile(r'[^\s."\\*]+')
 _INTEGER = re.compile(r"-?[0-9]+")
+# Unlike `_BARE` it takes stars, for globs.
 _TOKEN = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<bare>[^\s."\\]+)')
 
 
 def key_order(key: Key) -> tuple[bool, Key]:
     """The sort key of keys in canonical order: positions before names."""
+    # The bool comes first, as Python does not compare a text with an integer.
     return isinstance(key, str), key
 
 
@@ -44,9 +46,11 @@ def as_key(key: object) -> Key | None:
 def key_str(key: Key) -> str:
     """The text of one key, quoted where it would otherwise read as something else."""
     if isinstance(key, int):
+        # By way of `int`: a subclass may print as something else.
         return str(int(key))
     if _BARE.fullmatch(key) and not _INTEGER.fullmatch(key):
         return key
+    # JSON, as it can be read back whatever the key holds.
     return json.dumps(key, ensure_ascii=False)
 
 
@@ -121,7 +125,7 @@ def split_pattern(text: str) -> list[tuple[Key, bool]]:
 
 
 def _tokens(text: str) -> "list[re.Match[str]]":
-    """The keys of a text, as matches.
+    """The matches of `_TOKEN` for the keys of a text, in order; the dots between them are checked.
 
     Raises:
         PathError: The text does not follow the grammar; names the column.
@@ -163,6 +167,7 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
         raise _unparsable(
             text, token.start(), "an integer", "no position has so many digits"
         )
+    # Such as `007` or `-0`, which `path_str` would not give back.
     if str(int(bare)) != bare:
         remedy = (
             f"write {int(bare)} for a position or {json.dumps(bare)} for a string key"
@@ -172,6 +177,14 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
 
 
 def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
+    """The error for a text that is not a path.
+
+    Args:
+        text: The text.
+        at: Where it cannot go on, counted from 0.
+        expected: What would have to be there.
+        remedy: What would do.
+    """
     rest = repr(text[at:]) if at < len(text) else "the end"
     return PathError(
         f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {rest}; {remedy}"

@@ -62,6 +62,7 @@ class Pattern:
 
 
 def _identity_of(part: Part) -> tuple[type[object], Part]:
+    """What parts are compared and looked up by."""
     # With the type: True equals 1, but is not a position.
     return type(part), part
 
@@ -99,7 +100,7 @@ class Automaton:
         self._edges: list[dict[tuple[type[object], Part], int]] = [{}]
         self._accepting: dict[int, Pattern] = {}
         for pattern in patterns:
-            self._add(pattern)
+            self._add_pattern(pattern)
         # Globs apart, as they cannot be looked up by key.
         self._globs = [
             [
@@ -122,7 +123,8 @@ class Automaton:
         self._steps: dict[tuple[int, Key], int] = {}
         self.start: int = self._entered[0]
 
-    def _add(self, pattern: Pattern) -> None:
+    def _add_pattern(self, pattern: Pattern) -> None:
+        """Extend the trie by a pattern: one state for each of its parts, where no earlier pattern has it."""
         state = 0
         for part in pattern.parts:
             edges = self._edges[state]
@@ -132,15 +134,22 @@ class Automaton:
         self._accepting[state] = pattern
 
     def step(self, states: int, key: Key) -> int:
-        """The states after a key. Cached: graphs repeat the same keys in the same states."""
+        """The bits of the states after a key, from those before it. Cached, as graphs repeat both."""
         following = self._steps.get((states, key))
         if following is None:
-            following = self._steps[states, key] = self._step(states, key)
+            following = self._steps[states, key] = self._compute_step(states, key)
         return following
 
-    def _step(self, states: int, key: Key) -> int:
+    def _compute_step(self, states: int, key: Key) -> int:
+        """For `step`, which caches it: the states that a key leads to from any of some states.
+
+        Args:
+            states: The bits of the states before the key.
+            key: The key.
+        """
         following = 0
         for state in _bits(states):
+            # `**` stays where it is, whatever the key.
             if state in self._loops:
                 following |= self._entered[state]
             target = self._edges[state].get(_identity_of(key))
@@ -170,6 +179,7 @@ class Automaton:
 def _bits(number: int) -> Iterator[int]:
     """The positions of the ones in a number, ascending."""
     while number:
+        # In two's complement, only the lowest one remains.
         lowest = number & -number
         yield lowest.bit_length() - 1
         number ^= lowest
@@ -189,7 +199,9 @@ def pattern_of(
         PathError: The text does not parse.
     """
     parts: list[Part] = (
-        list(map(_part, split_pattern(path))) if isinstance(path, str) else list(path)
+        list(map(_part_of, split_pattern(path)))
+        if isinstance(path, str)
+        else list(path)
     )
     if inside:
         parts.insert(0, ANY_KEYS)
@@ -198,7 +210,8 @@ def pattern_of(
     return Pattern(parts)
 
 
-def _part(token: tuple[Key, bool]) -> Part:
+def _part_of(token: tuple[Key, bool]) -> Part:
+    """The part of a pattern for one token of `split_pattern`: a key, and whether it is a glob."""
     key, is_glob = token
     if not is_glob:
         return key

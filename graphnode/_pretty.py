@@ -16,6 +16,8 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_ch
 
 from ._paths import Key, as_key, path_str
 
+# Enough for any model that a person reads, and little enough that a graph of any size
+# prints in a moment.
 MAX_DEPTH: Final = 24
 MAX_ITEMS: Final = 200
 MAX_LINES: Final = 2_000
@@ -57,6 +59,8 @@ def pretty(value: object) -> str:
 
 
 class _Printer:
+    """One call of `pretty`: knows what was printed so far, and how much."""
+
     def __init__(self) -> None:
         # With the value, not only its id: a temporary object must stay alive, or the next
         # one may get its id.
@@ -64,6 +68,7 @@ class _Printer:
         self.lines = 0
 
     def render(self, value: object, place: Place) -> str:
+        """The text of a value; its further lines are indented for its place."""
         if _is_pretty(value):
             return self.record(value, place)
         if isinstance(value, Mapping):
@@ -88,6 +93,7 @@ class _Printer:
         return text.replace("\n", "\n" + "  " * len(place))
 
     def record(self, value: Pretty, place: Place) -> str:
+        """The text of an object that describes itself, or a reference to where it was printed before."""
         if id(value) in self.seen:
             return _reference(self.seen[id(value)][1])
         name, fields = value.__pretty__()
@@ -113,11 +119,19 @@ class _Printer:
         items: Iterable[tuple[str, object, object]],
         place: Place,
     ) -> str:
-        """A value with one item on each line; an item is its label, its step in paths, and the value."""
+        """The text of a value with one item on each line, or `start...end` where it is cut.
+
+        Args:
+            start: What stands before the items: `Linear(`, `[`.
+            end: What stands after them.
+            items: The label of each (`weight=`), its step in paths, and its value.
+            place: Where the value is.
+        """
         if self.is_cut(place):
             return f"{start}...{end}"
         indent = "  " * (len(place) + 1)
         body: list[str] = []
+        # One more than is printed, to know whether there are more; items may cost time.
         for label, step, item in islice(items, MAX_ITEMS + 1):
             if len(body) == MAX_ITEMS or self.lines >= MAX_LINES:
                 body.append(f"{indent}...")
@@ -144,13 +158,16 @@ def _reference(place: Place) -> str:
 
 
 def _label(key: object) -> str:
+    """What stands before the item of a mapping: its key, cut where it is long."""
     return f"{_truncated(repr(key), MAX_KEY)}: "
 
 
 def _truncated(text: str, length: int) -> str:
+    """A text, cut with `...` after a number of characters."""
     return text if len(text) <= length else text[:length] + "..."
 
 
 def _is_pretty(value: object) -> TypeGuard[Pretty]:
+    """Whether a value is an object that describes itself with `__pretty__`."""
     # A class has `__pretty__` too, unbound: it prints as itself.
     return isinstance(value, Pretty) and not isinstance(value, type)

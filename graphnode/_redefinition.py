@@ -6,7 +6,7 @@ IPython's `autoreload` moves instances and members from the one to the other:
     %autoreload 2, a module was edited
       deduperreload     changes functions and constants in place     _watch_patches sends
                                                                      what needs more on to:
-      autoreload        UPDATE_RULES: our rule comes first           _is_moved, _move
+      autoreload        UPDATE_RULES: our rule comes first           _applies, _move_class
       `_reload`         move_nodes, move_states                      registered by on_reload
 
 Autoreload gets our rule when a class is defined while it is loaded: importing IPython
@@ -66,11 +66,22 @@ def note_definition(cls: type) -> None:
 def _watch_patches(reloader: Any) -> None:
     """Have autoreload make a class of nodes or States anew where a change of its members in place would not do."""
     patch = getattr(reloader, "_patch_namespace", None)
+    # Another version of IPython, or watched already.
     if patch is None or hasattr(patch, "_is_watched"):
         return
 
     @functools.wraps(patch)
     def watched(self: Any, ns: Any, prefixes: "list[str] | None" = None) -> Any:
+        """Takes the place of `_patch_namespace`, which changes in place what differs in a module or class.
+
+        Args:
+            self: The reloader.
+            ns: The module.
+            prefixes: The dotted name of the class in it; empty for the module itself.
+
+        Returns:
+            Whether all was changed; otherwise autoreload runs the whole module again.
+        """
         # False: what is to be changed cannot be, and the whole module is reloaded.
         is_patched = not _needs_reload(self, ns, prefixes or []) and patch(
             self, ns, prefixes
@@ -84,7 +95,13 @@ def _watch_patches(reloader: Any) -> None:
 
 
 def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
-    """Whether a change of a class in place would not do: it touches a field, or a method that is wrapped."""
+    """Whether a change of a class in place would not do: of a field, or of a wrapped method.
+
+    Args:
+        reloader: IPython's `DeduperReloader`, which knows what has changed.
+        module: The module.
+        prefixes: The dotted name of the class in it.
+    """
     changes = reloader._to_autoreload.traverse_prefixes(prefixes)
     cls = _class_at(module, prefixes)
     if not isinstance(cls, type) or not issubclass(cls, tuple(_MOVERS)):
@@ -101,7 +118,12 @@ def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
 
 
 def _class_at(module: object, prefixes: "list[str]") -> object:
-    """The object at a dotted name in a module, given as its parts."""
+    """The object at a dotted name in a module.
+
+    Args:
+        module: The module.
+        prefixes: The parts of the name; none for the module itself.
+    """
     value: Any = module
     for prefix in prefixes:
         value = vars(value).get(prefix)
@@ -129,7 +151,8 @@ def on_reload(base: type, move: Update, update: Update) -> None:
     _MOVERS[base] = Mover(move, update)
 
 
-def _is_moved(old: object, new: object) -> bool:
+def _applies(old: object, new: object) -> bool:
+    """The first half of our rule for autoreload: whether it is for an old and a new value of one name."""
     return (
         isinstance(old, type)
         and isinstance(new, type)
@@ -137,13 +160,15 @@ def _is_moved(old: object, new: object) -> bool:
     )
 
 
-def _move(old: type, new: type) -> None:
+def _move_class(old: type, new: type) -> None:
+    """The second half of our rule for autoreload: give all that is of the old class to its new definition."""
     # Moved before, by another name of the class; or its name in a class or module now
     # belongs to an unrelated class.
     if _MOVED.get(old) is new or not has_same_name(old, new):
         return
     for base, mover in _MOVERS.items():
         if old is not new and issubclass(old, base) and issubclass(new, base):
+            # Noted first: a class that is reached again while it is moved is left alone.
             _MOVED[old] = new
             mover.move(old, new)
 
@@ -172,7 +197,7 @@ def move_nested(old: object, new: object) -> None:
 
 
 # A pair of functions, as autoreload has them: whether it applies, and what to do.
-_RULE: Final = (_is_moved, _move)
+_RULE: Final = (_applies, _move_class)
 
 
 def latest(cls: type) -> type:
@@ -195,7 +220,7 @@ def first_moved(classes: Iterable[type]) -> type | None:
 
 
 def derives(cls: type, bases: tuple[type, ...]) -> bool:
-    """`issubclass` across redefinitions: a subclass in another module still derives from the old class."""
+    """`issubclass` across redefinitions: what derives from the old class derives from the new one."""
     if issubclass(cls, bases):
         return True
     if not _MOVED:
@@ -214,7 +239,12 @@ def is_older(cls: type, other: type) -> bool:
 
 
 def class_name(cls: type, *beside: type) -> str:
-    """The name of a class in a message that names others too: different classes get different texts."""
+    """The name of a class for a message that names others too: no two get the same text.
+
+    Args:
+        cls: The class.
+        *beside: The others.
+    """
     for other in beside:
         if cls is other or cls.__name__ != other.__name__:
             continue
@@ -226,13 +256,23 @@ def class_name(cls: type, *beside: type) -> str:
 
 
 def distinct_class_name(cls: type, *beside: type) -> str:
-    """`class_name` where the message calls the others by their bare names: a newer class has to differ, too."""
+    """The name of a class for a message that calls others by their bare names: a newer class says so too.
+
+    Args:
+        cls: The class.
+        *beside: The others, which `class_name` would call older.
+    """
     if any(is_older(other, cls) for other in beside):
         return f"the {cls.__name__} of after it was defined again"
     return class_name(cls, *beside)
 
 
 def a_class(cls: type, *beside: type) -> str:
-    """`class_name` with an article: `a Linear`, `an Embedding`."""
+    """The name of a class with an article, for a message: `a Linear`, `an Embedding`.
+
+    Args:
+        cls: The class.
+        *beside: Other classes that the message names, as in `class_name`.
+    """
     name = class_name(cls, *beside)
     return name if name.startswith("the ") else with_article(name)

@@ -87,7 +87,7 @@ HUGGING_FACE: Final[Mapping[str, Callable[[jax.Array], jax.Array]]] = {
 
 
 def name_of(value: object) -> str | None:
-    """The name that a value is registered under, or `None`."""
+    """The name that a value is registered under, or `None`. By identity: `==` may be anything."""
     for name, registered_value in VALUES.items():
         if registered_value is value:
             return name
@@ -113,6 +113,7 @@ class _Named:
         self._name = name
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        """Let a pickle hold a call of `registered` with the name."""
         return registered, (self._name,)
 
 

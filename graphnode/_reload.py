@@ -8,7 +8,7 @@ and gets the new methods; its instances get the new class, and fields that fit i
     old class Layer                       new class Layer
     methods      <--- update_members ---  methods
     __init__     --- _redirect -------->  __init__         (modules that still call the old one)
-    instances    --- _moved ----------->  instances        __class__ is replaced
+    instances    --- _move_instances -->  instances        __class__ is replaced
       field removed     _set_aside        its value waits in `_removed`
       field back again  _bring_back
       field added       _make_field       as the constructor would, or from a twin
@@ -42,6 +42,8 @@ from ._redefinition import has_same_name, move_nested, on_reload
 from ._state import State, moved_spec, spec_of
 from ._versions import CLOCK, CONSTRUCTING, Constructing, Version, constructing
 
+# Made for one class only, or by Python from the rest of the body; `__init__` is for
+# `_redirect`.
 _LEFT_ALONE: Final = frozenset(
     {
         "__annotate__",
@@ -54,6 +56,7 @@ _LEFT_ALONE: Final = frozenset(
         "__replace__",
     }
 )
+# What graphnode compiles for a class, and the slots of its instances.
 _OWN: Final = frozenset(
     {
         "_abc_impl",
@@ -84,8 +87,9 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
             once for all nodes.
     """
     before = dict(schema(old).fields)
+    # Compiled first: if the new class has faults, nothing was moved.
     plan_of(new)
-    nodes = _moved(old, new)
+    nodes = _move_instances(old, new)
     for node in nodes:
         _bring_back(node, before)
     same_kind = {
@@ -120,21 +124,26 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
 def move_states(old: type[Any], new: type[Any]) -> None:
     """Make the States of a class those of its new definition, and its methods the new ones."""
-    states = _moved(old, new)
+    states = _move_instances(old, new)
     for state in states:
         state._spec = moved_spec(state._spec)
     if states:
         _forget_bindings()
 
 
-def _moved(old: type[Any], new: type[Any]) -> list[Any]:
-    """Replace the old definition by the new one; returns the instances, which now are of the new class."""
+def _move_instances(old: type[Any], new: type[Any]) -> list[Any]:
+    """Replace the old definition by the new one.
+
+    Returns:
+        The instances of the old class, which now are of the new one.
+    """
     update_members(old, new)
     _redirect(old, new)
     _move_forms(old, new)
     _forget_structures(old)
     instances = _instances(old)
     for instance in instances:
+        # Past the `__setattr__` of nodes, which knows only fields.
         object.__setattr__(instance, "__class__", new)
     return instances
 
@@ -165,13 +174,16 @@ def _with_twins(
     before: "Mapping[str, Field]",
     unchanged: Set[str],
 ) -> list[tuple[NodeBase, NodeBase | None, bool]]:
-    """The nodes of a class, each with a twin that comes ahead of it, if it has one, and whether it is stacked.
+    """For `move_nodes`: what `_fit_fields` has to know of each node.
 
     Args:
-        nodes: The nodes.
+        nodes: The nodes of one class.
         cls: Their new class.
         before: The fields that they have.
         unchanged: The names of those that they keep.
+
+    Returns:
+        Each node with a twin that comes ahead of it (`None` without one), and whether it is stacked.
     """
     # No field needs a new value, so nobody asks for twins, which cost a walk.
     if all(field.name in unchanged for field in schema(cls).dynamic_fields):
@@ -190,7 +202,10 @@ def _with_twins(
 
 
 def _unfit_fields(node: NodeBase, names: Set[str]) -> set[str]:
-    """Those fields of a node whose values the new class does not accept. States have their new class by then."""
+    """The names, among `names`, of the fields of a node whose values the new class does not accept.
+
+    States that a field accepts once they are of another class get that class here.
+    """
     fields, unfit = schema(type(node)).fields, set[str]()
     for name in sorted(names & node.__dict__.keys()):
         is_static = fields[name].kind is Kind.STATIC
@@ -223,7 +238,7 @@ def _make_fit(value: Any, form: Form) -> bool:
 
 
 def _change_class(state: State[Any], cls: Any) -> bool:
-    """Change the class of a State, with the same value and description; whether that was possible."""
+    """Change the class of a State and nothing else of it; returns whether that was possible."""
     try:
         object.__setattr__(state, "__class__", cls)
     except TypeError:  # its instances have another layout in memory
@@ -256,6 +271,7 @@ def _move_forms(old: type, new: type) -> None:
 
 
 def _subclasses(cls: type[Any]) -> set[type[Any]]:
+    """The subclasses of a class, at any depth, that something still refers to."""
     subclasses: set[type[Any]] = set()
     todo = [cls]
     while todo:
@@ -266,6 +282,7 @@ def _subclasses(cls: type[Any]) -> set[type[Any]]:
 
 
 def _instances(cls: type) -> list[Any]:
+    """The finished instances of exactly this class, wherever they are: the garbage collector knows them."""
     # Every object refers to its class.
     referrers = gc.get_referrers(cls)
     return [ref for ref in referrers if type(ref) is cls and _is_finished(ref)]
@@ -287,8 +304,10 @@ def _forget_structures(cls: type) -> None:
 def _forget_bindings() -> None:
     """Have every graph walked again: bindings compare versions, and a change of class changes none."""
     for node in live_nodes():
+        # Not a node that is part of no binding yet, or whose constructor runs.
         if type(getattr(node, "_version", None)) is Version:
             set_version(node, Version())
+    # The last: whoever reads the new clock sees the new versions.
     CLOCK.now = Version()
 
 
@@ -304,6 +323,7 @@ def update_members(old: type[Any], new: type[Any]) -> None:
         for name, member in vars(new).items()
         if _is_movable(name, member, fields)
     }
+    # A list, as members are deleted on the way.
     for name, member in list(vars(old).items()):
         if _is_movable(name, member, fields) and name not in new_members:
             delattr(old, name)
@@ -315,6 +335,15 @@ def update_members(old: type[Any], new: type[Any]) -> None:
 
 
 def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
+    """Whether the member of a class is one that its other definition gets.
+
+    Methods and constants are; fields are compiled, and what graphnode keeps on a class belongs to that class.
+
+    Args:
+        name: The name of the member.
+        member: The member.
+        fields: The names of the fields of both definitions.
+    """
     if is_dunder(name):
         # A method, in whatever a decorator made of it; the rest is Python's own, such
         # as `__doc__` and `__dict__`.
@@ -373,7 +402,17 @@ def _with_class(member: Any, old: type, new: type) -> Any:
 def _with_cell(
     function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]
 ) -> FunctionType:
-    """`function`, or a copy if it captures its class, or captures a function that does."""
+    """A function whose `super()` starts at the old class: it reads the class from a cell.
+
+    Args:
+        function: A function of the new class.
+        old: The old class.
+        new: The new class.
+        copies: What was worked out so far, by id: functions may capture each other.
+
+    Returns:
+        A copy; or the function itself, if neither it nor a function that it captures has the class in a cell.
+    """
     if id(function) in copies:
         return copies[id(function)]
     copies[id(function)] = function  # it may capture itself
@@ -398,6 +437,7 @@ def _with_cell(
             function.__defaults__,
             tuple(cells),
         )
+        # `FunctionType` takes no defaults of keyword arguments.
         copy.__kwdefaults__ = function.__kwdefaults__
         functools.update_wrapper(copy, function)
         copies[id(function)] = copy
@@ -462,6 +502,7 @@ def _fit_fields(
         set_version(node, version)
     for name, field in fields.items():
         _fit_containers(values.get(name), field.form, place_of(node, field))
+    # No maker: only the constructor's argument can give such a field a value.
     lost = [name for name in unfit if name not in to_make]
     return faults + [
         f"{type(node).__name__}.{name} holds nothing, as what it held does not fit: assign it"
@@ -529,6 +570,7 @@ def _fit_contracts(node: NodeBase, old: type) -> None:
 
 
 def _states_of(node: NodeBase) -> Iterator[State[Any]]:
+    """The States in the fields of one node, in lists and dicts too, but not those of the nodes in it."""
     todo: list[Any] = list(node.__dict__.values())
     while todo:
         value = todo.pop()

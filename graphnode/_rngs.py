@@ -132,7 +132,7 @@ class RngStream(Node):
             return RngStream(
                 self.key.replace(value=self()), self.count.replace(value=jnp.uint32(0))
             )
-        number = _number(n)
+        number = _checked_count(n)
         keys, counts = jax.random.split(self(), number), jnp.zeros(number, jnp.uint32)
         return RngStream(
             self.key.replace(value=keys, sharding=insert_axis(self.key.sharding, 0)),
@@ -157,11 +157,13 @@ class StreamStates(NamedTuple):
 
 
 def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
-    """The streams of a structure that hold a key and a count."""
+    """The streams of a structure that hold a key and a count, by the numbers of these States."""
     table = graphdef.table
     states = [
         number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)
     ]
+    # From the number of an object to that of a State, which is its position in a
+    # layout.
     numbers = {number: at for at, number in enumerate(states)}
     streams: list[StreamStates] = []
     for number, row in table.rows.items():
@@ -169,12 +171,18 @@ def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
         if isinstance(spec, NodeSpec) and issubclass(spec.cls, RngStream):
             by_field = dict(zip(spec.edges, row, strict=True))
             key, count = by_field.get(("key",)), by_field.get(("count",))
+            # A popped key or count leaves a stream that nobody can draw from.
             if key is not None and count is not None:
                 streams.append(StreamStates(number, numbers[key], numbers[count]))
     return streams
 
 
-def _number(n: object) -> int:
+def _checked_count(n: object) -> int:
+    """The number of streams to fork into, as an `int`.
+
+    Raises:
+        ContractError: It is not a positive integer.
+    """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ContractError(
             f"fork: expected a positive integer n, or None for a single stream; found {n!r}"
@@ -245,7 +253,7 @@ class Rngs(Node):
         _refuse_equal_numbers(
             [name for name, seed in seeds.items() if not isinstance(seed, RngStream)]
         )
-        self.streams = {name: _stream_of(name, seed) for name, seed in seeds.items()}
+        self.streams = {name: _stream_from(name, seed) for name, seed in seeds.items()}
 
     def __call__(self, name: str = "default", /) -> jax.Array:
         """The next key of a stream: `rngs[name]()`.
@@ -285,7 +293,7 @@ class Rngs(Node):
         """New streams of the same names, each forked from its own; a stream of two names stays one.
 
         Args:
-            n: As in `RngStream.fork`: how many of each, along a leading axis.
+            n: How many streams to make of each, along a leading axis; `None` for one without it.
 
         Raises:
             ContractError, TraceError: As `RngStream.fork` raises them.
@@ -294,6 +302,7 @@ class Rngs(Node):
             >>> Rngs(0).fork(3)["default"].key.value.shape
             (3,)
         """
+        # By stream, not by name: a shared one is drawn from once.
         forks: dict[RngStream, RngStream] = {}
         for name in self:
             stream = self.streams[name]
@@ -318,10 +327,15 @@ def _refuse_equal_numbers(names: Iterable[str]) -> None:
             )
 
 
-def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:
+def _stream_from(name: str, seed: Seed | RngStream) -> RngStream:
+    """For `Rngs`: the stream of a name, whose key comes from seed and name; a ready one as it is.
+
+    Raises:
+        FieldError: The seed is neither an integer, a single key nor a stream.
+    """
     if isinstance(seed, RngStream):
         return seed
-    key = _key_of(seed)
+    key = _key_from(seed)
     if key is None:
         raise FieldError(
             f"Rngs.{name}: expected an integer or a single key as its seed; found {describe(seed)}"
@@ -329,22 +343,23 @@ def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:
     return RngStream(RngKey(derived(key, number_of(name))))
 
 
-def _key_of(seed: object) -> jax.Array | None:
-    """The key of a seed, or `None` if it is not a seed."""
+def _key_from(seed: object) -> jax.Array | None:
+    """The key that a seed stands for: an integer, a typed key or a legacy one; `None` if it is not a seed."""
     if isinstance(seed, jax.Array | np.ndarray):
-        return _key_of_array(seed)
+        return _key_from_array(seed)
     if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
         return None
     try:
         return jax.random.key(operator.index(seed))
+    # An integer of more than 64 bits, or an `__index__` that fails.
     except (TypeError, OverflowError):
         return None
 
 
-def _key_of_array(
+def _key_from_array(
     seed: "jax.Array | np.ndarray[Any, np.dtype[Any]]",
 ) -> jax.Array | None:
-    """The key of an array: an integer, a typed key, or the words of a legacy key; `None` for another array."""
+    """The key for an integer, a typed key or the words of a legacy key; `None` for other arrays."""
     if jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ():
         return jax.random.key(seed)
     key: jax.Array

@@ -57,6 +57,7 @@ def group_by_filter(
     for matcher in filters:
         selected = matcher.among(subjects, rest)
         groups.append(sorted(selected))
+        # A new set: `Everything` has returned `rest` itself.
         rest = rest - selected
     return groups, sorted(rest)
 
@@ -64,6 +65,13 @@ def group_by_filter(
 def _subjects_of(
     paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]
 ) -> Subjects:
+    """The leaves that filters choose from, and which of them each pattern of the filters matches.
+
+    Args:
+        paths: Gives the paths of the leaves; called only if a filter has patterns.
+        items: The leaves.
+        filters: The filters.
+    """
     patterns = frozenset[Pattern]().union(*[matcher.patterns for matcher in filters])
     if not patterns:
         return Subjects(items, {}, lambda pattern: frozenset())
@@ -78,7 +86,13 @@ def _subjects_of(
 def unaccepted(
     subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str
 ) -> FilterError:
-    """The error for subjects that no filter accepts."""
+    """The error for States that no filter accepts; names 20 of them, with their paths and classes.
+
+    Args:
+        subjects: The States.
+        filters: The filters that were tried.
+        root: What messages call the root, such as the name of its class.
+    """
     names = ", ".join(f"{root}.{path_str(subject.path)}" for subject in subjects[:20])
     if len(subjects) > 20:
         names += f" and {len(subjects) - 20} more"
@@ -160,6 +174,11 @@ def _check_definition(matcher: OfType, subjects: Subjects, kind: Kind) -> None:
 def _check_patterns(
     matcher: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
 ) -> None:
+    """For `_check_plausible`: refuse a filter by whole paths if nothing is at one of them.
+
+    Raises:
+        FilterError: Names all such paths, and the nearest one to each.
+    """
     missing = [
         text
         for text in matcher.texts
@@ -180,6 +199,11 @@ def _check_patterns(
 def _check_key(
     matcher: PathContains, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
 ) -> None:
+    """For `_check_plausible`: refuse a filter by a key that no path has.
+
+    Raises:
+        FilterError: Names the nearest key.
+    """
     if any(subjects.fitting[pattern] for pattern in matcher.patterns):
         return
     trie, key = paths(), matcher.key
@@ -191,7 +215,13 @@ def _check_key(
 
 
 def _describe_missing(text: str, trie: Trie, spellings: Sequence[str]) -> str:
-    """A path that leads nowhere, with what may have been meant."""
+    """For a message: the text of a path that leads nowhere, with what may have been meant.
+
+    Args:
+        text: The path.
+        trie: The paths that there are.
+        spellings: Their texts.
+    """
     below = pattern_of(text, below=True)
     if trie.matching(frozenset([below]))[below]:
         return f"{text!r} (for what is below write gn.Under({text!r}))"
@@ -205,12 +235,18 @@ def _describe_missing(text: str, trie: Trie, spellings: Sequence[str]) -> str:
 def _check_tag(
     tag: str, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
 ) -> None:
+    """For `_check_plausible`: refuse a tag that no State has, and that is the text of a path.
+
+    Raises:
+        FilterError: Names the filter by path.
+    """
     if any(item.tag == tag for item in subjects.items):
         return
     try:
         path = parse_path(tag)
     except PathError:
         return
+    # The root has the empty path, and the empty text is no path that anybody writes.
     if path and paths().entry(path) is not None:
         raise FilterError(
             f"no {kind} has the tag {tag!r}, which is the path of some: a text is a tag here; write gn.Under({tag!r})"
@@ -283,6 +319,7 @@ def check_answers(
     Raises:
         FilterError: Names both paths of all such leaves.
     """
+    # Without them each leaf has one path, and the first filter decides.
     if not trie.references:
         return
     subjects = _subjects_of(lambda: trie, items, filters)
@@ -290,6 +327,7 @@ def check_answers(
     paths: list[Path] = []
     for first, numbers in enumerate(groups):
         for second in range(first + 1, len(filters)):
+            # Filters that agree need no decision between them.
             if answers[first] == answers[second]:
                 continue
             for at, path, other_path in _conflicts(
@@ -307,7 +345,19 @@ def check_answers(
 def _conflicts(
     trie: Trie, subjects: Subjects, first: Matcher, second: Matcher, numbers: Set[int]
 ) -> Iterator[tuple[int, Path, Path]]:
-    """The leaves that two filters select by different paths, with a path for each that the other does not select."""
+    """For `check_answers`: the leaves that two filters select by different paths.
+
+    Args:
+        trie: The paths.
+        subjects: The leaves.
+        first: The filter that selects `numbers`.
+        second: A later filter.
+        numbers: The leaves to look at.
+
+    Yields:
+        The number of a leaf, a path by which `first` alone selects it, and one for `second`.
+    """
+    # A filter that looks at no path selects by any path alike.
     if not (first.patterns and second.patterns):
         return
     in_both = second.among(subjects, numbers)

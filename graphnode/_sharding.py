@@ -61,32 +61,38 @@ def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
 
 
 def _mesh_axes_fault(spec: Any, ranks: Ranks) -> str | None:
+    """What is wrong with a partition spec for some ranks, and what would do; `None` if nothing."""
     names = list(_mesh_axes(spec))
     wrong = [name for name in names if not _is_name(name)]
     if wrong:
-        return f"{wrong[0]!r} in {_text(spec)} is not a mesh axis: write a name, a tuple of names or None for each axis"
+        remedy = "write a name, a tuple of names or None for each axis"
+        return f"{wrong[0]!r} in {_spec_text(spec)} is not a mesh axis: {remedy}"
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        return f"the mesh axis {repeated[0]!r} stands twice in {_text(spec)}: it can split one axis of an array"
+        return f"the mesh axis {repeated[0]!r} stands twice in {_spec_text(spec)}: it can split one axis of an array"
+    # A shorter one is fine: it does not split the last axes.
     if ranks and len(spec) > max(ranks):
         fitting = _PartitionSpec(*list(spec)[: max(ranks)])
-        return f"{_text(spec)} is for {_axes(len(spec))}, {_found(ranks)}: write {_text(fitting)}"
+        what = f"{_spec_text(spec)} is for {_axes_text(len(spec))}"
+        return f"{what}, {_ranks_text(ranks)}: write {_spec_text(fitting)}"
     return None
 
 
 def _roles_fault(roles: tuple[object, ...], ranks: Ranks) -> str | None:
+    """What is wrong with a tuple of roles for some ranks, and what would do; `None` if nothing."""
     wrong = [role for role in roles if role is not None and not _is_name(role)]
     if wrong:
         return f"{wrong[0]!r} in {roles!r} is not a role: write a name or None for each axis"
+    # Roles name every axis: a shorter row would not say which axes it is for.
     if ranks and len(roles) not in ranks:
         rank = max(ranks)
         fitting = (*roles[:rank], *[None] * (rank - len(roles)))
-        return f"{roles!r} has roles for {_axes(len(roles))}, {_found(ranks)}: write {fitting!r}"
+        return f"{roles!r} has roles for {_axes_text(len(roles))}, {_ranks_text(ranks)}: write {fitting!r}"
     return None
 
 
 def _mesh_axes(spec: Any) -> Iterator[object]:
-    """The mesh axes in a partition spec, in order."""
+    """The mesh axes in a partition spec, in order; an array's axis may be split by several."""
     for entry in spec:
         if isinstance(entry, tuple):
             yield from entry
@@ -95,33 +101,36 @@ def _mesh_axes(spec: Any) -> Iterator[object]:
 
 
 def _is_name(value: object) -> bool:
+    """Whether a value can name a mesh axis or a role."""
     return isinstance(value, str) and value != ""
 
 
-def _axes(count: int) -> str:
+def _axes_text(count: int) -> str:
+    """A number of axes as a text: `1 axis`, `2 axes`."""
     return "1 axis" if count == 1 else f"{count} axes"
 
 
-def _found(ranks: Ranks) -> str:
+def _ranks_text(ranks: Ranks) -> str:
+    """For a message: `and the array has 2 axes`, or which ranks there are."""
     if len(ranks) > 1:
         return f"and the arrays have ranks {', '.join(map(str, sorted(ranks)))}"
-    return f"and the array has {_axes(max(ranks))}"
+    return f"and the array has {_axes_text(max(ranks))}"
 
 
 def _remedy(sharding: object) -> str:
     """What to write instead of a value that is not a sharding."""
     if isinstance(sharding, NamedSharding):
-        return f"the mesh is chosen later; write its spec, {_text(sharding.spec)}"
+        return f"the mesh is chosen later; write its spec, {_spec_text(sharding.spec)}"
     names = [sharding] if isinstance(sharding, str) else sharding
     entries = names if isinstance(names, list) else []
     if entries and all(entry is None or _is_name(entry) for entry in entries):
-        return f"write {_text(_PartitionSpec(*entries))} for mesh axes, or {tuple(entries)!r} for roles"
+        return f"write {_spec_text(_PartitionSpec(*entries))} for mesh axes, or {tuple(entries)!r} for roles"
     return (
         "write jax.P(...) for mesh axes, or a tuple with a role or None for each axis"
     )
 
 
-def _text(spec: Any) -> str:
+def _spec_text(spec: Any) -> str:
     """A partition spec as users write it, whatever the version of JAX."""
     return f"jax.P({', '.join(map(repr, spec))})"
 
@@ -152,17 +161,25 @@ def remove_axis(sharding: Any, position: int) -> Any:
 
 
 def _without(entries: Sequence[Any], position: int) -> list[Any]:
+    """Entries without the one at a position; all of them if they are fewer, as a partition spec may be."""
     return [entry for at, entry in enumerate(entries) if at != position]
 
 
 def _with_entries(spec: Any, entries: Sequence[Any]) -> Any:
+    """A partition spec with other entries; what it says beside them, reductions over mesh axes, stays."""
     return _PartitionSpec(*entries, unreduced=spec.unreduced, reduced=spec.reduced)
 
 
 def insert_named(
     stacked: Sequence[NamedAxis], position: int, name: str | None
 ) -> tuple[NamedAxis, ...]:
-    """The named axes of a value with a new axis, which moves those after it; without a name it is not listed."""
+    """The named axes of a value after it got a new axis, which moves those behind it.
+
+    Args:
+        stacked: The named axes before.
+        position: Where the new axis is.
+        name: Its name; without one it is not listed.
+    """
     axes = [NamedAxis(at + (at >= position), other) for at, other in stacked]
     if name is not None:
         axes.append(NamedAxis(position, name))
@@ -170,7 +187,7 @@ def insert_named(
 
 
 def remove_named(stacked: Sequence[NamedAxis], position: int) -> tuple[NamedAxis, ...]:
-    """The named axes of a value without one of its axes."""
+    """The named axes of a value after it lost an axis, which moves those behind it: undoes `insert_named`."""
     return tuple(
         [
             NamedAxis(at - (at > position), name)

@@ -67,6 +67,7 @@ def put_all(
     states = tuple(states)
     # Kept alive until all are written: an array that dies may call back into Python.
     before = [state._value for state in states] if before is None else before
+    # A deque without room runs through the loop in C, and keeps nothing.
     deque(map(setattr, states, repeat("_value"), tuple(values)), maxlen=0)
     del before
 
@@ -105,7 +106,13 @@ def write_all(
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:
-    """Replace a handler by another, unless the program has set a third one meanwhile."""
+    """Replace the handler of a signal, unless the program has set a third one meanwhile.
+
+    Args:
+        number: The signal.
+        old: The handler that has to be there.
+        new: The handler that takes its place.
+    """
     if _get_handler(number) is not old:
         return
     # The call runs the handlers of signals that have come. If one raises, nothing was
@@ -177,14 +184,18 @@ class _Deferral:
         """Handle the signal that has waited longest, by the handler that the program has now."""
         number, frame = self.waiting[0]
         handler = _get_handler(number)
+        # Looked up before it is removed: an exception in between would lose the signal.
         del self.waiting[0]
         if callable(handler):
             handler(number, frame)
+        # The program has removed its handler meanwhile: then the signal ends the
+        # process.
         elif handler == signal.SIG_DFL:
             signal.raise_signal(number)
 
 
 def _always() -> bool:
+    """For `undivided`: every signal waits until the action is over."""
     return True
 
 

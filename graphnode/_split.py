@@ -43,7 +43,11 @@ Group = tuple[Layout, tuple[State[Any], ...]]
 def _groups(
     binding: Binding, filters: tuple[AnyFilter, ...]
 ) -> tuple[list[Group], tuple[int, ...]]:
-    """What each filter selects, and the numbers of what none does; cached on the binding if the filters are fixed."""
+    """What each filter selects, cached on the binding if the filters are fixed.
+
+    Returns:
+        For each filter its layout and its live States; and the numbers of the States that none selects.
+    """
     # Most filters are classes and `...`, which are looked up as they are: making
     # matchers of them would cost more than the rest of a second split.
     key = (
@@ -213,7 +217,10 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
 
 
 def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
-    """The values of all States, in layout order."""
+    """For `treefy_merge`: the values of all States, in layout order, from all collections.
+
+    The order is compiled once for each row of layouts; later merges only apply it.
+    """
     layouts = tuple(
         [tree.layout if isinstance(tree, StateTree) else None for tree in trees]
     )
@@ -251,7 +258,10 @@ def _is_one_to_one(matches: Sequence[Matched], state_count: int) -> bool:
 def _matched_values(
     graphdef: GraphDef[Any], matches: Sequence[Matched]
 ) -> tuple[list[Any], list[int]]:
-    """The values of all States, in layout order, and the position of each among the values of all matches.
+    """The values of all States of a structure, from matches in any order.
+
+    Returns:
+        The values in layout order; and the position of each among the values of all matches.
 
     Raises:
         MergeError: The matches do not have every State once; names all faults.
@@ -269,6 +279,12 @@ def _matched_values(
 
 
 def _merge_faults(graphdef: GraphDef[Any], matches: Sequence[Matched]) -> list[str]:
+    """Why matches are not a whole structure: States unknown, twice, of another class, missing.
+
+    Args:
+        graphdef: The structure.
+        matches: The collections, matched with its States.
+    """
     layout = graphdef.layout
     faults: list[str] = []
     # Where each State had its value. Paths are made for faults only: those of a long
@@ -303,6 +319,12 @@ def _merge_faults(graphdef: GraphDef[Any], matches: Sequence[Matched]) -> list[s
 
 
 def _given_twice(key: str, also_as: str) -> str:
+    """For `_merge_faults`: the text for a State that two collections have.
+
+    Args:
+        key: Its path or glob in the later one.
+        also_as: Its path or glob in the earlier one.
+    """
     other = f" (also as {also_as})" if also_as != key else ""
     return f"{key} is given twice{other}"
 
@@ -528,6 +550,7 @@ def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
     check_nodes(unchecked)
 
 
+# The question under which the structure keeps the answer.
 _JOINT: Final = "joint nodes"
 
 

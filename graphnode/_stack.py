@@ -100,7 +100,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     faults += equal_stream_faults(bindings)
     if faults:
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
-    stacked_graphdef = _with_axis(graphdef, columns, axis, name)
+    stacked_graphdef = _stacked_graphdef(graphdef, columns, axis, name)
     forks = [fork_of(stream) for stream in shared_streams(bindings)]
     _put_forks(columns, forks)
     values = [
@@ -115,7 +115,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
 
 # Any: each State has a value of its own type.
 def _columns(bindings: Sequence[Binding]) -> list[list[Any]]:
-    """For each State in layout order, its value in each node."""
+    """For each State in layout order, the list of its values, one for each node."""
     rows = [binding.values() for binding in bindings]
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -126,11 +126,18 @@ def _stack_faults(
     axis: int,
     name: str | None,
 ) -> list[str]:
-    """Why values do not stack, or a name cannot be that of an axis."""
+    """Why values do not stack, or a name cannot be that of an axis: one text for each fault.
+
+    Args:
+        graphdef: The structure of each node.
+        columns: For each State its value in each node.
+        axis: The new axis.
+        name: Its name, if it has one.
+    """
     faults: list[str] = []
     for at, column in enumerate(columns):
         faults += [
-            _name(graphdef, at) + fault for fault in _column_faults(column, axis)
+            _state_path(graphdef, at) + fault for fault in _column_faults(column, axis)
         ]
     if name is not None and not (isinstance(name, str) and name):
         faults.append(
@@ -140,20 +147,27 @@ def _stack_faults(
 
 
 def _put_forks(columns: Sequence[list[Any]], forks: Sequence[Fork]) -> None:
-    """Replace the keys and counts of shared streams by those of their forks."""
+    """Give each node its own fork of the shared streams: replaces keys and counts in `columns`, in place."""
     for fork in forks:
         for (number, stream), key in zip(fork.stream.places, fork.keys, strict=True):
             columns[stream.key_at][number] = key
             columns[stream.count_at][number] = fork.start
 
 
-def _with_axis(
+def _stacked_graphdef(
     graphdef: GraphDef[Any],
     columns: Sequence[Sequence[Any]],
     axis: int,
     name: str | None,
 ) -> GraphDef[Any]:
-    """The structure of the stacked node."""
+    """For `stack`: the structure of the stacked node, whose shardings and named axes have got the axis.
+
+    Args:
+        graphdef: The structure of each node.
+        columns: For each State its value in each node.
+        axis: The new axis.
+        name: Its name, if it has one.
+    """
     if name is None and not mentions_axes(graphdef):
         return graphdef
     specs: dict[int, StateSpec] = {}
@@ -163,15 +177,21 @@ def _with_axis(
         if name is not None or has_axes(spec):
             specs[at] = with_axis(
                 spec,
-                checked_position(axis, column[0], _name(graphdef, at), more=1),
+                checked_position(axis, column[0], _state_path(graphdef, at), more=1),
                 name,
             )
     return with_specs(graphdef, specs)
 
 
 def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
+    """The one graphdef of all nodes.
+
+    Raises:
+        StructureError: A node has another than the first; names what differs.
+    """
     graphdef = bindings[0].graphdef
     for at, binding in enumerate(bindings):
+        # By identity, as graphdefs are interned.
         if binding.graphdef is not graphdef:
             differences = map(str, diff(graphdef, binding.graphdef))
             faults = listed(list(differences), limit=10)
@@ -194,6 +214,7 @@ def _column_faults(column: Sequence[Any], axis: int) -> Iterator[str]:
             yield f"{where}: expected an array, found {leaf_text(leaf)}"
         elif not -len(form[0]) - 1 <= axis <= len(form[0]):
             yield f"{where}: {leaf_text(leaf)} has no place for a new axis {axis}"
+    # Compared ahead of the leaves, which only trees of one structure have in common.
     structures: list[object] = [jax.tree.structure(value) for value in column]
     for at, value in enumerate(column):
         if structures[at] != structures[0]:
@@ -239,20 +260,22 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
         rows = (
             zip(*[jnp.unstack(leaf, axis=axis) for leaf in leaves], strict=True)
             if leaves
+            # A value without arrays is in each part as it is.
             else [()] * size
         )
         for part, row in zip(parts, rows, strict=True):
             part.append(jax.tree.unflatten(treedef, row))
-    graphdef = _without_axis(binding, axis)
+    graphdef = _unstacked_graphdef(binding, axis)
     return [build(graphdef, part) for part in parts]
 
 
-def _without_axis(binding: Binding, axis: int) -> GraphDef[Any]:
+def _unstacked_graphdef(binding: Binding, axis: int) -> GraphDef[Any]:
+    """For `unstack`: the structure of each part, whose shardings and named axes have lost the axis."""
     graphdef = binding.graphdef
     if not mentions_axes(graphdef):
         return graphdef
     positions = {
-        at: checked_position(axis, state._value, _name(graphdef, at))
+        at: checked_position(axis, state._value, _state_path(graphdef, at))
         for at, state in enumerate(binding.states)
         if has_axes(state._spec)
     }
@@ -276,12 +299,12 @@ def _size_along(binding: Binding, axis: int) -> int:
                 sizes[at, key_path] = form[0][axis]
             else:
                 faults.append(
-                    f"{_leaf_name(graphdef, (at, key_path))}: {leaf_text(leaf)} has no axis {axis}"
+                    f"{_leaf_path(graphdef, (at, key_path))}: {leaf_text(leaf)} has no axis {axis}"
                 )
     first = next(iter(sizes), (0, ()))
     faults += [
-        f"{_leaf_name(graphdef, leaf)}: expected size {sizes[first]} along axis {axis} as "
-        f"{_leaf_name(graphdef, first)} has, found {size}"
+        f"{_leaf_path(graphdef, leaf)}: expected size {sizes[first]} along axis {axis} as "
+        f"{_leaf_path(graphdef, first)} has, found {size}"
         for leaf, size in sizes.items()
         if size != sizes[first]
     ]
@@ -294,10 +317,12 @@ def _size_along(binding: Binding, axis: int) -> int:
     return sizes[first]
 
 
-def _leaf_name(graphdef: GraphDef[Any], leaf: _Leaf) -> str:
+def _leaf_path(graphdef: GraphDef[Any], leaf: _Leaf) -> str:
+    """For messages: the path of a leaf in the value of a State, as a text."""
     at, key_path = leaf
-    return _name(graphdef, at) + jax.tree_util.keystr(key_path)
+    return _state_path(graphdef, at) + jax.tree_util.keystr(key_path)
 
 
-def _name(graphdef: GraphDef[Any], at: int) -> str:
+def _state_path(graphdef: GraphDef[Any], at: int) -> str:
+    """For messages: the path of State number `at` as a text, or `the root`."""
     return path_str(graphdef.layout.path(at)) or "the root"

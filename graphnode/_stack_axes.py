@@ -79,12 +79,19 @@ def position_of(axis: int, value: object, more: int = 0) -> int | None:
     """
     if axis >= 0:
         return axis
+    # Arrays of different ranks end at different positions.
     positions = {axis + rank + more for rank in ranks_of(value)}
     return positions.pop() if len(positions) == 1 else None
 
 
 def checked_position(axis: int, value: object, where: str, more: int = 0) -> int:
-    """As `position_of`, for a State whose description mentions axes.
+    """The position of an axis in the arrays of a State, from the front, where its description mentions axes.
+
+    Args:
+        axis: The axis; negative counts from the end.
+        value: The value of the State.
+        where: The path of the State, for the message.
+        more: How many axes the arrays are yet to get.
 
     Raises:
         StackError: The axis is at several positions.
@@ -99,10 +106,17 @@ def checked_position(axis: int, value: object, where: str, more: int = 0) -> int
 
 
 def with_specs(graphdef: GraphDef[N], specs: Mapping[int, StateSpec]) -> GraphDef[N]:
-    """A structure with other descriptions of some States, by their number in layout order."""
+    """A structure with other descriptions of some States.
+
+    Args:
+        graphdef: The structure.
+        specs: The new descriptions, each by the number of its State in layout order.
+    """
     at = -1
     tokens: list[Token] = []
     for token in graphdef.tokens:
+        # A State has its description as a token where it is met first, so in layout
+        # order.
         if isinstance(token, StateSpec):
             at += 1
             token = specs.get(at, token)
@@ -111,7 +125,12 @@ def with_specs(graphdef: GraphDef[N], specs: Mapping[int, StateSpec]) -> GraphDe
 
 
 def without_axes(graphdef: GraphDef[N], positions: Mapping[int, int]) -> GraphDef[N]:
-    """The structure in which these States, by their number, have lost the axis at a position."""
+    """The structure after some States lost an axis.
+
+    Args:
+        graphdef: The structure before.
+        positions: The position of the axis in each of these States, by its number in layout order.
+    """
     specs = graphdef.layout.specs
     return with_specs(
         graphdef,

@@ -64,6 +64,7 @@ def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
 
 
 def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
+    """All streams in some nodes, in order, each with all its places."""
     # By their States: `view` makes other nodes around the same ones.
     streams: dict[tuple[int, int], SharedStream] = {}
     for number, binding in enumerate(bindings):
@@ -88,7 +89,7 @@ def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
             # Within one node, equal streams were equal before they were stacked.
             if other is not stream and other_place[0] != place[0]:
                 graphdef = bindings[0].graphdef
-                names = f"{_name(graphdef, other_place)} and {_name(graphdef, place)}"
+                names = f"{_stream_text(graphdef, other_place)} and {_stream_text(graphdef, place)}"
                 yield (
                     f"{names} draw the same numbers: their keys and counts are equal, and they are two streams. "
                     "Build each node with another seed, or give all of them one gn.Rngs, which stack forks"
@@ -97,10 +98,10 @@ def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
 
 
 def _next_draws(stream: SharedStream) -> Iterator[object]:
-    """What determines the next draw of a stream: its key and count, for each of its keys if it was forked."""
+    """What determines the next draw of a stream, for each of its keys: equal for equal draws."""
     key, count = stream.key._value, stream.count._value
     if not is_on_host(key):
-        yield id(key), _content(count)  # a tracer, which only has its identity
+        yield id(key), _count_content(count)  # a tracer, which only has its identity
         return
     bits = bits_of(key).reshape(key.size, -1)
     counts = (
@@ -108,16 +109,19 @@ def _next_draws(stream: SharedStream) -> Iterator[object]:
         if is_on_host(count)
         else [id(count)] * key.size
     )
+    # Equal bits draw other numbers by another algorithm.
     implementation = str(jax.random.key_impl(key))
     for key_bits, draws in zip(bits, counts, strict=True):
         yield implementation, key_bits.tobytes(), int(draws)
 
 
-def _content(count: Any) -> object:
+def _count_content(count: Any) -> object:
+    """What the count of a stream is compared by: its bytes, or its identity where it is traced."""
     return np.asarray(count).tobytes() if is_on_host(count) else id(count)
 
 
-def _name(graphdef: GraphDef[Any], place: _Place) -> str:
+def _stream_text(graphdef: GraphDef[Any], place: _Place) -> str:
+    """For messages: a stream, by its path and the number of its node."""
     number, stream = place
     path = path_str(graphdef.path(stream.number))
     return f"{path} of node {number}" if path else f"node {number}"
@@ -154,10 +158,13 @@ def fork_of(shared: SharedStream) -> Fork:
         under_current_mesh(shared.count.value),
     )
     after = count + jnp.ones_like(count)
+    # Refused here, while nothing is written: the counts are stored when all else is
+    # done.
     check_writable(shared.count, after)
     start = jnp.zeros_like(count) if shared.is_alone_on_key else count
 
     def fork(key: jax.Array, count: jax.Array) -> jax.Array:
+        """A key for each place, from one key and count of the shared stream."""
         drawn, _ = draw(key, count)
         return jax.random.split(drawn, len(shared.places))
 

@@ -35,6 +35,7 @@ def state_body_faults(cls: type, root: type) -> Iterator[ClassFault]:
         text = f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"
         yield ClassFault(text, Rule.EQUALITY, "__eq__")
     for owner in cls.__mro__:
+        # Bases that are States were checked when they were defined.
         if owner is cls or not (issubclass(owner, root) or owner in root.__mro__):
             yield from _reserved_faults(cls, owner, root)
             yield from _slot_faults(cls, owner)
@@ -42,6 +43,13 @@ def state_body_faults(cls: type, root: type) -> Iterator[ClassFault]:
 
 
 def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
+    """Faults of names that State itself has: members that graphnode relies on, and hooks of attribute access.
+
+    Args:
+        cls: The State class.
+        owner: The class whose body is looked at: `cls`, or a base of it.
+        root: The base of all States.
+    """
     for name in sorted(_names_of(root) & body_names(owner)):
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it; choose another name"
         yield ClassFault(text, Rule.RESERVED, name)
@@ -55,6 +63,7 @@ def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]
 
 
 def _names_of(root: type) -> frozenset[str]:
+    """The names in the body of `State` that no other class may use."""
     return frozenset(name for name in body_names(root) if not is_dunder(name))
 
 

@@ -149,10 +149,15 @@ Selection = tuple[tuple[tuple[int, ...], Layout], ...]
 def select(
     layout: Layout, filters: tuple[Matcher, ...], live: Callable[[], Sequence[Any]]
 ) -> tuple[Selection, tuple[int, ...]]:
-    """The numbers and the layout of what each filter selects, and the numbers of what none does.
+    """Group the States of a layout by filters. Cached on the layout if the filters are fixed.
 
-    For fixed filters the result is cached on the layout; for others, `live` gives the
-    States.
+    Args:
+        layout: The layout.
+        filters: Tried in order.
+        live: Gives the live States; called only if a filter is not fixed.
+
+    Returns:
+        For each filter the numbers of the States that it selects, with a layout of them alone; and the rest's numbers.
     """
     if all(matcher.is_fixed for matcher in filters):
         return layout.remember(
@@ -164,6 +169,13 @@ def select(
 def _select(
     layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]
 ) -> tuple[Selection, tuple[int, ...]]:
+    """For `select`, which caches it: group the States of a layout by filters.
+
+    Args:
+        layout: The layout.
+        filters: Tried in order.
+        live: What a caller's function gets for each State; `None` for each if no filter is one.
+    """
     check_class_filters(
         filters, NodeBase, "States by State classes; gn.nodes filters nodes"
     )
@@ -333,12 +345,19 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
         return tuple([self._take(numbers, layout) for numbers, layout in selection])
 
     def _treefied(self) -> list[TreefyState[Any]]:
+        """What filters by a function get in place of live States: each value with its description."""
         return [
             TreefyState(spec, value)
             for spec, value in zip(self.layout.specs, self._values, strict=True)
         ]
 
     def _take(self, numbers: Sequence[int], layout: Layout) -> "StateTree":
+        """The tree of some States, with containers of its own.
+
+        Args:
+            numbers: Their numbers in this tree.
+            layout: The layout of the States with these numbers.
+        """
         return StateTree(
             layout, all_rebuilt(tuple([self._values[at] for at in numbers]))
         )
@@ -407,6 +426,7 @@ class _Below:
         )
 
     def child(self, entry: int) -> "tuple[Key, _Below | TreefyState[Any]]":
+        """What one entry below has: its key, and the part below it or the value of a State."""
         layout = self.tree.layout
         at = layout.leaf_numbers.get(entry)
         if at is None:
@@ -416,6 +436,7 @@ class _Below:
 
 
 def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[Any, Any]], Layout]:
+    """For JAX: the values, each with a key for messages, and the layout as the treedef."""
     # One key for each State, with its whole path: JAX's messages show
     # `['layers.0.weight']`. They accept only keys of JAX's own classes.
     keys = [DictKey(path_str(path)) for path in tree.layout.paths()]
@@ -480,6 +501,7 @@ class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
         if not isinstance(other, FlatStates):
             return NotImplemented
         theirs: FlatStates[Any] = other
+        # By identity, as layouts are interned, and States have no other equality.
         return self.layout is theirs.layout and all(
             a is b for a, b in zip(self._states, theirs._states, strict=True)
         )

@@ -63,6 +63,7 @@ class Stream:
         self._seed = checked_seed(key)
         self._numbers = numbers
         self._key: jax.Array | None = None
+        # Its `next` is one step in C: no lock.
         self._draws = itertools.count()
         self._trace = trace
 
@@ -80,15 +81,16 @@ class Stream:
                 "inside `with gn.random.scope(key):`"
             )
         # Two threads may both make it: they make the same one.
-        key = under_current_mesh(self._first_key() if self._key is None else self._key)
+        key = under_current_mesh(self._make_key() if self._key is None else self._key)
         self._key = key
         return derived(key, next(self._draws))
 
     def draw_for(self, function: Callable[[jax.Array], object]) -> jax.Array:
-        """The next key, for a function that may not look at it."""
+        """The next key, for a function that may not look at it; `Refusing` tells such functions apart."""
         return self.draw()
 
-    def _first_key(self) -> jax.Array:
+    def _make_key(self) -> jax.Array:
+        """The stream's own key, from its seed and numbers: made at the first draw, as there may be none."""
         key = (
             self._seed
             if isinstance(self._seed, jax.Array)
@@ -138,10 +140,12 @@ class Refusing(Stream):
 def _looks_at_key(function: Callable[[jax.Array], object]) -> bool:
     """Whether the result of a function may depend on the key; the function is traced once, and nothing computed."""
     try:
+        # A key of any seed: it becomes a tracer, and is never drawn from.
         jaxpr = jax.make_jaxpr(function)(jax.random.key(0)).jaxpr
     except Exception:  # whatever the function does with a tracer
         return True
     key = jaxpr.invars[0]
+    # What is returned counts as used, too.
     used = list(jaxpr.outvars)
     for equation in jaxpr.eqns:
         used += equation.invars
@@ -159,7 +163,7 @@ def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
         ValueError: It is an integer of more than 64 bits, or several keys.
     """
     if isinstance(seed, jax.Array):
-        return _checked_key(seed)
+        return _checked_key_array(seed)
     try:
         number = operator.index(seed)
     except TypeError:
@@ -169,7 +173,13 @@ def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
     return number
 
 
-def _checked_key(array: jax.Array) -> jax.Array:
+def _checked_key_array(array: jax.Array) -> jax.Array:
+    """For `checked_seed`: the single key that an array is, a legacy one as a typed one.
+
+    Raises:
+        TypeError: It does not hold keys.
+        ValueError: It holds several.
+    """
     if array.dtype == jnp.uint32 and array.ndim == 1:
         try:
             key: jax.Array = jax.random.wrap_key_data(array)
@@ -226,7 +236,7 @@ class _Scope:
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
-        """Whether this is the context that it was entered in. Asked once it is over, before it is dropped."""
+        """Whether it was entered in this context: asked when its block is over, before it is dropped."""
         try:
             _context.reset(self.token)
         except ValueError:
@@ -298,7 +308,7 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
 
 
 def scope_of(stream: Stream) -> "Block":
-    """Draw from an existing stream."""
+    """A `with` block in which an existing stream is the ambient one; for graphnode's own use."""
     return Block(lambda: stream, is_users=False)
 
 
@@ -355,11 +365,12 @@ class Block(contextlib.ContextDecorator):
         return super().__call__(func)
 
     def _recreate_cm(self) -> "Block":
+        """For `contextlib.ContextDecorator`: a block of its own for each call of a decorated function."""
         return Block(self._make_stream, is_users=self._is_users)
 
 
 def _drop(scope: _Scope) -> None:
-    """Take a scope out of those that are open in this context.
+    """Take a scope out of those that are open in this context, wherever it stands among them.
 
     It need not be the last: a generator may have entered another one since, and have
     yielded in it.
@@ -390,11 +401,12 @@ def split_key() -> jax.Array:
 
 
 def split_key_for(function: Callable[[jax.Array], object]) -> jax.Array:
-    """The key that `split_key` would give, for a function that may not look at it."""
+    """The next key for an initialiser; never refused to one that does not look at it, such as zeros."""
     return _stream_of(_innermost()).draw_for(function)
 
 
 def _stream_of(scope: _Scope | None) -> Stream:
+    """The stream of a scope, or that of the process."""
     return _process_stream if scope is None else scope.stream
 
 
@@ -412,12 +424,14 @@ def is_past_scope(node: NodeBase) -> bool:
 
 
 def _has_scope(node: NodeBase) -> bool:
+    """Whether a scope is open that the constructor of a node has opened."""
     return any(
         scope.node is not None and scope.node() is node for scope in _scopes.get()
     )
 
 
 def _note_left(scope: _Scope) -> None:
+    """Note on the node whose constructor opened a scope that it has left one: see `is_past_scope`."""
     node = None if scope.node is None else scope.node()
     version = getattr(node, "_version", None)
     if (
@@ -429,6 +443,7 @@ def _note_left(scope: _Scope) -> None:
 
 
 def _is_in_constructor(inner: FrameType) -> bool:
+    """Whether the constructor of a node is running in a frame or around it."""
     frame: FrameType | None = inner
     while frame is not None and frame.f_code not in CONSTRUCTORS:
         frame = frame.f_back
@@ -436,7 +451,11 @@ def _is_in_constructor(inner: FrameType) -> bool:
 
 
 def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
-    """The node under construction whose method enters a scope: its first argument."""
+    """The node under construction whose method enters a scope: the method's first argument.
+
+    Args:
+        entering: The frame that enters the scope; `None` where no user's code does.
+    """
     frame = _beyond_managers(entering)
     # The locals are read only while a constructor runs: until Python 3.13, whoever
     # reads `f_locals` keeps the objects alive for the rest of the call.
@@ -493,6 +512,7 @@ def _innermost() -> _Scope | None:
 
 
 def _is_running(generator: FrameType) -> bool:
+    """Whether the frame of a generator is on the stack of the caller: it is not suspended."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame is not generator:
         frame = frame.f_back
@@ -522,7 +542,7 @@ def _generator_around(entering: FrameType | None) -> FrameType | None:
 
 
 def _beyond_managers(frame: FrameType | None) -> FrameType | None:
-    """The frame that has the block: past those of `contextlib`, and of context managers that enter others."""
+    """The frame that has the `with` block, past `contextlib` and managers that enter others."""
     while frame is not None and (
         _package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING
     ):
@@ -531,6 +551,7 @@ def _beyond_managers(frame: FrameType | None) -> FrameType | None:
 
 
 def _package_of(frame: FrameType | None) -> str:
+    """The top-level package whose code runs in a frame; the empty text for no frame."""
     if frame is None:
         return ""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -23,6 +23,7 @@ def hides_frames(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        """The function that takes the place of `function`."""
         try:
             return function(*args, **kwargs)
         except BaseException as error:
@@ -43,6 +44,7 @@ def hide_frames(error: BaseException) -> None:
 
 
 def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback made anew from those entries that are not of graphnode's files."""
     entries: list[TracebackType] = []
     while traceback is not None:
         entries.append(traceback)

@@ -133,7 +133,7 @@ class Trie:
 
     @property
     def children(self) -> dict[tuple[int, Key], int]:
-        """The entry that each entry and key lead to, references included; computed once."""
+        """The entry for each pair of an entry and a key, by parents and by references; computed once."""
         # In a slot, not by `remember`: every look-up of a path reads it.
         if self._children is None:
             children = {
@@ -191,6 +191,7 @@ class Trie:
                 climb[source] = iter(self._incoming(source))
 
     def _incoming(self, entry: int) -> list[tuple[int, Key]]:
+        """The edges that lead to an entry: from its parent, then by references that do not lead back."""
         return [(self.parents[entry], self.keys[entry]), *self._sources.get(entry, ())]
 
     def _paths_by_reference(self, at: int) -> Iterator[Path]:
@@ -225,12 +226,12 @@ class Trie:
 
     @property
     def all_sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """From where references lead to each entry, those that lead back included."""
+        """Where the references to each entry start, and by which key; those that lead back too."""
         return self.remember("all sources", lambda: by_target(self.references))
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """From where references lead to each entry, without those that lead back."""
+        """Where the references to each entry start, and by which key; without those that lead back."""
         return self.remember("sources", lambda: by_target(self._forward))
 
     def matching(
@@ -256,10 +257,12 @@ class Trie:
         return matches
 
     def _leaves_below(self, prefix: Path) -> frozenset[int]:
+        """For `matching`: the numbers of the leaves at and below a path, without those on the way there."""
         reached = self.reached(prefix)
         return frozenset([at for at, leaf in enumerate(self.leaves) if leaf in reached])
 
     def _matching_globs(self, patterns: Set[Pattern]) -> dict[Pattern, frozenset[int]]:
+        """For `matching`: the leaves that each pattern matches, by one pass of an automaton."""
         automaton = Automaton(patterns)
         numbers: dict[Pattern, list[int]] = {pattern: [] for pattern in patterns}
         for at, states in enumerate(self._states_at_leaves(automaton)):
@@ -280,13 +283,18 @@ class Trie:
         return (*prefix, *reversed(below))
 
     def reached(self, prefix: Path) -> dict[int, tuple[int, Key] | None]:
-        """The entries that a path leads on to, each with the edge that reached it; those on the path are left out."""
+        """The entries that a path leads on to, those on the path left out: what lies below its end.
+
+        Returns:
+            For each entry the edge by which it was reached, a source and a key; for the end of the path, `None`.
+        """
         on_path = [0]
         for key in prefix:
             child = self.children.get((on_path[-1], key))
             if child is None:
                 return {}
             on_path.append(child)
+        # Closed: what lies on the way to the path is not below it.
         end, closed = on_path[-1], set(on_path)
         reached: dict[int, tuple[int, Key] | None] = {end: None}
         pending = [end]
@@ -303,6 +311,7 @@ class Trie:
         states[0] = automaton.start
 
         def follow(source: int, key: Key, target: int) -> bool:
+            """Bring the states at the source of an edge to its target; whether new ones arrived."""
             before = states[target]
             if states[source]:
                 states[target] |= automaton.step(states[source], key)
@@ -341,7 +350,9 @@ class Trie:
         outcomes[0][automaton.start] = None
 
         def follow(source: int, key: Key, target: int) -> bool:
+            """Bring each outcome of the source of an edge to its target; whether new ones arrived."""
             count = len(outcomes[target])
+            # A list: the edge may lead from an entry to itself.
             for states in list(outcomes[source]):
                 outcomes[target].setdefault(
                     automaton.step(states, key), (source, states, key)
@@ -354,6 +365,13 @@ class Trie:
     def _witness(
         self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, states: int
     ) -> Path:
+        """For `witnesses`: a path to an entry that leads to these states, read back from its end.
+
+        Args:
+            outcomes: What `_outcomes` gives.
+            entry: The entry.
+            states: One of its outcomes.
+        """
         keys: list[Key] = []
         while (step := outcomes[entry][states]) is not None:
             entry, states, key = step
@@ -394,10 +412,16 @@ class Trie:
 
     @property
     def _flow(self) -> _Flow:
+        """What `_compute_flow` gives, computed once."""
         return self.remember("flow", self._compute_flow)
 
     def _compute_flow(self) -> _Flow:
-        """The entries in reverse postorder, their positions there, and their edges without those that lead back."""
+        """For `_flow`: entries in the order of `_propagate`: sources first, but for rings.
+
+        Returns:
+            The entries in reverse postorder; the position of each in it; and for each entry the edges from it that do
+            not lead back.
+        """
         outgoing: list[list[tuple[Key, int]]] = [[] for _ in self.parents]
         for entry in range(1, len(self.parents)):
             outgoing[self.parents[entry]].append((self.keys[entry], entry))
@@ -425,10 +449,11 @@ class Trie:
 
     @property
     def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
-        """Where each entry leads by which key, references included."""
+        """For each entry, the entries that it leads to and by which keys, references included."""
         return self.remember("outgoing", self._compute_outgoing)
 
     def _compute_outgoing(self) -> dict[int, list[tuple[Key, int]]]:
+        """For `outgoing`: for each entry, the entries that it leads to by which keys, references included."""
         outgoing: dict[int, list[tuple[Key, int]]] = {
             entry: [] for entry in range(len(self.parents))
         }
@@ -442,11 +467,13 @@ class Trie:
         return self.remember("inward", self._compute_inward)
 
     def _compute_inward(self) -> frozenset[Reference]:
+        """For `_inward`: the references whose target encloses their source, or is it."""
         ends = _ends(self.parents)
         return frozenset(
             [
                 (source, key, target)
                 for source, key, target in self.references
+                # By number: what an entry encloses is one range.
                 if target <= source < ends[target]
             ]
         )
@@ -457,6 +484,7 @@ class Trie:
         return self.remember("forward", self._compute_forward)
 
     def _compute_forward(self) -> list[Reference]:
+        """For `_forward`: the references whose target does not dominate their source."""
         inward = self._inward
         # Every path passes through the root: the usual case, parent pointers to it,
         # needs no dominators.
@@ -481,6 +509,7 @@ class Trie:
         semi = list(self.parents)
 
         def lowest_above(entry: int, limit: int) -> int:
+            """The `eval` of SEMI-NCA: the lowest semidominator from `entry` up, above `limit`."""
             # Path compression, as in union-find: no climb is repeated.
             climb: list[int] = []
             while ancestors[entry] > limit:
@@ -491,6 +520,7 @@ class Trie:
                 ancestors[below] = ancestors[entry]
             return lowest[climb[0] if climb else entry]
 
+        # From the last entry, so that what lies below an entry is done before it.
         for entry in range(len(self.parents) - 1, 0, -1):
             for source, _ in sources.get(entry, ()):
                 if source != entry:
@@ -502,6 +532,7 @@ class Trie:
         dominators = [-1] * len(self.parents)
         for entry in range(1, len(self.parents)):
             dominator = self.parents[entry]
+            # In pre-order the dominators of the parent are complete already.
             while dominator > semi[entry]:
                 dominator = dominators[dominator]
             dominators[entry] = dominator
@@ -548,7 +579,7 @@ def _ancestry(parents: Sequence[int]) -> Callable[[int, int], bool]:
 
 
 def by_target(references: Iterable[Reference]) -> dict[int, list[tuple[int, Key]]]:
-    """From where references lead to each entry, and by which key."""
+    """For each entry that references lead to: from which entries they start, and by which key."""
     sources: dict[int, list[tuple[int, Key]]] = {}
     for source, key, target in references:
         sources.setdefault(target, []).append((source, key))
@@ -567,13 +598,16 @@ def canonical(
     leaves: Collection[int],
     sources: Mapping[int, list[tuple[int, Key]]],
 ) -> tuple[Trie, list[int]]:
-    """A trie in canonical order, made from entries in any order, and the old numbers of its leaves.
+    """A trie in canonical order, from entries in any order.
 
     Args:
         parents: The parent of each entry, which comes before it; entry 0 is the root.
         keys: The key of each entry below its parent.
         leaves: The entries that are leaves; entries that lead to no leaf are dropped.
         sources: From where further references lead to each entry.
+
+    Returns:
+        The trie; and for each of its leaves, in order, the entry that it was.
     """
     children = _needed_children(parents, leaves, sources)
     new_parents: list[int] = []
@@ -586,6 +620,7 @@ def canonical(
         entry, parent = todo.pop()
         at = renumbered[entry] = len(new_parents)
         new_parents.append(parent)
+        # The root's key does not count, and must not tell two equal tries apart.
         new_keys.append(keys[entry] if entry else "")
         if entry in leaves:
             new_leaves.append(at)
@@ -599,6 +634,7 @@ def canonical(
         (renumbered[source], key, renumbered[target])
         for target in sources.keys() & renumbered
         for source, key in sources[target]
+        # What leads to no leaf was dropped, and its references with it.
         if source in renumbered
     ]
     references.sort(key=reference_order)
@@ -612,8 +648,9 @@ def _needed_children(
     leaves: Collection[int],
     sources: Mapping[int, list[tuple[int, Key]]],
 ) -> dict[int, list[int]]:
-    """The children of each entry, as far as they lead to leaves, by references too."""
+    """For `canonical`: the children of each entry that lead to leaves, or to references to such."""
     children: dict[int, list[int]] = {}
+    # Climbs from the leaves, so that each entry is looked at once.
     needed = {0}
     # The root encloses all leaves: what refers to it leads to them.
     pending = [*leaves, *[source for source, _ in sources.get(0, ()) if leaves]]

@@ -88,6 +88,7 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
     See also: `treefy_states`, which reads; `treefy_merge`, which makes a new node.
     """
     binding = binding_of(node)
+    # A State with a mark has to be asked before each write.
     if len(trees) == 1 and isinstance(trees[0], StateTree) and not binding.has_marks:
         states = _states_of(binding, trees[0])
         if states is not None and _write_arrays(states, trees[0]._values, check):
@@ -96,7 +97,10 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 
 
 def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | None:
-    """The States that a tree has values for, cached for each layout; `None` if it does not fit the node as it is."""
+    """The States that a tree has a value for, one each, in its order; `None` where `_update_any` has to look.
+
+    Cached on the binding for each layout.
+    """
     states: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
     if states is None:
         specs = binding.graphdef.layout.specs
@@ -106,6 +110,7 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
         for number, spec in zip(numbers, tree.layout.specs, strict=True):
             if number is None or not is_one_class(specs[number].cls, spec.cls):
                 return None
+        # None is `None` here: that was checked above, but not for type checkers.
         states = tuple([binding.states[n] for n in numbers if n is not None])
         binding.remember(tree.layout, states)
     return states
@@ -114,7 +119,16 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
 def _write_arrays(
     states: Sequence[State[Any]], values: Sequence[Any], check: bool
 ) -> bool:
-    """Write plain arrays of the shapes and dtypes that are there, all or none; whether it did. Settles most updates."""
+    """Settle most updates: write plain arrays of the shapes and dtypes that are there, all or none.
+
+    Args:
+        states: The States.
+        values: Their values.
+        check: The argument of `update_states`.
+
+    Returns:
+        Whether they were written; if not, nothing is wrong yet, and `_update_any` looks closer.
+    """
     if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
     before: list[Any] = [state._value for state in states]
@@ -133,7 +147,14 @@ def _write_arrays(
 
 
 def _is_settled(state: State[Any], old: Any, value: Any, check: bool) -> bool:
-    """Whether an array may replace what is there without further checks."""
+    """For `_write_arrays`: whether an array may replace what is there without further checks.
+
+    Args:
+        state: The State.
+        old: What it holds.
+        value: The array.
+        check: The argument of `update_states`.
+    """
     cls: type = old.__class__
     if cls is not CONCRETE:
         return False
@@ -173,11 +194,11 @@ class _Vacancy(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, str]:
-        """Equal for the same vacancy; several paths may lead to it."""
+        """A key that is equal for the same vacancy, which several paths may lead to."""
         return id(self.holder), self.key
 
     def placed(self, state: State[Any]) -> Placed:
-        """A State here, as the contracts of the node know it."""
+        """A State that is put here, as contracts take it: its place in the node, the form, the State."""
         if isinstance(self.holder, TrackedDict):
             place = str(self.holder._place.below(self.key)).partition(".")[2]
             return place, self.holder._form, state
@@ -199,6 +220,7 @@ class _ReturnError(Exception):
 def _update_any(
     node: object, binding: Binding, trees: Sequence[States], check: bool
 ) -> None:
+    """For `update_states`: match all trees, then check and write. For what `_write_arrays` leaves."""
     update = _Update(node, binding, check)
     for matched in [match(binding.graphdef, tree) for tree in trees]:
         update.add(matched)
@@ -219,7 +241,7 @@ class _Update:
         self.faults: list[str] = []
 
     def add(self, matched: Matched) -> None:
-        """Add the values of one tree."""
+        """Collect the writes, returns and faults of one tree, already matched with the States of the node."""
         self.faults += matched.contradictions(self.graphdef.layout)
         returns: list[_Return] = []
         for at, number in enumerate(matched.numbers):
@@ -234,6 +256,7 @@ class _Update:
         self.returns.update({item.vacancy.identity: item for item in returns})
 
     def _add_write(self, number: int, matched: Matched, at: int) -> None:
+        """Note a write to State number `number` of the layout, of value number `at` in `matched`."""
         write = _Write(self.binding.states[number], matched.values[at], matched, at)
         self.writes[number] = write
         spec, cls = matched.specs[at], type(write.state)
@@ -279,7 +302,13 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 def _commit(
     returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]
 ) -> None:
-    """Put popped States back, and write values. Everything was checked before."""
+    """Put popped States back, and write values; everything was checked before. Runs without signal handlers.
+
+    Args:
+        returns: The popped States, and where they belong.
+        states: The States that are written.
+        contents: Their values, as `value_to_store` gives them.
+    """
     for (_, holder, key), state, _ in returns:
         if isinstance(holder, TrackedDict):
             holder.put_back(key, state)
@@ -296,8 +325,14 @@ def _returns_of(
 ) -> list[_Return]:
     """How to put a popped State back at all its paths.
 
+    Args:
+        objects: Gives the objects of the node by their number.
+        graphdef: The structure of the node.
+        matched: A collection, matched with the States of the node.
+        at: The number of a value in it that is for none of these States.
+
     Raises:
-        _ReturnError: That is not possible at one of them.
+        _ReturnError: That is not possible at one of the paths.
     """
     spec = matched.specs[at]
     state = matched.states[at] if matched.states else None
@@ -389,9 +424,13 @@ def _vacancy(
 ) -> _Vacancy | None:
     """The unset field, or the popped key of a dict, at a path; `None` if neither is there.
 
+    Args:
+        objects: Gives the objects of the node by their number.
+        graphdef: The structure of the node, without what was popped.
+        path: The path.
+
     Raises:
-        _ReturnError: The container of the State is gone; names the outermost missing
-            one.
+        _ReturnError: The container of the State is gone; names the outermost missing one.
     """
     # The innermost node on the path: within it the path has a field, and keys.
     for length in range(len(path) - 1, -1, -1):
@@ -419,7 +458,7 @@ def _vacancy(
 
 
 def _mismatch(write: _Write) -> str | None:
-    """How a value differs in structure, shape or dtype from what the State holds."""
+    """How a value differs in structure, shape or dtype from what the State holds; `None` if in nothing."""
     structures: list[object] = [
         jax.tree.structure(write.state._value),
         jax.tree.structure(write.value),
@@ -439,7 +478,7 @@ def _mismatch(write: _Write) -> str | None:
 
 
 def leaf_form(leaf: Any) -> object:
-    """Shape and dtype of an array or a number; the class of anything else."""
+    """What leaves have to agree in: shape and dtype of an array or number; the class of others."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), leaf.dtype
     if isinstance(leaf, bool | int | float | complex):
@@ -448,7 +487,7 @@ def leaf_form(leaf: Any) -> object:
 
 
 def leaf_text(leaf: Any) -> str:
-    """`leaf_form` for a message: `float32[2,3]`."""
+    """A leaf for a message: `float32[2,3]` for an array or a number, otherwise a description."""
     form = leaf_form(leaf)
     if not isinstance(form, tuple):
         return describe(leaf)
@@ -553,14 +592,14 @@ def pop_states(
 class _Removal(NamedTuple):
     """A place that a State is about to be taken out of: the node, the path within it, the State."""
 
-    holder: Any
+    node: Any
     edge: Path
     state: State[Any]
 
     def container_and_key(self) -> tuple[Any, str]:
         """The node or dict that holds the State, and the field or key there."""
         container = (
-            self.holder if len(self.edge) == 1 else reach(self.holder, self.edge[:-1])
+            self.node if len(self.edge) == 1 else reach(self.node, self.edge[:-1])
         )
         return container, str(self.edge[-1])
 
@@ -578,8 +617,9 @@ def _check_owner(holder: Any, key: str) -> None:
 
 
 def _remove(removals: Sequence[_Removal]) -> None:
+    """For `pop_states`: take the States out of their places. Everything was checked before."""
     for removal in removals:
-        holder, edge, state = removal
+        node, edge, state = removal
         container, key = removal.container_and_key()
         if isinstance(container, TrackedDict):
             container.vacate(key)
@@ -590,7 +630,7 @@ def _remove(removals: Sequence[_Removal]) -> None:
             # axis more than the contract says, in a stack.
             form = leaf_form(state._value)
             if isinstance(form, tuple):
-                popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
+                popped_shapes(node)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 
 
 # A reference to a State: the number of the node, and the path within it.
@@ -598,7 +638,7 @@ _Place = tuple[int, Path]
 
 
 def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
-    """All references to each State, in layout order; that of its first path comes first."""
+    """For each State in layout order, all references to it; that of its first path comes first."""
     table = graphdef.table
     places: dict[int, list[_Place]] = {
         number: [(table.parents[number], table.edges[number])]
@@ -614,7 +654,14 @@ def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
 def _unpoppable(
     graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path
 ) -> str | None:
-    """Why a State cannot be taken out of a place, or `None`."""
+    """Why a State cannot be taken out of a place, or `None`.
+
+    Args:
+        graphdef: The structure.
+        objects: Its objects, by number.
+        parent: The number of the node there; -1 above the root.
+        edge: The path within that node.
+    """
     if parent < 0:
         root = path_str(edge) or "the root"
         return f"{root} is a State of the pytree itself, not of a node in it; remove it there"

@@ -25,6 +25,7 @@ _LOOKS_INTO_CALLER: Final = frozenset(
     {"super", "locals", "vars", "eval", "exec", "_getframe", "currentframe"}
 )
 
+# Run-time type checkers, ours included.
 _CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
 
 
@@ -35,7 +36,7 @@ def attributes_used(function: object) -> Set[str] | None:
 
 
 def _code_of(function: object) -> CodeType | None:
-    """The code of a function that takes an argument by position."""
+    """The code of a function that takes an argument by position; `None` for anything else."""
     if callable(function):
         function = inspect.unwrap(function, stop=_may_do_more)
     if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
@@ -44,7 +45,7 @@ def _code_of(function: object) -> CodeType | None:
 
 
 def _may_do_more(function: object) -> bool:
-    """Whether a wrapper may use the argument itself; those of run-time type checkers only inspect it."""
+    """Whether a wrapper may use the argument itself; run-time type checkers only inspect it."""
     module = str(getattr(function, "__globals__", {}).get("__name__", ""))
     return module.partition(".")[0] not in _CHECKERS
 
@@ -65,7 +66,7 @@ def _used_in(code: CodeType, variable: str) -> Set[str] | None:
 def _uses(
     code: CodeType, variable: str
 ) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
-    """The instructions that use a variable, each with the one that follows it."""
+    """The instructions of a code that use a variable, each with the next one, which shows what for."""
     for instruction, following in _pairs(code):
         if _is_use(instruction, code, variable):
             yield instruction, following
@@ -84,6 +85,7 @@ def _pairs(code: CodeType) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
 
 
 def _is_use(instruction: dis.Instruction, code: CodeType, variable: str) -> bool:
+    """Whether an instruction of a code loads, stores, deletes or passes on a variable."""
     # A variable that inner functions use is in a cell, and read by "deref" instructions;
     # "fast" ones then pass the cell to the inner functions.
     is_cell = variable in (*code.co_cellvars, *code.co_freevars)
@@ -92,6 +94,7 @@ def _is_use(instruction: dis.Instruction, code: CodeType, variable: str) -> bool
 
 
 def _variables(instruction: dis.Instruction) -> tuple[str, ...]:
+    """The variables that an instruction names."""
     # Since Python 3.13 one instruction may load or store two variables.
     names = instruction.argval
     return names if isinstance(names, tuple) else (names,)
@@ -126,6 +129,7 @@ def attributes_made(function: object, *, fields: Set[str], lazy: Set[str]) -> Se
     for instruction, following in _transparent_start(code, fields, lazy):
         if _is_use(instruction, code, code.co_varnames[0]):
             if following.opname == "STORE_ATTR" and following.offset in certain:
+                # A field that is read before it is set needs its default first.
                 assigned |= {following.argval} - read
             else:
                 read.add(following.argval)
@@ -181,8 +185,9 @@ def always_reads(
         function: The function.
         name: The attribute, which may be that of `super()`.
         but_not: The field that the function must not mention at all.
-        fields: As in `attributes_made`.
-        lazy: As there.
+        fields: The attributes of its first argument that run no code of the class when they
+            are read or set.
+        lazy: Those of them that run code when they are read.
     """
     code = _code_of(function)
     if code is None or _mentions(code, but_not):
@@ -204,11 +209,13 @@ def always_reads(
 
 
 def _mentions(code: CodeType, name: str) -> bool:
+    """Whether a code has an attribute or global of a name, or a function in it the attribute."""
     inside = _read_inside(code, code.co_varnames[0]) or frozenset()
     return name in code.co_names or name in inside
 
 
 def _reads_attribute(instruction: dis.Instruction) -> bool:
+    """Whether an instruction reads, sets or deletes an attribute of some object."""
     is_of_super = instruction.opname.startswith("LOAD_SUPER")
     return is_of_super or instruction.opname in _ATTRIBUTE
 
@@ -223,6 +230,7 @@ def _certain(code: CodeType) -> Iterator[dis.Instruction]:
         if instruction.offset >= furthest_target:
             yield instruction
         if instruction.opcode in _JUMPS:
+            # A jump backwards, to the start of a loop, skips nothing.
             furthest_target = max(furthest_target, instruction.argval)
         if instruction.opname.startswith("RETURN"):
             return

@@ -28,6 +28,8 @@ from ._errors import FieldError, listed
 from ._hints import with_article
 from ._static import GraphObject
 
+# The dtype of gradients of integers: JAX has no such arrays itself, and uses those of
+# NumPy.
 _FLOAT0: Final = jax.dtypes.float0
 
 
@@ -39,7 +41,7 @@ def is_container(value: Any) -> bool:
 
 
 def rebuilt(value: Any) -> Any:
-    """The value with containers of its own; leaves by identity."""
+    """A value in new containers, so that a write into them shows nowhere else; leaves by identity."""
     if type(value) in PLAIN:
         return value
     leaves, treedef = tree_flatten(value)
@@ -47,7 +49,7 @@ def rebuilt(value: Any) -> Any:
 
 
 def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Values with containers of their own; the same tuple where all are plain arrays."""
+    """Several values, each in new containers; the same tuple where all are plain arrays."""
     if PLAIN.issuperset(map(type, values)):
         return values
     return tuple(map(rebuilt, values))
@@ -68,7 +70,7 @@ def take_in(value: Any, owner: Callable[[], str]) -> Any:
         return value
     leaves, treedef = tree_flatten(value)
     if any(isinstance(leaf, GraphObject | np.ndarray | np.generic) for leaf in leaves):
-        faults = _faults(value)
+        faults = _value_faults(value)
         if faults:
             raise FieldError(f"{owner()}: {listed(faults)}")
         leaves = list(map(_as_jax, leaves))
@@ -76,7 +78,7 @@ def take_in(value: Any, owner: Callable[[], str]) -> Any:
 
 
 def take_in_all(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
-    """Values as States hold them.
+    """Several values, each as a State holds it: new containers, and NumPy arrays as JAX arrays.
 
     Args:
         values: Any pytrees.
@@ -98,6 +100,7 @@ def take_in_all(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
 
 
 def _as_jax(leaf: Any) -> Any:
+    """A leaf as States hold it: a NumPy array or scalar as a JAX array, anything else as it is."""
     if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype == _FLOAT0:
         return leaf
     return array_of(leaf)
@@ -113,16 +116,17 @@ def array_of(array: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> jax.Array:
         return jnp.asarray(own)
 
 
-def _faults(value: Any) -> list[str]:
+def _value_faults(value: Any) -> list[str]:
+    """Why a State cannot hold the leaves of a value: for each such leaf its key path, and what is wrong."""
     faults: list[str] = []
     for key_path, leaf in tree_flatten_with_path(value)[0]:
-        fault = _fault(leaf)
+        fault = _leaf_fault(leaf)
         if fault is not None:
             faults.append(f"{keystr(key_path)}: {fault}" if key_path else fault)
     return faults
 
 
-def _fault(leaf: Any) -> str | None:
+def _leaf_fault(leaf: Any) -> str | None:
     """Why a State cannot hold a leaf, or `None`."""
     if isinstance(leaf, GraphObject):
         name = type(leaf).__name__
@@ -130,6 +134,7 @@ def _fault(leaf: Any) -> str | None:
             f"a State holds arrays, not {with_article(name)}: give its value, or declare a field of the node for the "
             f"{name}"
         )
+    # Ahead of arrays, of which it is a subclass: JAX would drop the mask.
     if isinstance(leaf, np.ma.MaskedArray):
         return (
             "JAX has no masked arrays: hold the data and the mask, or array.filled(...)"
@@ -149,4 +154,6 @@ def _fault(leaf: Any) -> str | None:
 
 
 def _is_jax_dtype(dtype: np.dtype[Any]) -> bool:
+    """Whether JAX has arrays of a NumPy dtype, `bfloat16` and other extensions included."""
+    # The dtypes that JAX adds have the kind V, and count as numbers to JAX alone.
     return dtype.kind in "biufc" or jnp.issubdtype(dtype, np.number)

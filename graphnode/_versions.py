@@ -64,7 +64,7 @@ CONSTRUCTING: Final = Constructing()
 
 
 def constructing() -> Constructing:
-    """The version of a node whose constructor starts now."""
+    """The version of a node whose constructor starts now; inside of a trace, one that knows it."""
     return Constructing() if is_tracing() else CONSTRUCTING
 
 
@@ -88,12 +88,17 @@ def unmade(cls: type) -> str:
 
 
 def trace_of_version(version: AnyVersion) -> TraceRef | None:
-    """The trace that a node or container of this version was made in; `None` outside of all."""
+    """The trace that a node or container of this version was made in; `None` outside of all traces."""
     return version.trace if isinstance(version, Version) else version
 
 
 def first_version(before: AnyVersion, now: Version) -> Version:
-    """The version of a node that becomes part of a binding: `now`, unless it was born in another trace."""
+    """The version of a node that becomes part of a binding.
+
+    Args:
+        before: The node's version so far, or the trace of its birth.
+        now: A version made now, which all nodes of the binding share that were born in the running trace.
+    """
     if before == now.trace:
         return now
     version = Version()

@@ -58,7 +58,7 @@ def view(node: N, /, **statics: object) -> N:
     the structure as it is.
     """
     binding = binding_of(node)
-    plan = _plan_of(binding.graphdef, statics)
+    plan = _view_plan_of(binding.graphdef, statics)
     viewed = rebuild(plan.graphdef, list(binding.states), binding.traces)
     if plan.resized:
         objects = live_objects(viewed, plan.graphdef)
@@ -80,12 +80,14 @@ class _ViewPlan:
     resized: tuple[int, ...]
 
 
-def _plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
-    question = _question(statics)
-    return graphdef.plans.to(question, lambda: _compile(graphdef, statics))
+def _view_plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
+    """How to view nodes of a structure with these values; worked out once for both."""
+    question = _plan_key(statics)
+    return graphdef.plans.to(question, lambda: _compile_plan(graphdef, statics))
 
 
-def _question(statics: Mapping[str, object]) -> Hashable:
+def _plan_key(statics: Mapping[str, object]) -> Hashable:
+    """What a plan is cached by: names and static keys of the values; `None` if a value has no key."""
     # By `static_key`: as plain keys, True and 1 would be equal. A value without a key is
     # refused while the plan is compiled.
     try:
@@ -96,12 +98,18 @@ def _question(statics: Mapping[str, object]) -> Hashable:
         return None
 
 
-def _compile(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
+def _compile_plan(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
+    """The plan for a view: the structure with the new values, and which nodes have to be checked.
+
+    Raises:
+        FieldError: No node declares a name as a static field, or a value cannot be static.
+    """
     _check_names(graphdef, statics)
     swapped: dict[NodeSpec, NodeSpec] = {}
     for spec in graphdef.table.specs:
+        # Once for each description: many nodes of a model are alike.
         if isinstance(spec, NodeSpec) and spec not in swapped:
-            swapped[spec] = _swap(spec, statics)
+            swapped[spec] = _with_statics(spec, statics)
     tokens: list[Token] = [
         swapped[token] if isinstance(token, NodeSpec) else token
         for token in graphdef.tokens
@@ -114,8 +122,10 @@ def _compile(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPla
     return _ViewPlan(intern_graphdef(tuple(tokens)), tuple(resized))
 
 
-def _swap(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
+def _with_statics(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
+    """The description of a node with other values of those static fields that its class declares."""
     names = spec.template.statics
+    # The same object, so that what was compiled for it is found again.
     if statics.keys().isdisjoint(names):
         return spec
     # As in an assignment. A static value is checked without its node, hence `None`.
@@ -128,10 +138,17 @@ def _swap(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
 
 
 def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None:
+    """Refuse names that no node of a structure declares as a static field.
+
+    Raises:
+        FieldError: Names all of them.
+    """
     classes = {spec.cls for spec in graphdef.table.specs if isinstance(spec, NodeSpec)}
     declared = sorted({name for cls in classes for name in plan_of(cls).statics})
     faults = [
-        _unknown(name, classes, declared) for name in statics if name not in declared
+        _unknown_text(name, classes, declared)
+        for name in statics
+        if name not in declared
     ]
     if faults:
         names = ", ".join(declared) or "none"
@@ -140,8 +157,14 @@ def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None
         )
 
 
-def _unknown(name: str, classes: set[type[Any]], declared: list[str]) -> str:
-    """Why a name is not a static field of any node."""
+def _unknown_text(name: str, classes: set[type[Any]], declared: list[str]) -> str:
+    """For `_check_names`: why a name is not a static field of any node, and the nearest that is.
+
+    Args:
+        name: The name.
+        classes: The classes of all nodes.
+        declared: The static fields that they declare.
+    """
     for cls in sorted(classes, key=lambda cls: cls.__name__):
         field = schema(cls).fields.get(name)
         if field is not None:

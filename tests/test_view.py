@@ -226,13 +226,13 @@ def test_what_is_no_node_has_no_view():
 def test_a_second_view_compiles_nothing(monkeypatch: pytest.MonkeyPatch):
     """The changed structure is worked out once for each structure and values; True and 1 are two."""
     calls: list[object] = []
-    compile_once = implementation._compile
+    compile_once = implementation._compile_plan
 
     def counting(graphdef: Any, statics: Any) -> Any:
         calls.append(statics)
         return compile_once(graphdef, statics)
 
-    monkeypatch.setattr(implementation, "_compile", counting)
+    monkeypatch.setattr(implementation, "_compile_plan", counting)
     gc.collect()  # models of other tests, cyclic as they are, keep the structure and what was worked out for it
     model, twin = net(), net()
     made = [gn.view(one, deterministic=True, name="a") for one in (model, twin, model)]
