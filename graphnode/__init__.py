@@ -58,6 +58,8 @@ from ._inspect import aliases as aliases
 from ._inspect import iter_leaf as iter_leaf
 from ._inspect import iter_node as iter_node
 from ._inspect import nodes as nodes
+from ._merge import treefy_merge as treefy_merge
+from ._merge import unflatten as unflatten
 from ._paths import Key as Key
 from ._paths import Path as Path
 from ._paths import parse_path as parse_path
@@ -66,10 +68,8 @@ from ._split import clone as clone
 from ._split import flatten as flatten
 from ._split import graphdef as graphdef
 from ._split import states as states
-from ._split import treefy_merge as treefy_merge
 from ._split import treefy_split as treefy_split
 from ._split import treefy_states as treefy_states
-from ._split import unflatten as unflatten
 from ._stack import stack as stack
 from ._stack import unstack as unstack
 from ._stack_axes import member_graphdef as member_graphdef

@@ -74,7 +74,7 @@ def _has(container: Any, key: Key) -> bool:
     return (
         isinstance(container, Sequence)
         and isinstance(key, int)
-        and key < len(container)
+        and 0 <= key < len(container)  # a path counts from the start
     )
 
 

@@ -61,6 +61,7 @@ LAYERS = (
     "_stack_axes",
     "_inspect",
     "_split",
+    "_merge",
     "_update",
     "_graph_to_tree",
     "_view",

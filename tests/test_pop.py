@@ -377,3 +377,18 @@ def test_a_popped_state_that_two_collections_hold_is_put_back_once():
     gn.update_states(node, popped, other, {"d.b": jnp.float32(3)})
     assert {key: state.value.item() for key, state in node.d.items()} == {"a": 7, "b": 3}
     assert node.d["a"] is other["d.a"]
+
+
+@pytest.mark.parametrize("position", [-1, -7, 5])
+def test_a_popped_state_is_not_put_back_by_a_position_from_the_end(position: int):
+    """Paths count from the start, when a State is put back as when it is written to."""
+
+    class Parts(gn.Node):
+        parts: list[dict[str, gn.ParamState]]
+
+    node = Parts([{"a": param(), "b": param()}, {"a": param(), "b": param()}])
+    state = gn.pop_states(node, gn.PathIn("parts.1.a"))["parts", 1, "a"]
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(node, {("parts", position, "a"): state})
+    assert str(caught.value).startswith(f"cannot update Parts: parts.{position}.a: Parts has no State there")
+    assert list(node.parts[1]) == ["b"]
