@@ -448,6 +448,8 @@ def _vacancy(
     if len(edge) == 1:
         is_set = field.name in node.__dict__
         return None if is_set else _Vacancy(node, node, field.name)
+    if any(isinstance(key, int) and key < 0 for key in edge):
+        return None  # a path counts from the start
     missing = missing_part(node, edge[:-1])
     if missing is not None:
         container = path_str((*path[:length], *missing))
