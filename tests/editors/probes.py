@@ -245,7 +245,7 @@ PROBES = (
         "definition: operation",
         DEFINITION,
         "gn.treefy_me¦rge",
-        ("graphnode/_split.py: def treefy_merge(",),
+        ("graphnode/_merge.py: def treefy_merge(",),
         is_live=False,
     ),
     Probe(
