@@ -130,7 +130,11 @@ class GraphDef(Generic[N_co]):
         return self.plans.to(_REQUIREMENTS, lambda: requirements_of(self.table))
 
     def contracts_from(self, start: int) -> "dict[int, Requirements]":
-        """What the fields of its nodes, from one number on, require of each State, by its number among all objects."""
+        """What the fields of its nodes, from one number on, require of each State, by its number among all objects.
+
+        For `build_missing`: the new nodes of a call's result are numbered behind those
+        that exist.
+        """
         question = (_CONTRACTS, start)
         return self.plans.to(question, lambda: contracts_of(self.table, start))
 
@@ -230,7 +234,11 @@ jax.tree_util.register_static(GraphDef)
 
 
 def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
-    """The one graphdef of these tokens."""
+    """The one graphdef of these tokens.
+
+    So that equal structures are found equal by identity, as the key of what was
+    compiled and of caches.
+    """
     return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
 
 
@@ -266,12 +274,19 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
 
 
 def _top_edges(token: Token) -> tuple[Path, ...]:
-    """The paths of the roots of a structure, whose first token this is."""
+    """The paths of the roots of a structure, whose first token this is.
+
+    For `GraphDef.find`, which has to know where a path begins: of a node, at the empty
+    path.
+    """
     return token.edges if isinstance(token, RootSpec) else ((),)
 
 
 def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
-    """Where the edge ends that a path takes from a position on; `None` if it takes none."""
+    """Where the edge ends that a path takes from a position on; `None` if it takes none.
+
+    For `GraphDef.find`: an edge may have several keys, as `layers.0` through a list.
+    """
     # The shortest that fits: no edge of a node begins another one of it.
     for end in range(start, len(path) + 1):
         if path[start:end] in edges:
@@ -280,7 +295,10 @@ def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
 
 
 def forget_class(cls: type) -> bool:
-    """Drop the assemblies with objects of a class that was defined again, or of a subclass; whether there is any."""
+    """Drop the assemblies with objects of a class that was defined again, or of a subclass; whether there is any.
+
+    For `gn.reload` and notebooks: an assembly makes objects of the old class.
+    """
     is_known = False
     for graphdef in _GRAPHDEFS:
         specs = [
@@ -293,7 +311,10 @@ def forget_class(cls: type) -> bool:
 
 
 def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
-    """A graphdef of tokens; all else is made when it is first asked for."""
+    """A graphdef of tokens; all else is made when it is first asked for.
+
+    For `intern_graphdef`, if there is none yet.
+    """
     # Without an `__init__`, as nobody else may make one: equal structures are one
     # object.
     graphdef: GraphDef[Any] = GraphDef()
@@ -411,6 +432,8 @@ def _view(
 ) -> NodeDef | NodeRef:
     """The view of an object: of a State, or at a later reference, only its class and number.
 
+    A node that was shown once is not shown again, as cycles have no end.
+
     Args:
         graphdef: The structure.
         number: The number of the object.
@@ -428,7 +451,11 @@ def _view(
 
 
 def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
-    """The view of a root that is a pytree, with its leaves as the parts of one container."""
+    """The view of a root that is a pytree, with its leaves as the parts of one container.
+
+    For `GraphDef.root`, where the graph was split as a list, dict or other pytree of
+    nodes.
+    """
     table = graphdef.table
     references = _references(table, -1, table.top, root.edges)
     keys = [edge[0] if len(edge) == 1 else path_str(edge) for edge in root.edges]
@@ -442,7 +469,11 @@ def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
 def _references(
     table: Table, parent: int, row: Sequence[int], edges: Sequence[Path]
 ) -> Iterator[Reference]:
-    """The objects of a row, each with whether its first path is through this parent and edge."""
+    """The objects of a row, each with whether its first path is through this parent and edge.
+
+    For the view, which shows an object in full at its first path, and elsewhere by its
+    number.
+    """
     for number, edge in zip(row, edges, strict=True):
         is_first = table.parents[number] == parent and table.edges[number] == edge
         yield number, is_first
@@ -451,7 +482,11 @@ def _references(
 def _parts(
     items: Iterable[tuple[Key, Shape]], references: Iterator[Reference]
 ) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
-    """The items, each with the references in its shape: these are in one row, in order."""
+    """The items, each with the references in its shape: these are in one row, in order.
+
+    For the view: references are in one row for the whole node, and each container takes
+    its own from it.
+    """
     parts: list[tuple[Key, Shape, tuple[Reference, ...]]] = []
     for key, shape in items:
         of_shape = [next(references) for _ in edges_of(shape, ())]
