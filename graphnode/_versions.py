@@ -38,6 +38,7 @@ class Version:
     __slots__ = ("trace",)
 
     def __init__(self) -> None:
+        """Made in the trace that runs, if one does."""
         self.trace = current_trace()
 
 
