@@ -33,6 +33,8 @@ _CURRENT = _Local()
 def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction:
     """The reduction by which pickle writes a node empty, and its content in the row.
 
+    For `Node.__reduce_ex__`.
+
     Args:
         node: The node.
         reduction: Its reduction by `object.__reduce_ex__`.
@@ -96,7 +98,10 @@ class _Row:
         return new_graph, (), None, self._entries()
 
     def _entries(self) -> Iterator[object]:
-        """The entries of the row, which grows while the pickler writes them."""
+        """The entries of the row, which grows while the pickler writes them.
+
+        Pickle takes them from this iterator, as the items of a list.
+        """
         try:
             self._join()
             while True:
@@ -117,7 +122,11 @@ class _Row:
             self._leave()
 
     def _written(self, content: _Content) -> Iterator[object]:
-        """The entries of a node: of its class, unless the row has it already, and of its content."""
+        """The entries of a node: of its class, unless the row has it already, and of its content.
+
+        For `_entries`. What the class declares is there for a class that has changed
+        when it is loaded.
+        """
         cls = type(content.node)
         if cls not in self._declared:
             self._declared[cls] = declared_by(cls)
@@ -127,12 +136,19 @@ class _Row:
         self._join()
 
     def _join(self) -> None:
-        """Make this the row that nodes join in this thread, unless it no longer takes any."""
+        """Make this the row that nodes join in this thread, unless it no longer takes any.
+
+        For the nodes that the pickler meets next: `_Content.__reduce__` puts them into
+        the row of the thread.
+        """
         # Whenever the pickler comes back for an entry: others may have run in between.
         _CURRENT.row = self if self.is_offered else None
 
     def _leave(self) -> None:
-        """Have no more nodes join this row."""
+        """Have no more nodes join this row.
+
+        A node that is pickled from here on begins a row of its own.
+        """
         if _CURRENT.row is self:
             _CURRENT.row = None
 
