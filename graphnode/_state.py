@@ -85,6 +85,7 @@ class StateSpec:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
+        # So that a spec that was pickled is the one that is there already.
         return spec_of, (
             self.cls,
             self.name,
@@ -267,6 +268,7 @@ class _OwnFill(_AnyStatic):
     """A class's own `_fill`. Pickled by value with its class, a function would take this module's globals along."""
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Where the class is loaded, a copy of the loop there is made.
         return _own_fill, ()
 
 
@@ -288,6 +290,7 @@ class _PlainSpec:
     """
 
     def __get__(self, state: object, cls: "type[State[Any]]") -> StateSpec:
+        # It puts the spec into its own place in the class, and is not asked again.
         cls._plain_spec = spec_of(cls)
         return cls._plain_spec
 
@@ -471,6 +474,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         return new_state, (self._spec, self.value)
 
     def __copy__(self) -> "State[T]":
+        # It may stand in the same fields, and so is held to the same contracts.
         twin = new_state(self._spec, self.value)
         twin._contracts = self._contracts
         return twin

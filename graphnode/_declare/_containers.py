@@ -75,6 +75,7 @@ class Place(NamedTuple):
         return Place(self.where, (*self.path, key), self.check)
 
     def __str__(self) -> str:
+        # In front of messages: `Net.layers.0`.
         return ".".join((self.where, *map(key_str, self.path)))
 
 
@@ -249,6 +250,7 @@ class TrackedList(list[T], _Tracked):
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
     def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
+        # For `admit`, when a list is assigned to a field: the field keeps this copy.
         self._form, self._place, self._version = form, place, birth()
         # Whoever assigns it checks the contracts of all items together.
         super().__init__(
@@ -357,6 +359,7 @@ class TrackedDict(dict[str, T], _Tracked):
     _vacant: dict[str, tuple[str, ...]]
 
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
+        # For `admit`, when a dict is assigned to a field: the field keeps this copy.
         self._form, self._place, self._version, self._vacant = form, place, birth(), {}
         admitted = {
             self._checked_string(key): admit(form, item, place.below(key))
@@ -494,6 +497,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def __reduce_ex__(
         self, protocol: SupportsIndex, /
     ) -> tuple[Callable[..., dict[str, T]], tuple[dict[str, T]]]:
+        # As a plain dict: a copy belongs to no field.
         return dict, (dict(self),)
 
 

@@ -166,6 +166,7 @@ class Form:
         ]
 
     def __str__(self) -> str:
+        # For messages: the annotation that admits the same values.
         return " | ".join(self._alternatives())
 
     def _alternatives(self) -> list[str]:

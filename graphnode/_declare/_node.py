@@ -134,6 +134,8 @@ class Node(NodeBase):
                 raise TypeError(_not_made(type(self)))
 
         def __setattr__(self, name: str, value: Any) -> None:
+            # A value is admitted, checked against the contracts and then stored, so
+            # that a node never holds what its class does not declare.
             plan = self._plan
             admit_value = plan.admit.get(name)
             if admit_value is None:
@@ -187,6 +189,8 @@ class Node(NodeBase):
             _mark_changed(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles: what the constructor, or a walk, would find in the
+        # node.
         fields = self.__dict__
         # In the order of declaration, whatever the order of assignment was.
         return {
@@ -196,6 +200,7 @@ class Node(NodeBase):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # For copies and pickles, on a node that `__new__` has made.
         plan = plan_of(type(self))
         if unknown := sorted(state.keys() - plan.names):
             raise FieldError(
@@ -214,6 +219,7 @@ class Node(NodeBase):
             set_version(self, birth())
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | Reduction:
+        # For `pickle`, which would go from node to node by recursion.
         reduction = super().__reduce_ex__(protocol)
         return (
             reduce_in_row(self, reduction)
@@ -610,6 +616,7 @@ class _FieldDescriptor:
         self.name, self.default = name, default
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # For classes that are pickled by value.
         # Without `MISSING`, which is another object once it was pickled.
         has_default = self.default is not dataclasses.MISSING
         args = (self.name, self.default) if has_default else (self.name,)

@@ -63,6 +63,8 @@ class _Content:
         self.node, self.state = node, state
 
     def __reduce__(self) -> tuple[Callable[["_Row"], "_Row"], tuple["_Row"]]:
+        # Called when the pickler has written the empty node: only now is it known that
+        # this pickler has it. The pickle gets the row, once, in place of the content.
         row = _CURRENT.row or _Row()
         row.waiting.append(self)
         return same, (row,)

@@ -65,6 +65,8 @@ class Plan(NamedTuple):
     is_final: bool = False
 
     def __reduce__(self) -> "tuple[Callable[..., Plan], tuple[Any, ...]]":
+        # For classes that are pickled by value: a plan holds functions, which are made
+        # anew.
         if self.cls is None:
             return _no_plan, ()
         # Only what pickles the class itself comes here: see `Kept`

@@ -34,6 +34,7 @@ class _Threads(set[int]):
     __slots__ = ()
 
     def __reduce__(self) -> str:
+        # There is one set of threads in a process.
         return "REPLACING"
 
 
@@ -77,6 +78,8 @@ class InstanceFields:
         )
 
     def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
+        # On the way of every `replace`: it notes the thread for the constructor that is
+        # called next.
         if node is None:
             return self.of_class
         # `dataclasses.fields(node)` and others ask as well, and construct nothing after

@@ -142,6 +142,8 @@ class _KeptSchema(Kept[Schema[Any]]):
         self.annotations = annotations
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # For classes that are pickled by value: the schema is compiled again from
+        # these.
         annotations = dict(self.annotations or {})
         if self.value is not None:
             cls: Any = self.value.cls

@@ -364,6 +364,7 @@ class Layout(Trie):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "Layout"], tuple[object, ...]]:
+        # So that a layout that was pickled is the one that is there already.
         return intern_layout, (
             self.parents,
             self.keys,

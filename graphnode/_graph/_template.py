@@ -126,6 +126,8 @@ class NodeSpec:
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
+        # For graphdefs in pickles; `_restore_spec` compares this with what the class is
+        # then.
         # By name: fields of the class may be added, removed or renamed until it is
         # loaded.
         named = zip(self.template.statics, self.statics, strict=True)
@@ -143,6 +145,8 @@ class Template:
     """The compiled visit and rebuild of one node class."""
 
     def __init__(self, cls: type[Any]) -> None:
+        # For `template_of`; the order of the fields here is that of all paths below a
+        # node.
         compiled, plan = schema(cls), plan_of(cls)
         # A decorator may have changed the class since it was compiled.
         if (fault := late_fault(cls)) is not None:
