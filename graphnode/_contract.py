@@ -244,7 +244,7 @@ class Contract(NamedTuple):
     def _rank_text(self, sizes: Sizes) -> str:
         """The rank that an array must have, for messages; "at least ..." where the sizes leave it open.
 
-        For `fault`.
+        For the message that an array has too few or too many axes.
         """
         rank = self.rank(sizes)
         if rank is not None:
@@ -257,7 +257,7 @@ class Contract(NamedTuple):
     def _accepts(self, dtype: Any) -> bool:
         """Whether a dtype is one of those that the annotation admits; only asked where it names some.
 
-        For `dtype_fault` and `fits_like`.
+        `Float` of jaxtyping names several.
         """
         assert self.dtypes is not None
         # Keys have a dtype for each implementation, and one name in jaxtyping.

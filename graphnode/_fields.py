@@ -388,7 +388,7 @@ _PURPOSE: Final = {
 def _misuse(specifier: str, value: object) -> str:
     """What is wrong with an argument of a specifier, and what to write.
 
-    For errors of all specifiers.
+    For `gn.static(3)` and the like: a specifier takes its value by keyword.
     """
     return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy_text(specifier, value)}"
 
@@ -396,7 +396,7 @@ def _misuse(specifier: str, value: object) -> str:
 def _remedy_text(specifier: str, value: object) -> str:
     """The line to write in place of `specifier(value)`.
 
-    For `_misuse`.
+    For `_misuse`, by what the value shows of what was meant.
     """
     is_graph_class = _is_graph_class(value)
     # As `nnx.state(node)` is written in Flax.
@@ -429,7 +429,7 @@ def kind_for(value: object) -> Kind:
 def _constructor_text(value: object) -> str:
     """A call that makes an object like this one.
 
-    For lines to write.
+    For the lines that errors suggest, as in `default_factory=lambda: Linear(...)`.
     """
     if isinstance(value, type):
         return f"{value.__name__}(...)"
@@ -439,7 +439,7 @@ def _constructor_text(value: object) -> str:
 def _default_text(value: object) -> str:
     """A default as a line of code writes it, if it is short; else "...".
 
-    For lines to write.
+    For the line that an error suggests, as in `gn.static(default=3)`.
     """
     text = repr(value) if isinstance(value, int | float | str) else "..."
     return text if len(text) < 40 else "..."

@@ -222,7 +222,7 @@ def any_marked(states: Iterable[Marked]) -> bool:
 def check_marks(state: Marked, name_of: Callable[[], str]) -> None:
     """Raise if the value of a State must not be read now.
 
-    For `_state.read`.
+    For `State.value`: each such value would be wrong, or gone.
 
     Args:
         state: The State.
@@ -264,7 +264,8 @@ def check_no_copy_runs(state: Marked) -> None:
 def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
     """Take back the copies whose transformation is over; raise if one was written to.
 
-    For `check_marks`.
+    For `check_marks`: the transformation itself had no chance to say so, as one of
+    plain JAX.
     """
     over = [loan for loan in mark.loans if loan.is_over]
     # Before the error: the copy is taken back in any case, so that it is told once.
@@ -388,7 +389,7 @@ def _tell_bindings(capture: Capture) -> None:
 def _capture(state: Marked, capture: Capture) -> None:
     """Put a capture on a State, whatever a signal handler does meanwhile.
 
-    For `captured`.
+    While it is there, `check_marks` refuses to hand out the value of the original.
     """
     mark = mark_of(state)
     mark.captures = (*mark.captures, capture)
@@ -400,7 +401,7 @@ def _capture(state: Marked, capture: Capture) -> None:
 def _release(state: Marked) -> None:
     """Remove the captures of a State that are over.
 
-    For `captured`.
+    For the end of `captured`.
     """
     mark = state._mark
     if isinstance(mark, Mark):
@@ -441,7 +442,7 @@ def close_copies(states: Sequence[Marked], transform: str) -> None:
 def check_no_copy(mark: AnyMark, name_of: Callable[[], str]) -> None:
     """Raise if a State of this mark belonged to the copy of an argument, of a call that is over.
 
-    For `_state.check_alive` and `check_writable`.
+    For writes to such a State, and for calls that get it as an argument.
 
     Raises:
         TraceError: It did.

@@ -215,7 +215,7 @@ def unannotated_faults(
 def _unannotated_fault(name: str, value: object) -> str | None:
     """What is wrong with a value that was meant as a field, or `None` if it was not.
 
-    For `unannotated_faults`.
+    For `unannotated_faults`, with the line that would declare the field.
     """
     # The first is enough: one fault for each name.
     content = next(_contents(value), None)
@@ -309,7 +309,7 @@ def is_meant_as_field(value: object) -> bool:
 def _class_text(value: object) -> str:
     """The class of a value as users write it.
 
-    For the line to write.
+    For the annotation in the line that an error suggests.
     """
     if isinstance(value, jax.Array):
         return "jax.Array"
@@ -334,7 +334,7 @@ def _contents(value: object) -> Iterator[Any]:
 def _parts(value: object) -> Iterable[object]:
     """The items of a container, or the function in a wrapper and its arguments; empty for any other value.
 
-    For `_contents`.
+    For `_contents`, which goes on into each of them.
     """
     if isinstance(
         value,

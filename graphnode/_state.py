@@ -168,7 +168,7 @@ def _new_spec(
 def moved_spec(spec: StateSpec) -> StateSpec:
     """The spec itself; if its class was defined again, one of the same description for the new class.
 
-    For `gn.reload` and notebooks: States of the old class go on as States of the new
+    For notebooks and `autoreload`: States of the old class go on as States of the new
     one.
     """
     cls: Any = latest(spec.cls)

@@ -108,7 +108,7 @@ def _variable_form(variable: Any, owner: type) -> Form:
 def _type_form(annotation: Any, owner: type) -> Form:
     """The form of a type that is no alias or type variable: a class, or a generic with arguments.
 
-    For `form_of`.
+    For `form_of`, which has looked up all names by then.
     """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is None:
@@ -124,7 +124,8 @@ def _type_form(annotation: Any, owner: type) -> Form:
 def _class_form(annotation: Any) -> Form:
     """The form of a class without arguments, such as `int`, `Linear` or `Float[Array, "n"]`.
 
-    For `_type_form`.
+    For `form_of`: here the walk through an annotation ends, and the kind of a field is
+    decided.
     """
     # Before `match_kind`, which takes classes only.
     _check_is_class(annotation)
@@ -213,7 +214,7 @@ def _is_static_tuple(cls: type) -> bool:
 def _named_items(cls: type) -> list[Any]:
     """The types of the items of a named tuple or `TypedDict`; empty for other classes, or if one does not resolve.
 
-    For `_is_static_tuple`.
+    By them a named tuple is static, or is refused as it holds nodes.
     """
     annotations = own_annotations(cls)
     names: tuple[str, ...] = getattr(cls, "_fields", ())
@@ -233,7 +234,7 @@ def _named_items(cls: type) -> list[Any]:
 def _contains_itself(cls: type) -> bool:
     """Whether a class with named items is among the types of these, at any depth.
 
-    For `_is_static_tuple`.
+    For `_is_static_tuple`, which would follow its items without end.
     """
     visited: list[Any] = []
     todo = _named_items(cls)
@@ -252,7 +253,7 @@ def _contains_itself(cls: type) -> bool:
 def _is_static(annotation: Any, owner: type) -> bool:
     """Whether an annotation is one of static values alone; not where it is ambiguous.
 
-    For `_is_static_tuple`.
+    For the items of a named tuple: if all are static, it is.
     """
     try:
         return form_of(annotation, owner).kind in (Kind.STATIC, None)
@@ -263,7 +264,8 @@ def _is_static(annotation: Any, owner: type) -> bool:
 def _value_types(annotation: Any) -> list[Any]:
     """The types of the value that a class of States has by its bases, one for each that says it.
 
-    For `_state_contract`.
+    For the contract of a State: it is written in the type of its value, perhaps several
+    bases up.
 
     The class may have other type variables than `State`, in another order:
 
@@ -308,7 +310,7 @@ def _generic_form(
 ) -> Form:
     """The form of a type with arguments, such as `Linear | None`, `list[Linear]` or `ParamState[T]`.
 
-    For `_type_form`.
+    For `form_of`, for all that has brackets or `|`.
 
     Args:
         annotation: The type, for the texts of errors.
@@ -438,7 +440,8 @@ def _check_no_graph_objects(
 def _admits_graph_objects(annotation: Any, owner: type) -> bool:
     """Whether an annotation is one of States or nodes; not where it is ambiguous.
 
-    For `_check_no_graph_objects`.
+    For the items of containers that nodes cannot keep, such as a `set`: with static
+    items these get another error.
     """
     try:
         return form_of(annotation, owner).kind in (Kind.STATE, Kind.SUBNODE)
@@ -453,7 +456,8 @@ def _admits_graph_objects(annotation: Any, owner: type) -> bool:
 def _item_form(annotation: Any, item: Any, owner: type, remedy: str) -> Form:
     """The form of the items of a list or dict, which are States or nodes: other data belongs in a tuple.
 
-    For `_generic_form` and `_mapping_form`.
+    For fields such as `list[Linear]`. A list of numbers could change unseen, and is
+    refused with what to write.
 
     Args:
         annotation: The type of the container, for the texts of errors.
@@ -474,7 +478,7 @@ def _item_form(annotation: Any, item: Any, owner: type, remedy: str) -> Form:
 def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
     """The form of a tuple type: static if all items are, as a tuple of static values is hashable.
 
-    For `_generic_form`.
+    For fields such as `tuple[int, ...]`, and for tuples of States or nodes.
     """
     # The `...` of `tuple[A, ...]` is no item.
     items = tuple(form_of(arg, owner) for arg in args if arg is not ...)

@@ -355,7 +355,7 @@ def _shared_default(name: str, value: object, role: _Role) -> str:
 def _factory_text(value: object, kind: str) -> str:
     """What to write in place of a mutable default, whose class messages call `kind`.
 
-    For `_shared_default`.
+    So that the error has a factory to write: each node then gets a value of its own.
     """
     if isinstance(value, GraphObject):
         return f"gn.{kind_for(value)}(default_factory=lambda: {kind}(...))"
@@ -379,7 +379,7 @@ def _made_in_constructor(name: str, annotation: str) -> str:
 def _inherited_fault(cls: type, name: str, role: _Role) -> ClassFault | None:
     """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field.
 
-    For `_default_faults`.
+    As a property of a base: the field would begin with that object as its value.
     """
     base = _base_with(cls, name)
     if base is None or _declares(base, name):
@@ -554,7 +554,8 @@ def _kind_override_fault(
 ) -> ClassFault:
     """The fault of a name that is a field in one class, and in another one something else.
 
-    For `_kind_override_faults`.
+    For `_kind_override_faults`: methods of the base count on what the base has
+    declared.
 
     Args:
         cls: The class that is defined.
@@ -658,7 +659,8 @@ def _undeclared_field_faults(
 def _surely_admits_graph_objects(owner: type, annotation: object) -> bool:
     """Whether an annotation is one of States or nodes, as far as it can be resolved already.
 
-    For `_undeclared_field_faults`.
+    Such an annotation in a mixin was meant as a field; any other may be meant for
+    something else.
     """
     try:
         resolved: Any = resolve(annotation, owner, {})

@@ -107,7 +107,7 @@ def admit(form: Form, value: Any, place: Place) -> Any:
 def is_graph_object_of(value: object, classes: tuple[type, ...]) -> bool:
     """Whether a value is a node or State of one of some classes.
 
-    For `admit`.
+    For `admit`: only these are what a walk takes apart.
 
     `isinstance` alone will not do: a proxy or a mock claims to be of a class, and an
     abstract class may claim what only looks like a node.
@@ -448,7 +448,8 @@ class TrackedDict(dict[str, T], _Tracked):
     def _position(self, keys: list[str], vacant: str) -> int:
         """Where a vacant key goes among others: in front of the first that stood behind it, else at the end.
 
-        For `vacate` and `put_back`.
+        So that keys that were popped together come back in their old order, whatever
+        comes back first.
         """
         followers = self._vacant.get(vacant, ())
         return next(

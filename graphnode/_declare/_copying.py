@@ -69,7 +69,7 @@ def nodes_in(state: object) -> list[NodeBase]:
 def copy_node(node: NodeBase, reduction: "str | Reduction") -> Any:
     """A shallow copy, made of a reduction as `copy.copy` does.
 
-    For `Node.__copy__`.
+    For `copy.copy(node)`: a new node with the same States and subnodes.
 
     Not by `copy.copy`, which would use the reduction for pickles, where the state of a
     node comes later.
@@ -130,7 +130,7 @@ def deepcopy_graph(
 ) -> Any:
     """Copy all nodes that `root` reaches as `copy.deepcopy` would, without recursion: memory alone bounds the depth.
 
-    For `Node.__deepcopy__`.
+    For `copy.deepcopy(node)`, by `Node.__deepcopy__`.
 
     Args:
         root: The node.

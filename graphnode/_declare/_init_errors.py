@@ -80,7 +80,7 @@ def _lost_constructor_hint(
 ) -> str:
     """What to write if the arguments are those of a base's own constructor, which a generated one has replaced.
 
-    For `explain_init`.
+    A field that is added in a subclass has this effect, which one does not expect.
 
     As in any dataclass, the constructor of a class that declares fields is generated.
     """
@@ -137,7 +137,7 @@ def _argument_hint(
 ) -> str:
     """What to do about arguments that a constructor does not take.
 
-    For `explain_init`.
+    For `explain_init`, which puts it behind the text of Python's `TypeError`.
     """
     # Without `self`.
     parameters = list(inspect.signature(init).parameters.values())[1:]
@@ -156,7 +156,7 @@ def _argument_hint(
 def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str:
     """What to write instead of a keyword argument that a constructor does not take.
 
-    For `_argument_hint`.
+    For `_argument_hint`, such as the nearest name, or what to do about `rngs=`.
 
     Args:
         cls: The class that is constructed.
@@ -180,7 +180,7 @@ def _surplus_hint(
 ) -> str:
     """What to do with more positional arguments than there are.
 
-    For `_argument_hint`.
+    For `_argument_hint`: which of them go by keyword, for example.
     """
     last = schema(cls).fields.get(positional[-1]) if positional else None
     # As in `Net(a, b)` where `Net([a, b])` is meant.

@@ -79,7 +79,7 @@ def _call_with_note(
 ) -> Any:
     """The result of a user's function; an error gets a note, by `note_call` of the last four arguments.
 
-    For all makers.
+    For all makers: the note says for which field the function was called.
     """
     try:
         return function(*args)
@@ -91,7 +91,7 @@ def _call_with_note(
 def _factory_maker(field: Field, factory: Maker) -> Maker:
     """The maker of a state or subnode field with a `factory`, which takes the node.
 
-    For `maker_of`.
+    For `gn.subnode(factory=...)`.
     """
     return lambda node: _call_with_note(
         factory, (node,), node, field, "factory", "factory(self)"
@@ -101,7 +101,8 @@ def _factory_maker(field: Field, factory: Maker) -> Maker:
 def _computing_maker(field: Field) -> Maker:
     """The maker of a static field: a factory, which may read fields that other factories make.
 
-    For `maker_of`.
+    For `gn.static(factory=...)`: it reads the others in any order, as a read makes
+    them.
     """
     factory: Any = field.specifier.factory
     # Two settings may be computed from each other, as one of them is passed in. If
@@ -135,7 +136,8 @@ def _computing_maker(field: Field) -> Maker:
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
     """The maker of a field with a default, or with a `default_factory`, which takes nothing.
 
-    For `maker_of`.
+    For a field that a hand-written constructor leaves out; a generated one has the
+    default itself.
     """
     return lambda node: _call_with_note(
         default, (), node, field, "default_factory", "default_factory()"
@@ -145,7 +147,7 @@ def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
 def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
     """The maker of a State with an `initializer`: it finds shape and dtype, draws a key and wraps the array.
 
-    For `maker_of`.
+    For `gn.state(initializer)`.
 
     Args:
         field: A state field that admits one class of States.
@@ -265,7 +267,7 @@ def _initialized(
 def _default_dtype() -> Any:
     """The dtype of an array whose annotation says none: float32, or float64 where JAX is set to 64 bits.
 
-    For `_initializer_maker`.
+    For an initializer whose field has no contract: there is nothing else to go by.
     """
     return jax.dtypes.canonicalize_dtype(float)
 
@@ -275,7 +277,8 @@ def _declared_shape(
 ) -> Callable[[Any], tuple[int, ...]]:
     """The shape that `shape=` gives, as a tuple.
 
-    For `_initializer_maker`.
+    For an initializer: `shape=` is called for each node, as it may read its static
+    fields.
     """
 
     def shape(node: NodeBase) -> tuple[int, ...]:

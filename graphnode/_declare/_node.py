@@ -299,7 +299,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
 def _define(cls: type[Node], kw_only: bool) -> None:
     """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve.
 
-    For `Node.__init_subclass__`.
+    What runs at each `class Net(gn.Node)`; all faults of the class come in one error.
     """
     # First: it takes out of the body what `dataclasses` would stop at.
     faults = [*take_body_faults(cls), *_base_faults(cls)]
@@ -408,7 +408,7 @@ def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
 def _has_written_init(base: type) -> bool:
     """Whether a class has an `__init__` that was written by hand, and not for a protocol.
 
-    For `_inherited_init`.
+    For `_inherited_init`: such a one is kept, as it may do more than set fields.
     """
     if "__init__" not in base.__dict__ or base in NodeBase.__mro__:
         return False
@@ -525,7 +525,7 @@ def _not_made(cls: type[Node]) -> str:
 def _guard_getattr(cls: type[Node]) -> None:
     """Wrap a `__getattr__`, so that it is not asked for fields and for graphnode's own attributes.
 
-    For `_define`.
+    For `_define`, where a class or mixin has one.
 
     One that delegates to another object would return that object's `_version`. And for a
     field that is not set Python asks it too, as the descriptor raises `AttributeError`.
@@ -588,7 +588,8 @@ def _make_field(node: Node, name: str, maker: Maker) -> None:
 def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
     """Refuse draws for a field: the constructor has opened a scope, and left it.
 
-    For `_make_field`.
+    For `_make_field`: the draw would come from the scope outside, and random numbers
+    would depend on the order of reads.
     """
     cls = type(node).__name__
     refusing = Refusing(
@@ -697,7 +698,8 @@ def _mark_changed(node: Node) -> None:
 def _set_undeclared(node: Node, name: str, value: object) -> None:
     """Assign to what is not a field: by the setter of a property or descriptor, or raise.
 
-    For `Node.__setattr__`.
+    For assignments to names without a field: a value there would be in no copy, split
+    or pickle.
 
     Raises:
         UndeclaredFieldError: The class has no such name, or keeps the value beside its fields.
@@ -791,7 +793,7 @@ def _declaration(name: str, value: object) -> str:
 def _annotation_for(value: object) -> str:
     """An annotation that admits a value, as far as the value shows one.
 
-    For `_declaration`.
+    For the line that an `UndeclaredFieldError` suggests.
     """
     if isinstance(value, GraphValue | int | str | float):
         return type(value).__name__

@@ -59,7 +59,8 @@ def _maker(
 ) -> Any:
     """The base that makes a field in place of what its declaration says; `None` where none does.
 
-    For `lost_faults`.
+    If there is one, what the subclass has declared for the field is lost, and
+    `lost_faults` refuses it.
 
     Args:
         cls: The class.
@@ -137,7 +138,7 @@ def _runs(cls: type[Any], layer: type[Any]) -> bool:
 def _calls_constructor(method: Any) -> bool:
     """Whether the code of a method names `__init__` or `__post_init__`, as a call by `super()` does.
 
-    For `_runs`.
+    For `_runs`: a constructor that does not call the next hides it.
     """
     code = getattr(inspect.unwrap(method), "__code__", None)
     return code is not None and not _CONSTRUCTORS.isdisjoint(code.co_names)

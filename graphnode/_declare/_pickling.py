@@ -33,7 +33,8 @@ _CURRENT = _Local()
 def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction:
     """The reduction by which pickle writes a node empty, and its content in the row.
 
-    For `Node.__reduce_ex__`.
+    For `pickle.dumps(node)`, by `Node.__reduce_ex__`: no node leads the pickler into
+    the next.
 
     Args:
         node: The node.

@@ -552,7 +552,8 @@ def popped_shapes(node: NodeBase) -> dict[str, Any]:
 def _states_in(form: Form, value: Any, place: str) -> Iterator[Placed]:
     """The States in a value, each with its place and its form.
 
-    For `_placed_in` and `check_items`.
+    For the checks of contracts: a field may hold States in lists and dicts, and each
+    has a form of its own.
 
     Args:
         form: The form of the value.

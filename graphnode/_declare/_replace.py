@@ -60,7 +60,7 @@ class InstanceFields:
     def of(cls, node_class: Any) -> "InstanceFields":
         """What stands in a class that `dataclasses` has just made a dataclass.
 
-        For `_define`.
+        For `_define`: from then on `dataclasses.replace(node)` can be noticed.
         """
         of_instance = {field.name: field for field in dataclasses.fields(node_class)}
         return cls(node_class, node_class.__dict__["__dataclass_fields__"], of_instance)
@@ -143,7 +143,7 @@ def _fields_there(
 def _restore_missing(field: "dataclasses.Field[Any]") -> None:
     """Put `dataclasses.MISSING` back, which `dataclasses` compares by identity: a pickle makes a copy of it.
 
-    For `_fields_there`.
+    A field would seem to have a default otherwise.
     """
     for part in ("default", "default_factory", "kw_only"):
         if isinstance(getattr(field, part), type(dataclasses.MISSING)):
@@ -249,7 +249,7 @@ def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
 def _not_a_field(cls: type[NodeBase], name: str) -> str:
     """What is wrong with a name that `replace` is to change, and that is not a field.
 
-    For `_check_changes`.
+    For the error of `dataclasses.replace(node, name=...)`.
     """
     declared: Any = cls  # every node class is a dataclass
     if name in declared.__dataclass_fields__:

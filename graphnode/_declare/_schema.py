@@ -237,7 +237,7 @@ def compile_schema(
 def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
     """Replace the old definition of a class of States or nodes by the new one in the forms of a compiled class.
 
-    For `gn.reload` and notebooks: the class goes on, and takes objects of the new
+    For notebooks and `autoreload`: the class goes on, and takes objects of the new
     class.
 
     Returns:
@@ -458,7 +458,8 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
 def _annotation_of(context: _FieldContext, name: str, written: object) -> object:
     """The annotation of a field, resolved: where its class is defined, or was pickled.
 
-    For `_compile_field`.
+    For `_compile_field`: an annotation may be a string, and name what only its class
+    can see.
 
     Raises:
         NameError: A name in it does not resolve.
@@ -723,7 +724,7 @@ def _check_ambiguous(
 def _ambiguity_text(where: str, error: AmbiguousError) -> str:
     """The text of the fault of an annotation that does not settle a kind, with the lines that would do.
 
-    For `_check_ambiguous`.
+    For the `SchemaError` of such a class.
     """
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:

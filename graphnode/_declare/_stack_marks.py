@@ -38,7 +38,7 @@ def holds_new_states(value: object, node: NodeBase, fields: Set[str]) -> bool:
 def _has_stack_axis(state: State[Any]) -> bool:
     """Whether a State records an axis of `gn.stack`, or has a higher rank than one of its contracts.
 
-    For `shows_stack`.
+    For `shows_stack`: a stack without a name leaves its trace in the rank alone.
     """
     if state._spec.stacked:
         return True

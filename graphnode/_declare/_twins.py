@@ -201,7 +201,7 @@ class Twins:
 def live_nodes() -> Iterator[NodeBase]:
     """All nodes that are alive.
 
-    For `gn.reload`, which does not know where the program keeps its models.
+    For IPython's `autoreload`, which does not know where the program keeps its models.
     """
     for item in gc.get_objects():
         # Not `isinstance`, which asks a proxy for its `__class__`, and may run any

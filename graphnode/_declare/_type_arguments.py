@@ -87,7 +87,7 @@ def specifier_inside(annotation: Any) -> "dataclasses.Field[Any] | None":
 def _body_names(owner: type) -> dict[str, Any]:
     """The aliases and classes of a class body, which its annotations see first.
 
-    For `resolve`.
+    For `resolve`, when an annotation is a string.
 
     Not its fields and methods: an annotation `value: value` means the module's type.
     """
@@ -122,7 +122,8 @@ def unaliased(annotation: Any) -> Any:
 def _value_of(alias: Any) -> Any:
     """The type that stands behind the `=` of a `type` statement, with its strings evaluated.
 
-    For `unaliased` and `is_recursive`.
+    For what looks behind the name of an alias: Python works it out only when it is
+    asked for.
     """
     return resolve(alias.__value__, type(None), module_names(alias))
 
@@ -271,7 +272,7 @@ def _has_default(variable: Any) -> bool:
 def _default_of(variable: Any, owner: type) -> Any:
     """The default of a type variable, with its strings evaluated where the variable was defined.
 
-    For `with_defaults` and `by_variable`.
+    What a class means that gives no type for the variable.
     """
     return resolve(variable.__default__, owner, module_names(variable))
 

@@ -112,7 +112,7 @@ class PickledGraph:
     def _children_first(self) -> list[NodeState]:
         """The entries, each after those of the nodes that its state holds: a `__setstate__` may read these.
 
-        For `settle`.
+        The order in which `settle` fills the nodes.
         """
         states = self._states
 
@@ -159,7 +159,7 @@ def contracts_text(field: Field) -> str:
 def _restore_node(node: Any, state: Any, declared: Declared) -> list[str]:
     """Give a node its state, and defaults to the fields that were added to its class since it was pickled.
 
-    For `PickledGraph.settle`.
+    For each node of a row, when the row is complete.
 
     Returns:
         The names of the fields that got a default.
@@ -300,7 +300,7 @@ def _settle_added(
 def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
     """Have a node hold what its twin holds in some fields, where both hold something.
 
-    For `_settle_added`.
+    For a field that was added: the twin got its default first, and both are one model.
     """
     for name in names:
         if name in node.__dict__ and name in twin.__dict__:
@@ -399,7 +399,7 @@ def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> 
 def _check_defaults(cls: type, added: Iterable[Field]) -> None:
     """Raise if a field that was added has no default. Initializers and factories do not run: loading draws nothing.
 
-    For `_restore_node`.
+    Otherwise a node would be loaded with a field that is not set.
     """
     name = cls.__name__
     faults = [

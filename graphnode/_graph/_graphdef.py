@@ -297,7 +297,7 @@ def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
 def forget_class(cls: type) -> bool:
     """Drop the assemblies with objects of a class that was defined again, or of a subclass; whether there is any.
 
-    For `gn.reload` and notebooks: an assembly makes objects of the old class.
+    For notebooks and `autoreload`: an assembly makes objects of the old class.
     """
     is_known = False
     for graphdef in _GRAPHDEFS:

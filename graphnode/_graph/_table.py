@@ -102,7 +102,7 @@ def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
 def _data_key(data: Any) -> Hashable:
     """The static key of one item of a pytree's data; its class, if it has no key.
 
-    For `data_keys_of`.
+    For `data_keys_of`, which tells `1` from `True` by it.
     """
     try:
         return static_key(data)

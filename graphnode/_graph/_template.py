@@ -374,7 +374,8 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
 def _visit_list(value: "TrackedList[Any]", children: list[Any], watch: Watch) -> Shape:
     """The shape of a list; its States and nodes are added to `children`, in order.
 
-    For `visit_value`.
+    For `visit_value`; a long list of nodes, the usual case, costs no shape for each
+    item.
     """
     watch_container(value, watch)
     # Copied once: another thread may be changing it.
@@ -404,7 +405,7 @@ def edges_of(shape: Shape, path: Path) -> Iterator[Path]:
 def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form]]:
     """The path and the form of the place of each State or node of a shape.
 
-    For `NodeSpec.forms`.
+    For `NodeSpec.forms`: which classes, and which contract, belong to each place.
     """
     if shape is REF:
         yield path, form
@@ -506,7 +507,7 @@ def _generate_visit(
 def _visit_lines(template: Template) -> list[str]:
     """The source of a class's visit, line by line: the module docstring has an example.
 
-    For `_generate_visit` and `Template.source`.
+    What `_generate_visit` compiles.
     """
     statics = {f"s{i}": name for i, name in enumerate(template.statics)}
     dynamic = {f"h{i}": field for i, field in enumerate(template.dynamic_fields)}
@@ -689,7 +690,8 @@ def _fill_value(
 ) -> Any:
     """The value of a shape around the next of some children: the inverse of `visit_value`.
 
-    For `_fill_containers`.
+    For a rebuild: the field gets its containers back, with the new States and nodes in
+    them.
     """
     if shape is None:
         return None

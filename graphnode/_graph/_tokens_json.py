@@ -745,7 +745,7 @@ def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
 def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
     """The shape of a dict, of the JSON of its pairs in the order in which it was filled.
 
-    For `_shape_from_json`.
+    For `_shape_from_json`: pairs, as the order of filling is part of the structure.
 
     Args:
         content: What stands under "dict".
