@@ -113,7 +113,7 @@ class Loan:
     def is_over(self) -> bool:
         """Whether the transformation that got the copy has ended.
 
-        Then the copy is taken back, and a write to it is told.
+        Then the State drops the loan, and a write to the copy becomes an error.
         """
         # A trace that has ended may be gone, in any thread; whether it still runs only
         # its own thread can tell.
@@ -278,7 +278,7 @@ def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
 def _written_text(name: str, when: str) -> str:
     """The text of the error for a container that was written to inside of a transformation.
 
-    For loans that are found changed.
+    For the errors of `_settle` and `take_back_loans`.
 
     Args:
         name: What messages call the State.
@@ -316,7 +316,8 @@ def container_for(state: Marked) -> Any:
 def take_back_loans(name_of: Callable[[Any], str]) -> None:
     """Take back the copies that the innermost running transformation got.
 
-    For the end of a transformed function, where the error is still in time.
+    For the end of a transformed function: `check_marks` would notice it only when the
+    State is read again.
 
     Raises:
         TraceError: One was written to; names the States.
@@ -338,7 +339,7 @@ def drop_loans() -> None:
 def _loans_of(trace: TraceRef | None) -> list[Loan]:
     """Remove the loans of a trace from their States; returns them.
 
-    For both functions above.
+    For `take_back_loans` and `drop_loans`.
     """
     # Nearly always.
     if not _OPEN.loans:
@@ -401,7 +402,7 @@ def _capture(state: Marked, capture: Capture) -> None:
 def _release(state: Marked) -> None:
     """Remove the captures of a State that are over.
 
-    For the end of `captured`.
+    For the end of `captured`: what it marked may be read again.
     """
     mark = state._mark
     if isinstance(mark, Mark):
@@ -430,8 +431,7 @@ def drop_empty_mark(state: Marked) -> None:
 def close_copies(states: Sequence[Marked], transform: str) -> None:
     """Mark the copies that a call has worked on and that is over, by a loop that runs in C.
 
-    What is written to a copy after its call is lost, and so
-    `check_no_copy` refuses it.
+    What is written to a copy after its call is lost, and so `check_no_copy` refuses it.
     """
     # One mark for all of them, as there may be thousands.
     mark = Mark(current_trace())

@@ -96,8 +96,8 @@ def is_alias(annotation: object, owner: type) -> bool:
 def _marker(annotation: object, owner: type) -> object:
     """An annotation; of a string, what its first name stands for: `ClassVar` of `"typing.ClassVar[int]"`.
 
-    For the questions above, which `dataclasses` answers so, too: an annotation may name
-    what does not exist yet.
+    For `is_field` and the like: an annotation is not evaluated, as it may name what does
+    not exist yet.
     """
     if not isinstance(annotation, str):
         return annotation
@@ -293,7 +293,8 @@ def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
 def holds_graph_object(value: object) -> bool:
     """Whether a value is a node or State, or a container or partial of some.
 
-    As a default it would be shared by all instances; beside the fields, no walk finds it.
+    As a default it would be shared by all instances; beside the fields, no walk finds
+    it.
     """
     return any(isinstance(content, GraphObject) for content in _contents(value))
 
@@ -319,7 +320,8 @@ def _class_text(value: object) -> str:
 def _contents(value: object) -> Iterator[Any]:
     """A value itself, or the contents of containers and wrapped functions: nodes, States, arrays and specifiers.
 
-    For the questions above: a node in a `partial` is as much hidden as one in a list.
+    For `holds_graph_object` and the like: a node in a `partial` is as much hidden as one
+    in a list.
     """
     todo, visited = [value], set[int]()
     for content in todo:  # which grows

@@ -275,8 +275,7 @@ class _OwnFill(_AnyStatic):
 def _own_fill() -> _OwnFill:
     """A copy of the loop for each class: the interpreter caches the type of one class at each instruction.
 
-    For `_new_states`, which runs it over all States of one spec, with that
-    type known.
+    For `_new_states`, which runs it over all States of one spec, with that type known.
     """
     # A run-time type checker may have wrapped it.
     return _OwnFill(FunctionType(inspect.unwrap(_fill).__code__.replace(), globals()))

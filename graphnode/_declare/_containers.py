@@ -405,8 +405,8 @@ class TrackedDict(dict[str, T], _Tracked):
     def vacate(self, key: str) -> None:
         """Remove an item that may be put back, and remember its place in the order of the dict.
 
-        For `gn.pop`: so that `gn.update` puts it back in its old place, as the order is
-        part of the structure.
+        For `gn.pop_states`: so that `gn.update_states` puts it back in its old place,
+        as the order is part of the structure.
 
         {a, b, c}  vacate(b)  {a, c}     vacant: b in front of c
                    vacate(c)  {a}        vacant: b in front of c, c at the end
@@ -422,7 +422,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def put_back(self, key: str, item: T) -> None:
         """Set an item at a vacant key, in front of the first of those that stood behind it; else at the end.
 
-        For `gn.update` with a State that `gn.pop` took out.
+        For `gn.update_states` with a State that `gn.pop_states` took out.
         """
         self.check_owner()
         admitted = self.admit(key, item)
@@ -441,7 +441,8 @@ class TrackedDict(dict[str, T], _Tracked):
     def is_vacant(self, key: object) -> bool:
         """Whether an item was popped from here, and none has come since.
 
-        For `gn.update`: what was popped may be put back, and no new entry is made.
+        For `gn.update_states`: what was popped may be put back, and no new entry is
+        made.
         """
         return key in self._vacant
 

@@ -180,7 +180,7 @@ def _surplus_hint(
 ) -> str:
     """What to do with more positional arguments than there are.
 
-    For `_argument_hint`: which of them go by keyword, for example.
+    For `_argument_hint`, as for `Net(a, b)` where `Net([a, b])` is meant.
     """
     last = schema(cls).fields.get(positional[-1]) if positional else None
     # As in `Net(a, b)` where `Net([a, b])` is meant.

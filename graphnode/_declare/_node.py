@@ -670,7 +670,7 @@ def _unset(node: Node, name: str) -> str:
 def check_field_owner(node: NodeBase, name: str) -> None:
     """Raise if a field must not be assigned or deleted now.
 
-    For deletions and `gn.update`; assignments have the same check in line.
+    For deletions and `gn.update_states`; assignments have the same check in line.
 
     Raises:
         TraceError: A JAX transformation runs that the node was not made in.

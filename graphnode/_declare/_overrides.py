@@ -102,7 +102,8 @@ def _has_maker(declared: "dataclasses.Field[Any]") -> bool:
 def _is_made_when_read(declared: "dataclasses.Field[Any]") -> bool:
     """Whether the first read of a field makes its value, by a function that takes the node.
 
-    For `_maker_by_code`: a `__post_init__` that reads such a field makes it as declared.
+    For `_maker_by_code`: a `__post_init__` that reads such a field makes it as
+    declared.
     """
     specifier = specifier_of(declared)
     return specifier is not None and specifier.makes_value

@@ -302,7 +302,7 @@ def check_placed(
 ) -> None:
     """Raise if States that come into a node together break the contracts of their places.
 
-    For `gn.update`, and for containers.
+    For `gn.update_states`, and for containers.
 
     Args:
         node: The node.
@@ -325,7 +325,7 @@ def check_placed(
 def check_nodes(nodes: Iterable[NodeBase]) -> None:
     """Raise if States of new nodes break the contracts of their fields; if none does, attach these to all.
 
-    For `gn.merge` and `gn.view`, where no constructor runs.
+    For `gn.treefy_merge`, `gn.unflatten` and `gn.view`: no constructor runs there.
 
     Raises:
         ContractError: Names every field of every node that breaks its contract.
@@ -449,7 +449,8 @@ def _checked(
 ) -> list[_Check]:
     """Check the States of a node against its contracts, together.
 
-    For the checks above; `_attach_checked` then raises, or attaches.
+    For `check_contracts`, `check_placed` and `check_nodes`; `_attach_checked` then
+    raises, or attaches.
 
     An axis that no static field names is free: the first array binds its name to a size.
 
@@ -537,8 +538,8 @@ def _fits_as_before(
 def popped_shapes(node: NodeBase) -> dict[str, Any]:
     """The shapes and dtypes of what was popped from a node's fields, by place: a dict that the caller may change.
 
-    For `_fits_as_before`: `gn.pop` notes them, so that the States of a stack can be put
-    back.
+    For `_fits_as_before`: `gn.pop_states` notes them, so that the States of a stack can
+    be put back.
     """
     shapes: dict[str, Any] | None = getattr(node, "_popped", None)
     if shapes is None:

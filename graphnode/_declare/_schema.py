@@ -616,8 +616,7 @@ def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
 def _pickled_annotation(owner: type, name: str) -> object:
     """The annotation of a field as it was resolved where its class was pickled, or `None`.
 
-    For `_annotation_of`: where a pickle is loaded, its names may
-    mean nothing.
+    For `_annotation_of`: where a pickle is loaded, its names may mean nothing.
     """
     entry: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
     if entry is None or entry.annotations is None:

@@ -57,7 +57,7 @@ def _has_stack_axis(state: State[Any]) -> bool:
 def _states_in_fields(node: NodeBase, fields: Set[str]) -> list[State[Any]]:
     """The States that some of the fields of a node lead to, also through other nodes.
 
-    For both questions above.
+    For `shows_stack` and `holds_new_states`.
     """
     return _states_below([node.__dict__.get(name) for name in fields])
 

@@ -126,7 +126,7 @@ class Binding:
     def values(self) -> tuple[Any, ...]:
         """The values of all States, in layout order, with containers of their own.
 
-        What `gn.split` returns, and what a transformed function is called with.
+        What `gn.treefy_split` returns, and what a transformed function is called with.
         """
         if self.has_marks or is_tracing():
             return self.values_of(self.states)

@@ -147,7 +147,8 @@ def _first_version(node: NodeBase, before: AnyVersion, fresh: Version) -> Versio
 
     Args:
         node: The node.
-        before: What it has in place of a version.
+        before: What it has in place of a version: the trace of its birth, or `None` if it
+            was made outside of all.
         fresh: The version that this walk gives to the nodes that were made in its trace.
 
     Raises:

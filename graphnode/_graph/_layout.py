@@ -274,8 +274,8 @@ class Layout(Trie):
     def positions_of(self, other: "Layout", start: int = 0) -> "Positions":
         """Where the States of `other` stand here, below an entry: worked out once for each pair.
 
-        For `gn.update` and `gn.merge`: to which State of a graph each value of a state
-        tree belongs.
+        For `gn.update_states` and `gn.treefy_merge`: to which State of a graph each
+        value of a state tree belongs.
         """
         return self.remember((other, start), lambda: self._positions_of(other, start))
 
@@ -470,8 +470,8 @@ class TrieBuilder:
     def contradictions(self) -> list[str]:
         """Where the layouts that were added contradict each other: where a path leads, or what stands there.
 
-        For `a | b` of state trees, which refuses them. Two trees may
-        contradict each other in what is shared, too.
+        For `a | b` of state trees, which refuses them. Two trees may contradict each
+        other in what is shared, too.
         """
         faults: list[str] = []
         for source, key, target in self._second_targets:

@@ -599,7 +599,8 @@ def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
 def column_of(numbers: Sequence[int]) -> Column:
     """What picks objects by their numbers, in C.
 
-    For `assemble` and `gn.merge`: an `itemgetter` of one number would give no tuple.
+    For `assemble` and `gn.treefy_merge`: an `itemgetter` of one number would give no
+    tuple.
     """
     if len(numbers) > 1:
         return itemgetter(*numbers)

@@ -289,7 +289,8 @@ class _Writer:
     def _root_json(self, spec: RootSpec) -> Any:
         """The JSON of a root that is a pytree, with "object" in place of each node and State.
 
-        The first token, if the graph was split as a list, dict or other pytree of nodes.
+        The first token, if the graph was split as a list, dict or other pytree of
+        nodes.
         """
         treedef = spec.treedef
         return self._tree_json(treedef.unflatten([_Leaf.LEAF] * treedef.num_leaves))
