@@ -94,7 +94,11 @@ class Specifier(NamedTuple):
 
     @property
     def makes_value(self) -> bool:
-        """Whether the node makes the value itself, from the specifier."""
+        """Whether the node makes the value itself, from the specifier.
+
+        Such a field is made once: a second call of `__init__` on the node would leave
+        it as it was.
+        """
         return self.initializer is not None or self.factory is not None
 
 

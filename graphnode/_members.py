@@ -65,19 +65,28 @@ def body_names(cls: type) -> set[str]:
 
 
 def is_class_variable(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares a class variable, as `dataclasses` reads it."""
+    """Whether an annotation in the body of `owner` declares a class variable, as `dataclasses` reads it.
+
+    Such a name is no field, and keeps its value in the class.
+    """
     marker = _marker(annotation, owner)
     return marker is ClassVar or get_origin(marker) is ClassVar
 
 
 def is_init_variable(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares an argument of the constructor that is not a field."""
+    """Whether an annotation in the body of `owner` declares an argument of the constructor that is not a field.
+
+    Such a name is given to `__post_init__`, and no node keeps it.
+    """
     marker = _marker(annotation, owner)
     return marker is dataclasses.InitVar or isinstance(marker, dataclasses.InitVar)
 
 
 def is_field(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares a field: not a class variable, argument or alias."""
+    """Whether an annotation in the body of `owner` declares a field: not a class variable, argument or alias.
+
+    For all checks of class bodies, which must see the same fields as `dataclasses`.
+    """
     marker = _marker(annotation, owner)
     if marker is dataclasses.KW_ONLY or marker is TypeAlias:
         return False

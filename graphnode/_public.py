@@ -69,6 +69,8 @@ def _public_or_same(module: str, attribute: str) -> str:
 def named_in_pickles(name: str) -> Callable[[F], F]:
     """Have pickles find a function as `graphnode.<name>`, so that it may move and be renamed.
 
+    Pickles that were saved go on loading.
+
     Of a function nothing goes by `__module__` but pickle.
     """
 

@@ -180,6 +180,8 @@ def moved_spec(spec: StateSpec) -> StateSpec:
 def check_sharding(cls: type, sharding: object, *values: object) -> None:
     """Raise if a sharding is neither mesh axes nor roles, or does not fit the rank of the value.
 
+    Before a State has it: JAX would raise when the array is placed, and name no State.
+
     Raises:
         FieldError: Says what to write instead.
     """
@@ -514,7 +516,10 @@ def _fill(
 
 
 def _refuse_write(part: str) -> Callable[[State[Any], object], None]:
-    """A setter for a part of the description, which raises: these are fixed."""
+    """A setter for a part of the description, which raises: these are fixed.
+
+    Other States share the description, and structures are compared by it.
+    """
 
     def refuse(self: State[Any], value: object) -> None:
         """Raise `AttributeError`: only another State can have another description."""

@@ -64,7 +64,10 @@ class _Role(enum.Enum):
 
     @property
     def word(self) -> str:
-        """What short messages call it, without an article."""
+        """What short messages call it, without an article.
+
+        As in "has a property of this name, which no field replaces".
+        """
         return "field" if self is _Role.FIELD else "argument"
 
 

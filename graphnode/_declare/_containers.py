@@ -46,6 +46,8 @@ class Check(Protocol):
     ) -> None:
         """Check States that are put into a container.
 
+        A container does not know its node; this function does.
+
         Args:
             form: The form of the items.
             put: What is put in, by the text of its place.
@@ -81,6 +83,9 @@ class Place(NamedTuple):
 
 def admit(form: Form, value: Any, place: Place) -> Any:
     """Check a value for a field of this form: lists and dicts become tracked copies, others are returned as they are.
+
+    For assignments, constructors and containers: what stands in a field is always of
+    its form.
 
     Args:
         form: The form of the field, or of the place inside it.
@@ -234,7 +239,11 @@ class _Tracked:
             self._replace_version()
 
     def _replace_version(self) -> None:
-        """Make bindings with this container stale, and move the clock."""
+        """Make bindings with this container stale, and move the clock.
+
+        For `_change`, before and after the write. Without a version the container is in
+        no binding.
+        """
         # Any other version means that the container is in no binding yet.
         if isinstance(self._version, Version):
             self._version = CLOCK.now = Version()

@@ -146,6 +146,9 @@ class Form:
     ) -> list[tuple[Key, T, "Form"]] | None:
         """Each item of a container with the form of its place: the one way to walk a value along its annotation.
 
+        For checks of values, files and graphdefs: they agree on which item is of which
+        form.
+
         Args:
             kind: What the container is, or is taken for.
             pairs: The key and the child of each item, as `_nesting.items` gives

@@ -36,6 +36,9 @@ def explain_init(
 ) -> None:
     """Add a hint to an error of a constructor, if there is one.
 
+    For the guarded constructor: Python's texts do not know that fields are its
+    parameters.
+
     Args:
         error: What it raised; its text or its notes change.
         node: The node under construction.

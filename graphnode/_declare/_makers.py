@@ -113,6 +113,9 @@ def _computing_maker(field: Field) -> Maker:
     def make(node: NodeBase) -> Any:
         """The value that the factory gives for a node.
 
+        While it runs, the node is noted, so that a factory that reads it does not run
+        for ever.
+
         Raises:
             FieldError: The factory has asked for its own field.
         """

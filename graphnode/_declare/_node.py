@@ -438,6 +438,9 @@ def _set(cls: type[Node], **members: object) -> None:
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
     """`init`, then the makers of fields that it has not set, then the check of contracts.
 
+    For `_define`, which puts it into the class: no node is without a field that it
+    declares.
+
     The guard needs its own names for all that it uses, in its closure: it runs with the
     globals of `init`, where a run-time type checker looks up annotations that are
     strings. With the globals of this module, it would find graphnode's classes in place
@@ -569,7 +572,11 @@ def _complete(node: Node, plan: Plan) -> None:
 
 
 def _make_field(node: Node, name: str, maker: Maker) -> None:
-    """Set a field to what its maker makes: at the end of construction, or at the first read during it."""
+    """Set a field to what its maker makes: at the end of construction, or at the first read during it.
+
+    For `_complete`, and for factories and constructors that read a field before it is
+    made.
+    """
     version = node._version
     # Once the constructor has left a random scope of its own, a draw would come from
     # outside of that scope, by the order in which fields are read.

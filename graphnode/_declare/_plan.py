@@ -106,7 +106,10 @@ class LeftOutError(Exception):
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:
-    """The plan of a class."""
+    """The plan of a class.
+
+    A plan holds functions, one for each field, so that an assignment decides nothing.
+    """
     cls, fields = compiled.cls, compiled.fields.values()
     statics = tuple([field.name for field in fields if field.kind is Kind.STATIC])
     computed = {field.name for field in fields if is_computed(field)}
@@ -153,7 +156,11 @@ def _admitter(cls: type, field: Field) -> Admit:
     exact = (*classes, type(None)) if form.optional else classes
 
     def admit_dynamic(node: NodeBase, value: Any) -> Any:
-        """For `Plan.admit`: a value of a state or subnode field as the field keeps it."""
+        """For `Plan.admit`: a value of a state or subnode field as the field keeps it.
+
+        A field of one class of States, say, takes the short way; all others go through
+        `admit`.
+        """
         # As in `admit`, by hand: most values end here, and need no place.
         cls = type(value)
         if cls in exact:
@@ -244,7 +251,11 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     fields = {**node.__dict__, **changed}
 
     def is_changed(placed: Placed) -> bool:
-        """Whether a State stands in a field that is about to be assigned."""
+        """Whether a State stands in a field that is about to be assigned.
+
+        These are checked last: what stays binds the free axes, and the new States have
+        to fit.
+        """
         place, _, _ = placed
         return place.partition(".")[0] in changed
 

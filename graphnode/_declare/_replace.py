@@ -89,7 +89,10 @@ class InstanceFields:
         return self.of_instance
 
     def items(self) -> NoReturn:
-        """Refuse the decorator of pydantic's dataclasses, which extends a dataclass and looks into its body."""
+        """Refuse the decorator of pydantic's dataclasses, which extends a dataclass and looks into its body.
+
+        It would fail deep inside of pydantic, with a text about other things.
+        """
         name = self.cls.__name__
         raise SchemaError(name, [decorated_fault(name)])
 
@@ -270,11 +273,17 @@ class _Code(NamedTuple):
     used: Set[str] | None
 
     def may_use(self, field: str) -> bool:
-        """Whether the code may use a field, so that it would have made something else of another value."""
+        """Whether the code may use a field, so that it would have made something else of another value.
+
+        Then `replace` refuses to change the field.
+        """
         return self.used is None or field in self.used
 
     def fault(self, field: str) -> str:
-        """What a message says of a field that the code may use."""
+        """What a message says of a field that the code may use.
+
+        For the error of `_check_changes`.
+        """
         return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
 
 
@@ -343,7 +352,10 @@ def _check_sizes(
 
 
 def _construct_text(cls: type) -> str:
-    """The remedy that works for every class."""
+    """The remedy that works for every class.
+
+    For the errors of `dataclasses.replace`: a constructor makes all fields anew.
+    """
     return f"construct a new {cls.__name__}"
 
 
@@ -351,6 +363,8 @@ def _cannot_replace(
     cls: type, changes: Mapping[str, Any], faults: Sequence[str], remedy: str
 ) -> str:
     """The text of an error of `replace`: what cannot be replaced, why, and what to do.
+
+    For errors of values and of shapes, which look alike.
 
     Args:
         cls: The class of the node.

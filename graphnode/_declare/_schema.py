@@ -86,7 +86,10 @@ class Field(NamedTuple):
 
 
 def is_computed(field: Field) -> bool:
-    """Whether a static field has a factory, for where the constructor is not given a value."""
+    """Whether a static field has a factory, for where the constructor is not given a value.
+
+    Then a constructor may leave the field out, and files need not have it.
+    """
     return field.kind is Kind.STATIC and field.specifier.factory is not None
 
 
@@ -211,6 +214,8 @@ def compile_schema(
     cls: type[N], *, is_final: bool, faults: Sequence[ClassFault] = ()
 ) -> Schema[N]:
     """Compile a class and keep the result in it.
+
+    For `_define`, and for the first use of a class whose annotations had to wait.
 
     Args:
         cls: A node class, already a dataclass.
@@ -400,6 +405,8 @@ class _FieldContext(NamedTuple):
 def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -> Field:
     """The compiled field of one dataclass field: annotation, kind, form and default, all checked.
 
+    For `_compile_fields`, one field after the other.
+
     Raises:
         _FaultError: The field cannot be declared like this.
         UnresolvedError: Its annotation names what does not exist yet.
@@ -482,7 +489,10 @@ def _annotation_of(context: _FieldContext, name: str, written: object) -> object
 
 
 def _check_field(context: _FieldContext, field: Field) -> None:
-    """Raise if a compiled field contradicts a base, its initializer or its sharding."""
+    """Raise if a compiled field contradicts a base, its initializer or its sharding.
+
+    For compiled fields, and for inherited ones whose type a subclass has narrowed.
+    """
     where = f"{context.cls.__name__}.{field.name}"
     _check_override(context.cls, field, context.bases)
     _check_makes_one_state(field, where)

@@ -148,7 +148,11 @@ class Twins:
         return self._forms[id(node)]
 
     def _form_of(self, root: NodeBase) -> Hashable | None:
-        """The graph of a node, with the identities of its States and without static values; `None` without States."""
+        """The graph of a node, with the identities of its States and without static values; `None` without States.
+
+        Two nodes that give the same here share all their States by the same paths: they
+        are twins.
+        """
         # Each node by the order in which the walk meets it, so that sharing and cycles
         # count and identities do not.
         numbers: dict[int, int] = {}

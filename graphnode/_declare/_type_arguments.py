@@ -38,6 +38,8 @@ _ALIASES: Final = (
 def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> object:
     """`annotation` with all strings in it evaluated.
 
+    For all that reads annotations: as strings they say nothing.
+
     Args:
         annotation: What stands after the colon, or its text.
         owner: The class that declares it: names are looked up in its body and module.
@@ -187,6 +189,8 @@ def type_arguments(
     cls: type, base: type, local_names: Mapping[str, Any]
 ) -> dict[Any, Any]:
     """The arguments for the type variables of one of a class's direct bases: `class Square(Table[Float[Array, "n"]])`.
+
+    For `_narrowed`: fields of the base are declared with its variables.
 
     A variable without an argument stands for its default; one that has none, or is
     given `Any`, stays open.

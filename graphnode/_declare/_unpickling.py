@@ -193,6 +193,8 @@ def _restore_node(node: Any, state: Any, declared: Declared) -> list[str]:
 def _set_checked_state(node: NodeBase, state: object, declared: Declared) -> None:
     """Give a node its state, and check what its class asks anew since it was pickled; errors get a note.
 
+    For `_restore_node`; the note says that the class may be the reason.
+
     Args:
         node: The node, still empty.
         state: The result of its `__getstate__`.
@@ -309,6 +311,8 @@ def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
 
 def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
     """Note a node to which fields were added, for twins in later rows of the same pickle.
+
+    `_loaded_before` looks there.
 
     Args:
         node: The node.

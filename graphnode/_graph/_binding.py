@@ -161,7 +161,10 @@ class Binding:
         return take_in(value, lambda: state_label(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
-        """The path of one of its States, for messages."""
+        """The path of one of its States, for messages.
+
+        For the error of a State that must not be read.
+        """
         return path_str(self.graphdef.layout.path(self.states.index(state)))
 
     def check_traces(self) -> None:

@@ -167,7 +167,11 @@ def _list_def(length: int) -> Hashable:
 def keep_joint(
     bindings: JointBindings, key: Hashable, binding: Binding, roots: Sequence[Any]
 ) -> None:
-    """Keep a binding of several roots on the first, until another one dies: its id may then be a new object's."""
+    """Keep a binding of several roots on the first, until another one dies: its id may then be a new object's.
+
+    For `binding_of` of several roots, and for rebuilt graphs: the next call with them
+    finds it.
+    """
     # Weak: the references are in `bindings`, and by a cycle through them, a dead model
     # would stay until a collection.
     bindings_ref = weakref.ref(bindings)

@@ -275,7 +275,10 @@ def _shape_differences(
 
 
 def _kind_text(shape: Shape) -> str:
-    """What a message calls a shape: its container, an object, or nothing."""
+    """What a message calls a shape: its container, an object, or nothing.
+
+    For one side of a `Difference`.
+    """
     if isinstance(shape, tuple):
         return str(shape[0].__name__)
     return "an object" if shape is REF else str(shape)

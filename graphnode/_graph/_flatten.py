@@ -55,6 +55,8 @@ def walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
 def walk(root: Any) -> Binding:
     """Flatten a live graph without looking for a cached binding. `binding_of` is the cached way.
 
+    For `binding_of`, where a graph was never seen or has changed.
+
     Objects are numbered as they are met, depth first, in the order of edges. An object
     that was met before is its number, which is all there is to sharing and cycles:
 

@@ -105,7 +105,11 @@ class GraphDef(Generic[N_co]):
 
     @property
     def table(self) -> Table:
-        """The tokens as arrays; made once."""
+        """The tokens as arrays; made once.
+
+        To go from an object to its parent and its children, without reading the tokens
+        from the start.
+        """
         if self._table is None:
             self._table = tabulate(self.tokens)
         return self._table
@@ -119,14 +123,21 @@ class GraphDef(Generic[N_co]):
 
     @property
     def assembly(self) -> Assembly:
-        """What rebuilding needs; made once."""
+        """What rebuilding needs; made once.
+
+        For `rebuild`: objects sorted by spec, so that each step is a loop in C.
+        """
         if self._assembly is None:
             self._assembly = assemble(self.table)
         return self._assembly
 
     @property
     def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
-        """What the fields of each node require of States, by the numbers of both among all objects."""
+        """What the fields of each node require of States, by the numbers of both among all objects.
+
+        For merges and rebuilds, which check and attach them without looking at
+        annotations.
+        """
         return self.plans.to(_REQUIREMENTS, lambda: requirements_of(self.table))
 
     def contracts_from(self, start: int) -> "dict[int, Requirements]":
@@ -140,11 +151,19 @@ class GraphDef(Generic[N_co]):
 
     @property
     def nodes(self) -> Trie:
-        """The paths of its nodes, in the order of their numbers."""
+        """The paths of its nodes, in the order of their numbers.
+
+        For `gn.nodes` and other selections of nodes; nodes that hold no State are among
+        them, unlike in `layout`.
+        """
         return self.plans.to(_NODES, lambda: lay_out_nodes(self.table))
 
     def path(self, number: int) -> Path:
-        """The first path of object `number`."""
+        """The first path of object `number`.
+
+        For messages and iteration; first paths are made when they are asked for, as all
+        of a long chain would cost its square.
+        """
         table = self.table
         parts: list[Path] = []
         # From the object up, so the parts come in reverse.
@@ -154,7 +173,10 @@ class GraphDef(Generic[N_co]):
         return tuple(key for part in reversed(parts) for key in part)
 
     def find(self, path: Path) -> int | None:
-        """The number of the object at a path, which may lead over later references; `None` when there is none."""
+        """The number of the object at a path, which may lead over later references; `None` when there is none.
+
+        For paths that users write: any way to a shared object will do.
+        """
         table, first = self.table, self.tokens[0]
         edges, row = _top_edges(first), table.top
         start = 0
@@ -245,6 +267,8 @@ def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
 @named_in_pickles("_pickled_graphdef")
 def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The graphdef that was pickled, whose classes may have changed since.
+
+    For `pickle`: `GraphDef.__reduce__` names it.
 
     Each spec checks the fields of its own class; here the classes of children are checked.
 

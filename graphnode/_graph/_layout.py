@@ -497,7 +497,10 @@ class TrieBuilder:
         return sorted(faults)
 
     def _path_text(self, entry: int, *below: Key) -> str:
-        """The path of an entry, or of a key below it, for messages."""
+        """The path of an entry, or of a key below it, for messages.
+
+        For `contradictions`.
+        """
         keys = list(below)
         while entry:
             keys.insert(0, self.keys[entry])

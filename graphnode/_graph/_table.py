@@ -189,6 +189,8 @@ def tabulate(tokens: Sequence[Token]) -> Table:
 def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
 
+    For `GraphDef.layout`: the order of all values of such a graph, and their paths.
+
     Each token fills the next edge of the node above it. Tokens and entries are in one
     order, so that entries are appended as they come; only if a node leads to no State,
     the trie has to be pruned.

@@ -177,7 +177,10 @@ def _module(cls: type) -> str:
 
 
 def _public_name(cls: type) -> str:
-    """The name without private modules, `graphnode.nn.Linear`: in another version it may be in another one."""
+    """The name without private modules, `graphnode.nn.Linear`: in another version it may be in another one.
+
+    So that files can still be read when a private module was renamed.
+    """
     parts = [
         part
         for part in _module(cls).split(".")

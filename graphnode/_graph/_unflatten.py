@@ -83,6 +83,8 @@ def _new_states(
 ) -> list[State[Any]]:
     """New States of a graphdef, filled by loops that run in C; steps 1 and 2 of the module docstring.
 
+    For `build`, before `rebuild` puts nodes around them.
+
     Args:
         graphdef: The structure.
         values: Their values, in layout order.
