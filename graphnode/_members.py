@@ -105,8 +105,8 @@ def is_alias(annotation: object, owner: type) -> bool:
 def _marker(annotation: object, owner: type) -> object:
     """An annotation; of a string, what its first name stands for: `ClassVar` of `"typing.ClassVar[int]"`.
 
-    For `is_field` and the like: an annotation is not evaluated, as it may name what does
-    not exist yet.
+    For `is_field` and the like: an annotation is not evaluated, as it may name what
+    does not exist yet.
     """
     if not isinstance(annotation, str):
         return annotation
@@ -329,8 +329,8 @@ def _class_text(value: object) -> str:
 def _contents(value: object) -> Iterator[Any]:
     """A value itself, or the contents of containers and wrapped functions: nodes, States, arrays and specifiers.
 
-    For `holds_graph_object` and the like: a node in a `partial` is as much hidden as one
-    in a list.
+    For `holds_graph_object` and the like: a node in a `partial` is as much hidden as
+    one in a list.
     """
     todo, visited = [value], set[int]()
     for content in todo:  # which grows

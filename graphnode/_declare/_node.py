@@ -254,7 +254,8 @@ def _pickles_in_rows(cls: type[NodeBase]) -> bool:
 def _own_reduction(node: Any) -> str | Reduction:
     """The reduction that a node's class defines, or that Python gives: with its state, and not in a row.
 
-    For copies of one node: what is in a row is filled only at its end.
+    For `copy` and `deepcopy`, which need the state at once: a row is filled only at its
+    end.
     """
     own: Any = super(Node, node) if _pickles_in_rows(type(node)) else node
     return own.__reduce_ex__(4)  # type: ignore[no-any-return]  # as every `__reduce_ex__`
@@ -498,7 +499,8 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
 def _check_first_init(node: Node) -> None:
     """Raise if a finished node that makes some of its fields itself is initialized again: these would stay.
 
-    For the guard, where `__init__` is called by hand.
+    For the guard: `node.__init__(...)` would seem to make a new node, and keep parts of
+    the old one.
 
     Raises:
         FieldError: Names them.
@@ -518,8 +520,8 @@ def _check_first_init(node: Node) -> None:
 def _not_made(cls: type[Node]) -> str:
     """What is wrong with a class that `Node.__init_subclass__` has never seen.
 
-    For constructors: without its compilation there would be an `AttributeError` about
-    graphnode's own.
+    For constructors: such a class was never compiled, and would fail in graphnode's own
+    code.
     """
     text = f"{cls.__name__} was not made a node class: an __init_subclass__ that it inherits does not call"
     return f"{text} super().__init_subclass__()"

@@ -135,7 +135,7 @@ class GraphDef(Generic[N_co]):
     def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
         """What the fields of each node require of States, by the numbers of both among all objects.
 
-        For merges and rebuilds, which check and attach them without looking at
+        For merges, which check the States that they are given without looking at
         annotations.
         """
         return self.plans.to(_REQUIREMENTS, lambda: requirements_of(self.table))
