@@ -50,7 +50,10 @@ class Axis(NamedTuple):
     broadcast: bool = False
 
     def size(self, sizes: Sizes) -> object:
-        """The size (a tuple of them for a variadic axis) at these sizes, or `None` if a name is missing."""
+        """The size (a tuple of them for a variadic axis) at these sizes, or `None` if a name is missing.
+
+        For the shape to initialize, and to compare an array with.
+        """
         if self.expression is None or not self.names <= sizes.keys():
             return None
         if self.variadic:
@@ -73,15 +76,24 @@ class Contract(NamedTuple):
 
     @property
     def names(self) -> frozenset[str]:
-        """The names whose static fields give sizes."""
+        """The names whose static fields give sizes.
+
+        Read where static fields are compared with the axes of a class, and to know
+        which sizes count.
+        """
         return frozenset().union(*(axis.names for axis in self.axes))
 
     def has_free_names(self, sizes: Sizes) -> bool:
-        """Whether some of its names have no size, so that the first array binds them."""
+        """Whether some of its names have no size, so that the first array binds them.
+
+        Then arrays are checked together, as one of them binds the name for the others.
+        """
         return any(sizes.get(name) is None for name in self.names)
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """The shape at these sizes.
+
+        For the initializer of a field.
 
         Raises:
             ContractSyntaxError: An axis has no definite size.
@@ -99,7 +111,10 @@ class Contract(NamedTuple):
         return tuple(shape)
 
     def rank(self, sizes: Sizes) -> int | None:
-        """How many axes there are; `None` if the sizes leave it open."""
+        """How many axes there are; `None` if the sizes leave it open.
+
+        A State with more axes than its contract is one of a stack.
+        """
         rank = 0
         for axis in self.axes:
             run = axis.size(sizes) if axis.variadic else (axis,)
@@ -109,7 +124,10 @@ class Contract(NamedTuple):
         return rank
 
     def dtype(self) -> Any:
-        """The dtype to make an array with: the named one, or JAX's default of the named kind."""
+        """The dtype to make an array with: the named one, or JAX's default of the named kind.
+
+        For the initializer of a field.
+        """
         # A contract that admits any dtype gets the default float.
         names = ("float64",) if self.dtypes is None else self.dtypes
         if "prng_key" in names:
@@ -125,6 +143,8 @@ class Contract(NamedTuple):
 
     def fault(self, value: Any, sizes: Sizes, bound: Bound) -> str | None:
         """What is wrong with `value`, or `None`.
+
+        For `ContractError`, to which others add the place.
 
         Args:
             value: Any value.
@@ -161,13 +181,20 @@ class Contract(NamedTuple):
         return None
 
     def dtype_fault(self, dtype: Any) -> str | None:
-        """What is wrong with a dtype, or `None`."""
+        """What is wrong with a dtype, or `None`.
+
+        For values of States, and for arrays in files.
+        """
         if self.dtypes is None or self._accepts(dtype):
             return None
         return f"expected dtype {self._dtype_kind()} of {self.text}, found {dtype}"
 
     def fits_like(self, value: Any, other: Any) -> bool:
-        """Whether `value` has the dtype, and the shape of `other`, so that it may take the place of that."""
+        """Whether `value` has the dtype, and the shape of `other`, so that it may take the place of that.
+
+        For States of a stacked node: they have one axis more than their contracts, and
+        may be written as long as they keep it.
+        """
         try:
             is_same_shape = np.shape(value) == np.shape(other)
             dtype = jnp.result_type(value)
@@ -179,6 +206,8 @@ class Contract(NamedTuple):
         self, axis: Axis, actual: tuple[int, ...], sizes: Sizes, bound: Bound
     ) -> str | None:
         """What is wrong with the sizes of an axis, or `None`; a free name is bound to what it meets.
+
+        For `fault`, axis by axis.
 
         Args:
             axis: The axis of the contract.
@@ -213,7 +242,10 @@ class Contract(NamedTuple):
         return f"expected {text} of {self.text}"
 
     def _rank_text(self, sizes: Sizes) -> str:
-        """The rank that an array must have, for messages; "at least ..." where the sizes leave it open."""
+        """The rank that an array must have, for messages; "at least ..." where the sizes leave it open.
+
+        For the message that an array has too few or too many axes.
+        """
         rank = self.rank(sizes)
         if rank is not None:
             return str(rank)
@@ -223,7 +255,10 @@ class Contract(NamedTuple):
         return f"at least {len(self.axes) - len(runs) + least}"
 
     def _accepts(self, dtype: Any) -> bool:
-        """Whether a dtype is one of those that the annotation admits; only asked where it names some."""
+        """Whether a dtype is one of those that the annotation admits; only asked where it names some.
+
+        `Float` of jaxtyping names several.
+        """
         assert self.dtypes is not None
         # Keys have a dtype for each implementation, and one name in jaxtyping.
         if jnp.issubdtype(dtype, jax.dtypes.prng_key):
@@ -231,7 +266,10 @@ class Contract(NamedTuple):
         return str(dtype) in self.dtypes
 
     def _dtype_kind(self) -> str:
-        """The kind of dtype as the annotation writes it, such as `Float`."""
+        """The kind of dtype as the annotation writes it, such as `Float`.
+
+        For the message of a wrong dtype.
+        """
         return self.text.partition("[")[0]
 
 
@@ -252,21 +290,35 @@ class Requirement(NamedTuple):
 
     @property
     def where(self) -> str:
-        """What a message calls the field."""
+        """What a message calls the field.
+
+        It stands in front of each `ContractError`.
+        """
         return f"{self.cls.__name__}.{self.place}"
 
     @property
     def has_free_names(self) -> bool:
-        """Whether some of its names have no size, so that they depend on the node's other States."""
+        """Whether some of its names have no size, so that they depend on the node's other States.
+
+        Then a merge has to check the States of a node together, and not one by one.
+        """
         return self.contract.has_free_names(dict(self.sizes))
 
     def at_sizes(self, sizes: Sizes) -> "Requirement":
-        """The requirement of a node with these static fields; it keeps those that the contract names."""
+        """The requirement of a node with these static fields; it keeps those that the contract names.
+
+        So that two nodes of equal sizes ask one and the same thing of a State that they
+        share.
+        """
         named = sorted(self.contract.names & sizes.keys())
         return self._replace(sizes=tuple([(name, sizes[name]) for name in named]))
 
     def fault(self, value: Any, replaced: Any) -> str | None:
-        """What is wrong with `value` in the place of `replaced`, or `None`; it may keep the shape of `replaced`."""
+        """What is wrong with `value` in the place of `replaced`, or `None`; it may keep the shape of `replaced`.
+
+        For writes to `.value`. A State of a stacked node does not fit its contract, and
+        may be written nevertheless.
+        """
         fault = self.contract.fault(value, dict(self.sizes), {})
         if fault is None or self.contract.fits_like(value, replaced):
             return None
@@ -274,7 +326,10 @@ class Requirement(NamedTuple):
 
 
 def _integers(axis: Axis, size: object) -> tuple[int, ...]:
-    """The sizes of an axis as integers: one, but for a variadic axis."""
+    """The sizes of an axis as integers: one, but for a variadic axis.
+
+    For `shape` and `fault`: a static field may hold what is no size, such as a float.
+    """
     items: tuple[object, ...] = (size,)
     if axis.variadic and isinstance(size, tuple):
         items = size
@@ -290,7 +345,10 @@ def _integers(axis: Axis, size: object) -> tuple[int, ...]:
 
 
 def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
-    """Whether an annotation is one of jaxtyping's arrays."""
+    """Whether an annotation is one of jaxtyping's arrays.
+
+    Such a class stands for an array with a contract, not for objects of its own.
+    """
     # Not imported here, as that takes a twentieth of the time of importing JAX: if there
     # is such an annotation, somebody has imported jaxtyping.
     jaxtyping = sys.modules.get("jaxtyping")
@@ -304,6 +362,8 @@ def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
 def contract_of(annotation: object) -> Contract | None:
     """The contract of a State's type argument, or `None` if that is not a jaxtyping array.
 
+    For the annotations of fields, and of functions that are checked as they run.
+
     Raises:
         ContractSyntaxError: An axis that cannot be read.
     """
@@ -316,7 +376,10 @@ def contract_of(annotation: object) -> Contract | None:
 
 
 def _axis_of(text: str) -> Axis:
-    """An axis as jaxtyping writes it: marks in front, then perhaps a label, then the size: `*#label=2*rows`."""
+    """An axis as jaxtyping writes it: marks in front, then perhaps a label, then the size: `*#label=2*rows`.
+
+    For `contract_of`: an axis of the text behind `Array`.
+    """
     if text in {"_", "..."}:
         return Axis(text, None, frozenset(), variadic=text == "...")
     body = text.lstrip("*#?")
@@ -333,6 +396,9 @@ def _axis_of(text: str) -> Axis:
 
 def _names_in(text: str, expression: str) -> frozenset[str]:
     """The names in the size of an axis, whose text is given for messages.
+
+    For `_axis_of`: the names are static fields; what else stands there would run as
+    code.
 
     Raises:
         ContractSyntaxError: It is not arithmetic over names and integers.

@@ -94,7 +94,11 @@ class Specifier(NamedTuple):
 
     @property
     def makes_value(self) -> bool:
-        """Whether the node makes the value itself, from the specifier."""
+        """Whether the node makes the value itself, from the specifier.
+
+        Such a field is made once: a second call of `__init__` on the node would leave
+        it as it was.
+        """
         return self.initializer is not None or self.factory is not None
 
 
@@ -105,7 +109,10 @@ class LeftOut(enum.Enum):
 
 
 def left_out() -> LeftOut:
-    """The `default_factory` of a field with `factory=`, so that it has a default to `dataclasses`."""
+    """The `default_factory` of a field with `factory=`, so that it has a default to `dataclasses`.
+
+    By it, a generated constructor shows that the argument was not passed.
+    """
     return LeftOut.LEFT_OUT
 
 
@@ -115,6 +122,8 @@ _OPTIONS: Final = ("default", "default_factory", "init", "kw_only")
 
 def _dataclass_field(specifier: Specifier, **options: Any) -> Any:
     """The dataclass field of a specifier: its options, with the specifier in the metadata.
+
+    For `static`, `state` and `subnode`.
 
     Args:
         specifier: What the dataclass field has no place for.
@@ -265,6 +274,8 @@ def state(
 def _check_initializer(initializer: object, shape: object) -> None:
     """Raise if an initializer, or `shape=`, is not a function.
 
+    For `state`: it would be called much later, at the first construction.
+
     Raises:
         FieldError: Says what the function is for, and what to write.
     """
@@ -280,7 +291,11 @@ def _check_initializer(initializer: object, shape: object) -> None:
 
 
 def _check_factory(kind: Kind, factory: object) -> None:
-    """Raise `FieldError` if `factory=` is not a function, with what to write."""
+    """Raise `FieldError` if `factory=` is not a function, with what to write.
+
+    For `static` and `subnode`: it would be called much later, at the first
+    construction.
+    """
     if not _is_function(factory):
         raise FieldError(
             f"gn.{kind}: factory= takes a function from the node to the value of the field; found "
@@ -290,6 +305,8 @@ def _check_factory(kind: Kind, factory: object) -> None:
 
 def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
     """Raise for an option that no dataclass field has, or a `default_factory` that cannot be called.
+
+    For `_dataclass_field`: the error of `dataclasses` would name its own function.
 
     Raises:
         FieldError: Lists the options, or says what to write.
@@ -311,6 +328,8 @@ def _node_made_options(
     kind: Kind, maker: str, line: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The options of a field that the node makes itself, so that its constructor does not take it.
+
+    For an initializer of `state`, and the factory of `subnode`.
 
     Raises:
         FieldError: An option contradicts that.
@@ -336,6 +355,8 @@ def _node_made_options(
 def _computed_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a static field that the node computes where its constructor is not given a value.
 
+    For the factory of `static`, which the constructor may be given a value in place of.
+
     Raises:
         FieldError: They have a default as well.
     """
@@ -354,7 +375,10 @@ def _is_function(value: object) -> bool:
 
 
 def _is_graph_class(value: object) -> bool:
-    """Whether a value is a class of nodes or States."""
+    """Whether a value is a class of nodes or States.
+
+    For errors: the class was meant as the annotation.
+    """
     return isinstance(value, type) and issubclass(value, GraphObject)
 
 
@@ -366,12 +390,18 @@ _PURPOSE: Final = {
 
 
 def _misuse(specifier: str, value: object) -> str:
-    """What is wrong with an argument of a specifier, and what to write."""
+    """What is wrong with an argument of a specifier, and what to write.
+
+    For `gn.static(3)` and the like: a specifier takes its value by keyword.
+    """
     return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy_text(specifier, value)}"
 
 
 def _remedy_text(specifier: str, value: object) -> str:
-    """The line to write in place of `specifier(value)`."""
+    """The line to write in place of `specifier(value)`.
+
+    For `_misuse`, by what the value shows of what was meant.
+    """
     is_graph_class = _is_graph_class(value)
     # As `nnx.state(node)` is written in Flax.
     if isinstance(value, NodeBase) and specifier == "state":
@@ -392,26 +422,37 @@ def _remedy_text(specifier: str, value: object) -> str:
 
 
 def kind_for(value: object) -> Kind:
-    """The kind of a field for a node or State, or for objects of such a class."""
+    """The kind of a field for a node or State, or for objects of such a class.
+
+    For lines to write: the specifier has that name.
+    """
     cls = value if isinstance(value, type) else type(value)
     return Kind.SUBNODE if issubclass(cls, NodeBase) else Kind.STATE
 
 
 def _constructor_text(value: object) -> str:
-    """A call that makes an object like this one."""
+    """A call that makes an object like this one.
+
+    For the lines that errors suggest, as in `default_factory=lambda: Linear(...)`.
+    """
     if isinstance(value, type):
         return f"{value.__name__}(...)"
     return f"{type(value).__name__}(...)" if isinstance(value, GraphObject) else "..."
 
 
 def _default_text(value: object) -> str:
-    """A default as a line of code writes it, if it is short; else "..."."""
+    """A default as a line of code writes it, if it is short; else "...".
+
+    For the line that an error suggests, as in `gn.static(default=3)`.
+    """
     text = repr(value) if isinstance(value, int | float | str) else "..."
     return text if len(text) < 40 else "..."
 
 
 def _check_undescribed(parts: Sequence[str]) -> None:
     """Raise if there are parts of the description of a State that the node does not make: they would be lost.
+
+    For `state`, without an initializer.
 
     Raises:
         FieldError: Says where they belong.
@@ -466,6 +507,9 @@ def subnode(
 
 
 def specifier_of(field: "dataclasses.Field[Any]") -> Specifier | None:
-    """The specifier a dataclass field was declared with, or `None` when it was declared bare."""
+    """The specifier a dataclass field was declared with, or `None` when it was declared bare.
+
+    For what compiles a class: fields of plain dataclasses have none.
+    """
     specifier = field.metadata.get(METADATA_KEY)
     return specifier if isinstance(specifier, Specifier) else None

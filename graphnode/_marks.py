@@ -85,7 +85,10 @@ class Capture:
 
     @property
     def holds_here(self) -> bool:
-        """Whether the code that runs now is part of the transformation, not of a callback from the traced function."""
+        """Whether the code that runs now is part of the transformation, not of a callback from the traced function.
+
+        Only there is it wrong to read the original: a callback has no tracers.
+        """
         return self.thread == threading.get_ident() and (self.is_eager or is_tracing())
 
 
@@ -95,6 +98,8 @@ class Loan:
     __slots__ = ("copy", "leaves", "state", "thread", "trace", "treedef")
 
     def __init__(self, state: Any, trace: TraceRef) -> None:
+        # It keeps what the container held, so that a write to the copy is noticed
+        # later.
         # Weak: a loan that is still open must not keep the State.
         self.state = weakref.ref(state)
         self.trace = trace
@@ -106,7 +111,10 @@ class Loan:
 
     @property
     def is_over(self) -> bool:
-        """Whether the transformation that got the copy has ended."""
+        """Whether the transformation that got the copy has ended.
+
+        Then the State drops the loan, and a write to the copy becomes an error.
+        """
         # A trace that has ended may be gone, in any thread; whether it still runs only
         # its own thread can tell.
         if self.trace() is None:
@@ -115,7 +123,10 @@ class Loan:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the copy was written to."""
+        """Whether the copy was written to.
+
+        The State has not got the write: it would be lost without a word.
+        """
         leaves, treedef = tree_flatten(self.copy)
         if self.treedef != treedef:
             return True
@@ -168,13 +179,19 @@ _LOCK: Final = threading.RLock()
 
 
 def trace_of(state: Marked) -> TraceRef | None:
-    """The trace that a State was made in; `None` outside of all."""
+    """The trace that a State was made in; `None` outside of all.
+
+    In that trace it may be written; after it, a tracer in it is of no use.
+    """
     mark = state._mark
     return mark.trace if isinstance(mark, Mark) else mark
 
 
 def mark_of(state: Marked) -> Mark:
-    """The mark of a State, made if there is none."""
+    """The mark of a State, made if there is none.
+
+    For what has to be noted of a State: a loan, a capture, a loss, or a container.
+    """
     mark = state._mark
     while not isinstance(mark, Mark):
         new_mark = Mark(mark)
@@ -187,17 +204,25 @@ def mark_of(state: Marked) -> Mark:
 
 
 def is_marked(state: Marked) -> bool:
-    """Whether a State has a mark beyond the trace that it was made in."""
+    """Whether a State has a mark beyond the trace that it was made in.
+
+    Without one, its value is handed out as it is.
+    """
     return isinstance(state._mark, Mark)
 
 
 def any_marked(states: Iterable[Marked]) -> bool:
-    """Whether one of some States is marked, by loops that run in C."""
+    """Whether one of some States is marked, by loops that run in C.
+
+    For bindings: if none is, the values of all are read without a check.
+    """
     return Mark in set(map(type, map(_read_mark, states)))
 
 
 def check_marks(state: Marked, name_of: Callable[[], str]) -> None:
     """Raise if the value of a State must not be read now.
+
+    For `State.value`: each such value would be wrong, or gone.
 
     Args:
         state: The State.
@@ -223,6 +248,9 @@ def check_marks(state: Marked, name_of: Callable[[], str]) -> None:
 def check_no_copy_runs(state: Marked) -> None:
     """Raise if a copy of a State is worked on now, outside of all traces.
 
+    For `_state.check_writable`: what was written now would be overwritten when the copy
+    is written back.
+
     Raises:
         TraceError: It is an argument of what runs.
     """
@@ -234,7 +262,11 @@ def check_no_copy_runs(state: Marked) -> None:
 
 
 def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
-    """Take back the copies whose transformation is over; raise if one was written to."""
+    """Take back the copies whose transformation is over; raise if one was written to.
+
+    For `check_marks`: the transformation itself had no chance to say so, as one of
+    plain JAX.
+    """
     over = [loan for loan in mark.loans if loan.is_over]
     # Before the error: the copy is taken back in any case, so that it is told once.
     for loan in over:
@@ -245,6 +277,8 @@ def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
 
 def _written_text(name: str, when: str) -> str:
     """The text of the error for a container that was written to inside of a transformation.
+
+    For the errors of `_settle` and `take_back_loans`.
 
     Args:
         name: What messages call the State.
@@ -258,7 +292,11 @@ def _written_text(name: str, when: str) -> str:
 
 
 def container_for(state: Marked) -> Any:
-    """The container of a State for the running code: its own in its own trace, a copy in another transformation."""
+    """The container of a State for the running code: its own in its own trace, a copy in another transformation.
+
+    For `_state.read`: a write into the own container, by traced code, would put tracers
+    into it.
+    """
     trace = current_trace()
     if trace is None or trace == trace_of(state):
         return state._value
@@ -278,6 +316,9 @@ def container_for(state: Marked) -> Any:
 def take_back_loans(name_of: Callable[[Any], str]) -> None:
     """Take back the copies that the innermost running transformation got.
 
+    For the end of a transformed function: `check_marks` would notice it only when the
+    State is read again.
+
     Raises:
         TraceError: One was written to; names the States.
     """
@@ -288,12 +329,18 @@ def take_back_loans(name_of: Callable[[Any], str]) -> None:
 
 
 def drop_loans() -> None:
-    """Take back the copies that the innermost running transformation got, whatever was written to them."""
+    """Take back the copies that the innermost running transformation got, whatever was written to them.
+
+    For a transformed function that has raised: a second error would hide the first.
+    """
     _loans_of(current_trace())
 
 
 def _loans_of(trace: TraceRef | None) -> list[Loan]:
-    """Remove the loans of a trace from their States; returns them."""
+    """Remove the loans of a trace from their States; returns them.
+
+    For `take_back_loans` and `drop_loans`.
+    """
     # Nearly always.
     if not _OPEN.loans:
         return []
@@ -309,7 +356,10 @@ def _loans_of(trace: TraceRef | None) -> list[Loan]:
 
 @contextmanager
 def captured(states: Sequence[Marked], explain: Explain) -> Generator[None]:
-    """While it runs, reading one of the States inside of a transformation of this thread is an error."""
+    """While it runs, reading one of the States inside of a transformation of this thread is an error.
+
+    For the run of a transformed function, which is to use the copies that it got.
+    """
     capture = Capture(explain)
     try:
         with _LOCK:
@@ -328,13 +378,20 @@ def captured(states: Sequence[Marked], explain: Explain) -> Generator[None]:
 
 
 def _tell_bindings(capture: Capture) -> None:
-    """Have bindings look again at which of their States are marked."""
+    """Have bindings look again at which of their States are marked.
+
+    For `captured`: they keep whether any State is marked, as long as the clock stands
+    still.
+    """
     if capture.is_eager:  # under a trace they look at every State
         CLOCK.now = Version()  # bindings keep whether they have marked States
 
 
 def _capture(state: Marked, capture: Capture) -> None:
-    """Put a capture on a State, whatever a signal handler does meanwhile."""
+    """Put a capture on a State, whatever a signal handler does meanwhile.
+
+    While it is there, `check_marks` refuses to hand out the value of the original.
+    """
     mark = mark_of(state)
     mark.captures = (*mark.captures, capture)
     # A signal handler in between may have settled the mark, which said nothing yet.
@@ -343,7 +400,10 @@ def _capture(state: Marked, capture: Capture) -> None:
 
 
 def _release(state: Marked) -> None:
-    """Remove the captures of a State that are over."""
+    """Remove the captures of a State that are over.
+
+    For the end of `captured`: what it marked may be read again.
+    """
     mark = state._mark
     if isinstance(mark, Mark):
         # All that are over, not only the own: an interrupt may have left others.
@@ -353,7 +413,10 @@ def _release(state: Marked) -> None:
 
 
 def drop_empty_mark(state: Marked) -> None:
-    """Replace a mark by the trace of its State, if it has nothing else."""
+    """Replace a mark by the trace of its State, if it has nothing else.
+
+    So that reading the State costs one comparison again.
+    """
     mark = state._mark
     if not isinstance(mark, Mark) or mark.captures or mark.loans:
         return
@@ -366,7 +429,10 @@ def drop_empty_mark(state: Marked) -> None:
 
 
 def close_copies(states: Sequence[Marked], transform: str) -> None:
-    """Mark the copies that a call has worked on and that is over, by a loop that runs in C."""
+    """Mark the copies that a call has worked on and that is over, by a loop that runs in C.
+
+    What is written to a copy after its call is lost, and so `check_no_copy` refuses it.
+    """
     # One mark for all of them, as there may be thousands.
     mark = Mark(current_trace())
     mark.copied_by = transform
@@ -375,6 +441,8 @@ def close_copies(states: Sequence[Marked], transform: str) -> None:
 
 def check_no_copy(mark: AnyMark, name_of: Callable[[], str]) -> None:
     """Raise if a State of this mark belonged to the copy of an argument, of a call that is over.
+
+    For writes to such a State, and for calls that get it as an argument.
 
     Raises:
         TraceError: It did.
@@ -389,6 +457,8 @@ def check_no_copy(mark: AnyMark, name_of: Callable[[], str]) -> None:
 
 def mark_lost(losses: Iterable[tuple[Marked, Any]], text: str) -> None:
     """Mark States whose memory was donated and is gone.
+
+    JAX would say only that an array was deleted; the text says by which call.
 
     Args:
         losses: The States, each with the value of it that is gone.

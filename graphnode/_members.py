@@ -47,31 +47,46 @@ _CONTAINERS: Final[Mapping[type, str]] = {
 
 
 def own_annotations(cls: type) -> Mapping[str, object]:
-    """The annotations in the body of `cls` itself, unevaluated where a name is missing."""
+    """The annotations in the body of `cls` itself, unevaluated where a name is missing.
+
+    Not those of bases, so that each name is told apart by the class that declares it.
+    """
     return typing_extensions.get_annotations(
         cls, format=typing_extensions.Format.FORWARDREF
     )
 
 
 def body_names(cls: type) -> set[str]:
-    """The names that the body of `cls` binds or annotates."""
+    """The names that the body of `cls` binds or annotates.
+
+    For what looks for reserved names, and for names that an annotation may mean.
+    """
     return {*cls.__dict__, *own_annotations(cls)}
 
 
 def is_class_variable(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares a class variable, as `dataclasses` reads it."""
+    """Whether an annotation in the body of `owner` declares a class variable, as `dataclasses` reads it.
+
+    Such a name is no field, and keeps its value in the class.
+    """
     marker = _marker(annotation, owner)
     return marker is ClassVar or get_origin(marker) is ClassVar
 
 
 def is_init_variable(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares an argument of the constructor that is not a field."""
+    """Whether an annotation in the body of `owner` declares an argument of the constructor that is not a field.
+
+    Such a name is given to `__post_init__`, and no node keeps it.
+    """
     marker = _marker(annotation, owner)
     return marker is dataclasses.InitVar or isinstance(marker, dataclasses.InitVar)
 
 
 def is_field(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares a field: not a class variable, argument or alias."""
+    """Whether an annotation in the body of `owner` declares a field: not a class variable, argument or alias.
+
+    For all checks of class bodies, which must see the same fields as `dataclasses`.
+    """
     marker = _marker(annotation, owner)
     if marker is dataclasses.KW_ONLY or marker is TypeAlias:
         return False
@@ -80,12 +95,19 @@ def is_field(annotation: object, owner: type) -> bool:
 
 
 def is_alias(annotation: object, owner: type) -> bool:
-    """Whether an annotation declares a type alias."""
+    """Whether an annotation declares a type alias.
+
+    Such a line names a type, and declares no field.
+    """
     return _marker(annotation, owner) is TypeAlias
 
 
 def _marker(annotation: object, owner: type) -> object:
-    """An annotation; of a string, what its first name stands for: `ClassVar` of `"typing.ClassVar[int]"`."""
+    """An annotation; of a string, what its first name stands for: `ClassVar` of `"typing.ClassVar[int]"`.
+
+    For `is_field` and the like: an annotation is not evaluated, as it may name what
+    does not exist yet.
+    """
     if not isinstance(annotation, str):
         return annotation
     dotted_name = _DOTTED.match(annotation)
@@ -100,6 +122,8 @@ def _marker(annotation: object, owner: type) -> object:
 def declaring_classes(cls: type) -> dict[str, type]:
     """The class whose declaration counts, for each field and argument of the constructor of a dataclass.
 
+    For checks and messages: an annotation is resolved where it was written.
+
     That is the first dataclass in the order in which Python looks attributes up. A class
     that only annotates the name, as a protocol does, declares nothing.
     """
@@ -112,12 +136,18 @@ def declaring_classes(cls: type) -> dict[str, type]:
 
 
 def is_dunder(name: str) -> bool:
-    """Whether a name is one of Python's own, as `__call__`."""
+    """Whether a name is one of Python's own, as `__call__`.
+
+    These are no fields, and mean what Python says.
+    """
     return name.startswith("__") and name.endswith("__")
 
 
 def is_bookkeeping(name: str, value: object) -> bool:
-    """Whether an attribute is what Python or `dataclasses` keep on a class: containers with dunder names."""
+    """Whether an attribute is what Python or `dataclasses` keep on a class: containers with dunder names.
+
+    For `unannotated_faults`: nobody meant it as a field.
+    """
     return is_dunder(name) and isinstance(value, (dict, tuple, list, set, frozenset))
 
 
@@ -128,6 +158,9 @@ _DATA_TYPE_NAMES: Final = frozenset(cls.__name__ for cls in _DATA_TYPES)
 
 def member_word(owner: type, name: str, attribute: object) -> str | None:
     """What messages call an attribute of a class: property, method, ...; `None` if it may be the value of a field.
+
+    A field may not take the place of the former, and may have the latter as its
+    default.
 
     A function is a method if it was defined in the body under this name, and a value if
     it was assigned.
@@ -152,7 +185,10 @@ def member_word(owner: type, name: str, attribute: object) -> str | None:
 
 
 def is_defined_as(attribute: object, owner: type, name: str) -> bool:
-    """Whether a function or class was defined in the body of `owner` under this name."""
+    """Whether a function or class was defined in the body of `owner` under this name.
+
+    For `member_word`: a function that was assigned is a value.
+    """
     qualified_name = getattr(attribute, "__qualname__", None)
     is_in_body = qualified_name == f"{owner.__qualname__}.{name}"
     return is_in_body and getattr(attribute, "__module__", None) == owner.__module__
@@ -162,6 +198,9 @@ def unannotated_faults(
     cls: type, owner: type, names: Iterable[str]
 ) -> Iterator[ClassFault]:
     """Nodes, States, arrays and specifiers in a class body without an annotation, also in containers.
+
+    Without an annotation it is an attribute of the class: no walk finds it, and
+    instances share it.
 
     Args:
         cls: The class that is being defined.
@@ -183,7 +222,10 @@ def unannotated_faults(
 
 
 def _unannotated_fault(name: str, value: object) -> str | None:
-    """What is wrong with a value that was meant as a field, or `None` if it was not."""
+    """What is wrong with a value that was meant as a field, or `None` if it was not.
+
+    For `unannotated_faults`, with the line that would declare the field.
+    """
     # The first is enough: one fault for each name.
     content = next(_contents(value), None)
     if content is None:
@@ -214,7 +256,10 @@ def _unannotated_fault(name: str, value: object) -> str | None:
 
 
 def _stray_specifier(name: str, specifier: "dataclasses.Field[Any]") -> str:
-    """What is wrong with a specifier in the body of a class that is not a dataclass."""
+    """What is wrong with a specifier in the body of a class that is not a dataclass.
+
+    For `_unannotated_fault`, in a mixin.
+    """
     text = specifier_text(specifier)
     return (
         f"{text} has no annotation, and its class is not a node class, so that it is not a field; write "
@@ -223,13 +268,19 @@ def _stray_specifier(name: str, specifier: "dataclasses.Field[Any]") -> str:
 
 
 def stray_comma(specifier: "dataclasses.Field[Any]") -> str:
-    """What is wrong with a container that holds a specifier."""
+    """What is wrong with a container that holds a specifier.
+
+    As of `weight: ParamState = gn.state(zeros),`, which is a tuple.
+    """
     text = specifier_text(specifier)
     return f"a tuple or list that holds {text} is not a field; remove the comma or bracket around the specifier"
 
 
 def specifier_text(field: "dataclasses.Field[Any]") -> str:
-    """A specifier as users write it."""
+    """A specifier as users write it.
+
+    For messages, which show the line.
+    """
     specifier = field.metadata.get(METADATA_KEY)
     if not isinstance(specifier, Specifier):
         return "field(...)"
@@ -237,7 +288,10 @@ def specifier_text(field: "dataclasses.Field[Any]") -> str:
 
 
 def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
-    """The first specifier in a container, or `None`: a stray comma makes such a tuple."""
+    """The first specifier in a container, or `None`: a stray comma makes such a tuple.
+
+    For `_written_default_fault`, which then says that there is a comma too much.
+    """
     if isinstance(value, (tuple, list)):
         for item in _contents(value):
             if isinstance(item, dataclasses.Field):
@@ -246,24 +300,38 @@ def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
 
 
 def holds_graph_object(value: object) -> bool:
-    """Whether a value is a node or State, or a container or partial of some."""
+    """Whether a value is a node or State, or a container or partial of some.
+
+    As a default it would be shared by all instances; beside the fields, no walk finds
+    it.
+    """
     return any(isinstance(content, GraphObject) for content in _contents(value))
 
 
 def is_meant_as_field(value: object) -> bool:
-    """Whether a value is a node, State, array or specifier, or a container or partial of some."""
+    """Whether a value is a node, State, array or specifier, or a container or partial of some.
+
+    For a mixin, whose other values are constants of the class.
+    """
     return any(True for _ in _contents(value))
 
 
 def _class_text(value: object) -> str:
-    """The class of a value as users write it."""
+    """The class of a value as users write it.
+
+    For the annotation in the line that an error suggests.
+    """
     if isinstance(value, jax.Array):
         return "jax.Array"
     return "np.ndarray" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _contents(value: object) -> Iterator[Any]:
-    """A value itself, or the contents of containers and wrapped functions: nodes, States, arrays and specifiers."""
+    """A value itself, or the contents of containers and wrapped functions: nodes, States, arrays and specifiers.
+
+    For `holds_graph_object` and the like: a node in a `partial` is as much hidden as
+    one in a list.
+    """
     todo, visited = [value], set[int]()
     for content in todo:  # which grows
         if isinstance(content, (GraphObject, jax.Array, np.ndarray, dataclasses.Field)):
@@ -275,7 +343,10 @@ def _contents(value: object) -> Iterator[Any]:
 
 
 def _parts(value: object) -> Iterable[object]:
-    """The items of a container, or the function in a wrapper and its arguments; empty for any other value."""
+    """The items of a container, or the function in a wrapper and its arguments; empty for any other value.
+
+    For `_contents`, which goes on into each of them.
+    """
     if isinstance(
         value,
         (dict, types.MappingProxyType, collections.UserDict, collections.ChainMap),

@@ -21,7 +21,11 @@ _DOTTED: Final = re.compile(rf"\b({__package__}(?:\.\w+)*)\.(\w+)")
 
 
 def public_name(cls: type) -> str | None:
-    """The name in `graphnode` of one of its classes, such as `ParamState`; `None` for private ones and all others."""
+    """The name in `graphnode` of one of its classes, such as `ParamState`; `None` for private ones and all others.
+
+    Private modules are renamed now and then: what is printed or pickled should not
+    change with them.
+    """
     name = _NAMES.get(cls)
     # Only classes of graphnode are kept in `_NAMES`, so others are told apart by their
     # module each time.
@@ -33,7 +37,10 @@ def public_name(cls: type) -> str | None:
 
 
 def _look_up(cls: type) -> str | None:
-    """The public name of a class, looked up in its public module; `None` if it is private."""
+    """The public name of a class, looked up in its public module; `None` if it is private.
+
+    For `public_name`, the first time.
+    """
     _, *modules = [
         part for part in cls.__module__.split(".") if not part.startswith("_")
     ]
@@ -45,7 +52,10 @@ def _look_up(cls: type) -> str | None:
 
 
 def with_public_names(text: str) -> str:
-    """A text that Python has made of an annotation, such as `list[graphnode._state.State]`: `list[graphnode.State]`."""
+    """A text that Python has made of an annotation, such as `list[graphnode._state.State]`: `list[graphnode.State]`.
+
+    For messages that show an annotation.
+    """
     return _DOTTED.sub(lambda match: _public_or_same(match[1], match[2]), text)
 
 
@@ -58,6 +68,8 @@ def _public_or_same(module: str, attribute: str) -> str:
 
 def named_in_pickles(name: str) -> Callable[[F], F]:
     """Have pickles find a function as `graphnode.<name>`, so that it may move and be renamed.
+
+    Pickles that were saved go on loading.
 
     Of a function nothing goes by `__module__` but pickle.
     """
@@ -77,6 +89,8 @@ def named_in_pickles(name: str) -> Callable[[F], F]:
 def class_named(name: str) -> type:
     """The class of a public name: of graphnode alone, as a pickle may be allowed to name nothing else.
 
+    For pickles: what `_reduce_class` writes.
+
     Raises:
         AttributeError: graphnode has no such class.
     """
@@ -89,7 +103,10 @@ def class_named(name: str) -> type:
 
 
 def _reduce_class(cls: type) -> str | tuple[Callable[[str], type], tuple[str]]:
-    """For pickle: a class by its public name, or by module and name if it has none."""
+    """For pickle: a class by its public name, or by module and name if it has none.
+
+    So that a pickle can be loaded when the module of a class has another name.
+    """
     name = public_name(cls)
     return (
         cls.__qualname__ if name is None else (class_named, (name,))
@@ -100,6 +117,7 @@ class PublicType(type):
     """A class that is printed and pickled by its public name, if it has one."""
 
     def __init_subclass__(cls) -> None:
+        # For metaclasses that extend this one.
         super().__init_subclass__()
         # Pickle asks by the class of what it is to write, and not by the bases of that.
         copyreg.pickle(cls, _reduce_class)  # type: ignore[arg-type]  # typeshed has no reducer that gives a name

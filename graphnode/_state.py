@@ -85,6 +85,7 @@ class StateSpec:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
+        # So that a spec that was pickled is the one that is there already.
         return spec_of, (
             self.cls,
             self.name,
@@ -95,7 +96,10 @@ class StateSpec:
         )
 
     def description(self) -> list[tuple[str, object]]:
-        """The parts that are set, by name, for a `repr`."""
+        """The parts that are set, by name, for a `repr`.
+
+        A State prints what was said of it, and not five times `None`.
+        """
         parts: list[tuple[str, object]] = [
             ("name", self.name),
             ("tag", self.tag),
@@ -116,6 +120,8 @@ def spec_of(
     stacked: tuple[NamedAxis, ...] = (),
 ) -> StateSpec:
     """The one spec of this description.
+
+    So that States that are alike share it, and descriptions are compared by identity.
 
     Raises:
         FieldError: A part is not hashable, name or tag is not a string, or sharding is
@@ -160,7 +166,11 @@ def _new_spec(
 
 
 def moved_spec(spec: StateSpec) -> StateSpec:
-    """The spec itself; if its class was defined again, one of the same description for the new class."""
+    """The spec itself; if its class was defined again, one of the same description for the new class.
+
+    For notebooks and `autoreload`: States of the old class go on as States of the new
+    one.
+    """
     cls: Any = latest(spec.cls)
     if cls is spec.cls:
         return spec
@@ -169,6 +179,8 @@ def moved_spec(spec: StateSpec) -> StateSpec:
 
 def check_sharding(cls: type, sharding: object, *values: object) -> None:
     """Raise if a sharding is neither mesh axes nor roles, or does not fit the rank of the value.
+
+    Before a State has it: JAX would raise when the array is placed, and name no State.
 
     Raises:
         FieldError: Says what to write instead.
@@ -181,6 +193,8 @@ def check_sharding(cls: type, sharding: object, *values: object) -> None:
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
     """The key of metadata for `spec_of`: their names, sorted, each with the static key of its value.
+
+    `1` and `True` are equal to Python, and are two descriptions.
 
     Raises:
         FieldError: They are no mapping of strings to hashable values.
@@ -202,7 +216,10 @@ def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
 
 
 def _part_key(cls: type, part: str, value: object) -> Hashable:
-    """The static key of a part of the description; raises `FieldError` with the name of the part."""
+    """The static key of a part of the description; raises `FieldError` with the name of the part.
+
+    By these keys `spec_of` finds the spec that is there already.
+    """
     try:
         return static_key(frozen(value))
     except StaticValueError as error:
@@ -253,11 +270,15 @@ class _OwnFill(_AnyStatic):
     """A class's own `_fill`. Pickled by value with its class, a function would take this module's globals along."""
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Where the class is loaded, a copy of the loop there is made.
         return _own_fill, ()
 
 
 def _own_fill() -> _OwnFill:
-    """A copy of the loop for each class: the interpreter caches the type of one class at each instruction."""
+    """A copy of the loop for each class: the interpreter caches the type of one class at each instruction.
+
+    For `_new_states`, which runs it over all States of one spec, with that type known.
+    """
     # A run-time type checker may have wrapped it.
     return _OwnFill(FunctionType(inspect.unwrap(_fill).__code__.replace(), globals()))
 
@@ -270,6 +291,7 @@ class _PlainSpec:
     """
 
     def __get__(self, state: object, cls: "type[State[Any]]") -> StateSpec:
+        # It puts the spec into its own place in the class, and is not asked again.
         cls._plain_spec = spec_of(cls)
         return cls._plain_spec
 
@@ -453,6 +475,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         return new_state, (self._spec, self.value)
 
     def __copy__(self) -> "State[T]":
+        # It may stand in the same fields, and so is held to the same contracts.
         twin = new_state(self._spec, self.value)
         twin._contracts = self._contracts
         return twin
@@ -481,7 +504,10 @@ def _fill(
     trace: TraceRef | None,
     contracts: Requirements,
 ) -> None:
-    """Give new States of one description and one contract their values."""
+    """Give new States of one description and one contract their values.
+
+    For a rebuild, in place of `__init__`: the values were checked before, and are many.
+    """
     for state, value in zip(states, values):  # noqa: B905  # one column picked both
         state._spec = spec
         state._value = value
@@ -490,7 +516,10 @@ def _fill(
 
 
 def _refuse_write(part: str) -> Callable[[State[Any], object], None]:
-    """A setter for a part of the description, which raises: these are fixed."""
+    """A setter for a part of the description, which raises: these are fixed.
+
+    Other States share the description, and structures are compared by it.
+    """
 
     def refuse(self: State[Any], value: object) -> None:
         """Raise `AttributeError`: only another State can have another description."""
@@ -531,7 +560,11 @@ class HiddenState(ShortTermState[T]):
 
 @named_in_pickles("_pickled_state")
 def new_state(spec: StateSpec, value: Any) -> State[Any]:
-    """A State of this description, made without running `__init__`."""
+    """A State of this description, made without running `__init__`.
+
+    For copies, `pickle` and `replace`: a class may have an `__init__` of its own, with
+    other arguments.
+    """
     state: State[Any] = object.__new__(spec.cls)
     state._spec, state._mark, state._contracts = spec, current_trace(), ()
     store(state, take_in(value, lambda: spec.cls.__name__))
@@ -539,21 +572,32 @@ def new_state(spec: StateSpec, value: Any) -> State[Any]:
 
 
 def store(state: State[Any], value: Any) -> None:
-    """Give a State a value that `take_in` has returned, and mark the State if that is a container."""
+    """Give a State a value that `take_in` has returned, and mark the State if that is a container.
+
+    Without the checks of `write`, for values that are known to be good.
+    """
     state._value = value
     if is_container(value):
         mark_container(state)
 
 
 def mark_container(state: State[Any]) -> None:
-    """Mark a State that holds a container, so that its value is copied when it is read."""
+    """Mark a State that holds a container, so that its value is copied when it is read.
+
+    Only marked States are looked at when values are read: all others give what they
+    hold.
+    """
     if state._mark is None:
         mark_of(state)
         CLOCK.now = Version()  # bindings remember whether they have marked States
 
 
 def renew(state: State[Any]) -> None:
-    """Drop loans and losses of a State that got another value: they were of the one before."""
+    """Drop loans and losses of a State that got another value: they were of the one before.
+
+    So that the mark goes, if nothing else is in it, and reading the State is free
+    again.
+    """
     mark = state._mark
     # A trace in place of a mark has neither.
     if isinstance(mark, Mark):
@@ -564,6 +608,8 @@ def renew(state: State[Any]) -> None:
 
 def read(state: State[Any], where: Callable[[], str] = str) -> Any:
     """The value of a State that has a mark, as the running code may read it.
+
+    For `State.value` and bindings. Unmarked States need no call.
 
     Args:
         state: The State.
@@ -584,6 +630,8 @@ def read(state: State[Any], where: Callable[[], str] = str) -> Any:
 def write(state: State[Any], value: Any, where: Callable[[], str] = str) -> None:
     """Check a value, and give it to a State.
 
+    For `State.value`, where there is anything to check.
+
     Raises:
         FieldError, ContractError, TraceError: As `value_to_store`.
     """
@@ -595,6 +643,8 @@ def value_to_store(
     state: State[Any], value: Any, where: Callable[[], str] = str
 ) -> Any:
     """A value as a State would keep it, checked to be one that may be written there now.
+
+    For `write`, and for those that check all values before they store the first one.
 
     Args:
         state: The State.
@@ -616,6 +666,8 @@ def value_to_store(
 def check_contracts_of(state: State[Any], value: Any) -> None:
     """Raise if a value breaks a contract of the fields that a State is in.
 
+    For single writes; where many are written, `contract_faults` are gathered first.
+
     Raises:
         ContractError: Names class and field of each contract that it breaks.
     """
@@ -625,7 +677,10 @@ def check_contracts_of(state: State[Any], value: Any) -> None:
 
 
 def contract_faults(state: State[Any], value: Any) -> list[str]:
-    """How a value breaks the contracts of a State's fields."""
+    """How a value breaks the contracts of a State's fields.
+
+    Empty at once where shape and dtype stay as they are, as in nearly all writes.
+    """
     if not state._contracts or _has_aval_of(state._value, value):
         return []
     contracts = state._contracts
@@ -635,13 +690,19 @@ def contract_faults(state: State[Any], value: Any) -> list[str]:
 
 
 def _has_aval_of(value: Any, other: Any) -> bool:
-    """Whether two arrays have the same shape and dtype, by JAX's abstract values, which are interned."""
+    """Whether two arrays have the same shape and dtype, by JAX's abstract values, which are interned.
+
+    For `contract_faults`: one comparison in place of reading contracts.
+    """
     aval = getattr(other, "aval", None)
     return aval is not None and aval is getattr(value, "aval", None)
 
 
 def check_alive(state: State[Any], where: str = "") -> None:
-    """Raise if a State is the copy of a call that is over, or holds a tracer of a trace that has ended."""
+    """Raise if a State is the copy of a call that is over, or holds a tracer of a trace that has ended.
+
+    For bindings, before the values are handed to a call.
+    """
     if is_marked(state):
         check_no_copy(state._mark, lambda: state_label(state, where))
     _check_tracer(state, where)
@@ -649,6 +710,8 @@ def check_alive(state: State[Any], where: str = "") -> None:
 
 def _check_tracer(state: State[Any], where: str = "") -> None:
     """Raise if `state` holds a tracer of a trace that has ended: it was made there, or its container was written to.
+
+    JAX's own error would come later, and could not say which State it is.
 
     A State without tracers may be read, even if it is the copy of a call that is over: a
     backward pass begins when the function is over.
@@ -673,7 +736,10 @@ def _check_tracer(state: State[Any], where: str = "") -> None:
 
 
 def _move_outside(state: State[Any]) -> None:
-    """Forget the trace that a State was made in, and has outlived."""
+    """Forget the trace that a State was made in, and has outlived.
+
+    For `_check_tracer`: from here on it is read without a look at its value.
+    """
     mark = state._mark
     if isinstance(mark, Mark):
         if mark.copied_by is not None:  # a mark that other States share
@@ -689,6 +755,9 @@ def check_writable(
     state: State[Any], value: object, where: Callable[[], str] = str
 ) -> None:
     """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing.
+
+    For `write` and streams: the write would either fail later, far from here, or be
+    lost.
 
     Also raises outside of all traces if a transformation works on a copy of `state`, and
     anywhere if `state` is the copy of a call that is over.
@@ -714,13 +783,19 @@ def check_writable(
 
 
 def state_label(state: State[Any], where: str = "") -> str:
-    """What a message calls a State: its path, if it is known, and its class."""
+    """What a message calls a State: its path, if it is known, and its class.
+
+    For all errors about one State.
+    """
     name = type(state).__name__ + (f" {state.name!r}" if state.name else "")
     return f"{where} ({name})" if where else name
 
 
 def abstract(value: Any) -> Any:
-    """`value` with every array replaced by its shape and dtype, for a `repr`; dicts come sorted by key."""
+    """`value` with every array replaced by its shape and dtype, for a `repr`; dicts come sorted by key.
+
+    A model is printed to be looked at, and its arrays may be large or tracers.
+    """
     return jax.tree.map(_abstract_leaf, value)
 
 

@@ -38,6 +38,7 @@ class Version:
     __slots__ = ("trace",)
 
     def __init__(self) -> None:
+        """Made in the trace that runs, if one does."""
         self.trace = current_trace()
 
 
@@ -64,7 +65,11 @@ CONSTRUCTING: Final = Constructing()
 
 
 def constructing() -> Constructing:
-    """The version of a node whose constructor starts now; inside of a trace, one that knows it."""
+    """The version of a node whose constructor starts now.
+
+    Inside of a trace a new one, which holds that trace, so that another trace that
+    writes to the node is refused (`check_owner`); outside the one `CONSTRUCTING`.
+    """
     return Constructing() if is_tracing() else CONSTRUCTING
 
 
@@ -76,7 +81,10 @@ birth: Final = current_trace
 
 
 def unmade(cls: type) -> str:
-    """The message for a node without a version: `__new__` made it, and it was filled without graphnode's methods."""
+    """The message for a node without a version: `__new__` made it, and it was filled without graphnode's methods.
+
+    For `walk` and assignments, where Python would say only that `_version` is missing.
+    """
     calls = (
         "super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo)"
     )
@@ -88,12 +96,18 @@ def unmade(cls: type) -> str:
 
 
 def trace_of_version(version: AnyVersion) -> TraceRef | None:
-    """The trace that a node or container of this version was made in; `None` outside of all traces."""
+    """The trace that a node or container of this version was made in; `None` outside of all traces.
+
+    For `check_owner`: in its own trace a node may change its structure.
+    """
     return version.trace if isinstance(version, Version) else version
 
 
 def first_version(before: AnyVersion, now: Version) -> Version:
     """The version of a node that becomes part of a binding.
+
+    `now`, if the node was born in the trace that runs; else a new version with the
+    trace of its birth, so that the structure stays closed to all other traces.
 
     Args:
         before: The node's version so far, or the trace of its birth.
@@ -120,6 +134,9 @@ CLOCK: Final = Clock()
 
 def check_owner(version: AnyVersion, where: str) -> None:
     """Raise if a node or container with this version must not change its structure now.
+
+    A change would stay behind after the trace, once and not at each call of what was
+    traced.
 
     Raises:
         TraceError: A JAX transformation runs that it was not made in.

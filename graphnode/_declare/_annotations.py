@@ -61,6 +61,8 @@ _CONTAINER_MODULES: Final = frozenset({"builtins", "collections", "collections.a
 def form_of(annotation: Any, owner: type) -> Form:
     """The form of the values that a resolved annotation admits; a static one has no leaves.
 
+    For `_kind_of`, and for the checks of a class body.
+
     Raises:
         AmbiguousError: The annotation does not settle one kind.
         ContractSyntaxError: A jaxtyping axis cannot be read.
@@ -89,7 +91,10 @@ def form_of(annotation: Any, owner: type) -> Form:
 
 
 def _variable_form(variable: Any, owner: type) -> Form:
-    """The form of a type variable: that of its bound, or of the union of its constraints."""
+    """The form of a type variable: that of its bound, or of the union of its constraints.
+
+    For `form_of`: a field `x: T` takes what T may stand for.
+    """
     # A default is not looked at here: a State that is passed in may be of any class
     # that the bound admits.
     if variable.__bound__ is not None:
@@ -101,7 +106,10 @@ def _variable_form(variable: Any, owner: type) -> Form:
 
 
 def _type_form(annotation: Any, owner: type) -> Form:
-    """The form of a type that is no alias or type variable: a class, or a generic with arguments."""
+    """The form of a type that is no alias or type variable: a class, or a generic with arguments.
+
+    For `form_of`, which has looked up all names by then.
+    """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is None:
         return _class_form(annotation)
@@ -114,7 +122,11 @@ def _type_form(annotation: Any, owner: type) -> Form:
 
 
 def _class_form(annotation: Any) -> Form:
-    """The form of a class without arguments, such as `int`, `Linear` or `Float[Array, "n"]`."""
+    """The form of a class without arguments, such as `int`, `Linear` or `Float[Array, "n"]`.
+
+    For `form_of`: here the walk through an annotation ends, and the kind of a field is
+    decided.
+    """
     # Before `match_kind`, which takes classes only.
     _check_is_class(annotation)
     kind = None if is_jaxtyping(annotation) else match_kind(annotation)
@@ -143,7 +155,10 @@ def _class_form(annotation: Any) -> Form:
 
 
 def _check_is_class(annotation: Any) -> None:
-    """Raise if an object stands where a class belongs: a node, a State, a specifier, any other value."""
+    """Raise if an object stands where a class belongs: a node, a State, a specifier, any other value.
+
+    For `_class_form`: a mistake such as `field: gn.state()`.
+    """
     if isinstance(annotation, (GraphObject, dataclasses.Field)):
         is_field = isinstance(annotation, dataclasses.Field)
         what = "specifier" if is_field else type(annotation).__name__
@@ -157,6 +172,8 @@ def _check_is_class(annotation: Any) -> None:
 # Any: to mypy, the `__setattr__` of a `type` never is that of `object`.
 def _is_frozen_dataclass(cls: Any) -> bool:
     """Whether a class is a frozen dataclass.
+
+    For `_class_form`: a frozen one is static, as it has a hash and does not change.
 
     Raises:
         AmbiguousError: It is a dataclass that is not frozen.
@@ -176,6 +193,8 @@ def _is_frozen_dataclass(cls: Any) -> bool:
 def _is_static_tuple(cls: type) -> bool:
     """Whether a class is a named tuple that holds static values alone.
 
+    For `_class_form`: it is hashable, if its items are.
+
     Raises:
         AmbiguousError: It is a named tuple or `TypedDict` that holds States or nodes: a
             node keeps plain tuples and dicts.
@@ -193,7 +212,10 @@ def _is_static_tuple(cls: type) -> bool:
 
 
 def _named_items(cls: type) -> list[Any]:
-    """The types of the items of a named tuple or `TypedDict`; empty for other classes, or if one does not resolve."""
+    """The types of the items of a named tuple or `TypedDict`; empty for other classes, or if one does not resolve.
+
+    By them a named tuple is static, or is refused as it holds nodes.
+    """
     annotations = own_annotations(cls)
     names: tuple[str, ...] = getattr(cls, "_fields", ())
     # A subclass of a named tuple inherits `_fields`, but not the annotations.
@@ -210,7 +232,10 @@ def _named_items(cls: type) -> list[Any]:
 
 
 def _contains_itself(cls: type) -> bool:
-    """Whether a class with named items is among the types of these, at any depth."""
+    """Whether a class with named items is among the types of these, at any depth.
+
+    For `_is_static_tuple`, which would follow its items without end.
+    """
     visited: list[Any] = []
     todo = _named_items(cls)
     while todo:
@@ -226,7 +251,10 @@ def _contains_itself(cls: type) -> bool:
 
 
 def _is_static(annotation: Any, owner: type) -> bool:
-    """Whether an annotation is one of static values alone; not where it is ambiguous."""
+    """Whether an annotation is one of static values alone; not where it is ambiguous.
+
+    For the items of a named tuple: if all are static, it is.
+    """
     try:
         return form_of(annotation, owner).kind in (Kind.STATIC, None)
     except AmbiguousError:
@@ -235,6 +263,9 @@ def _is_static(annotation: Any, owner: type) -> bool:
 
 def _value_types(annotation: Any) -> list[Any]:
     """The types of the value that a class of States has by its bases, one for each that says it.
+
+    For the contract of a State: it is written in the type of its value, perhaps several
+    bases up.
 
     The class may have other type variables than `State`, in another order:
 
@@ -256,6 +287,8 @@ def _value_types(annotation: Any) -> list[Any]:
 def _state_contract(annotation: Any) -> Contract | None:
     """The contract of a class of States: `ParamState[Float[Array, "n"]]`, `class Count(State[Int[Array, ""]])`.
 
+    For the leaf of a class of States.
+
     Raises:
         AmbiguousError: Two of its bases have different ones.
     """
@@ -276,6 +309,8 @@ def _generic_form(
     annotation: Any, origin: Any, args: tuple[Any, ...], owner: type
 ) -> Form:
     """The form of a type with arguments, such as `Linear | None`, `list[Linear]` or `ParamState[T]`.
+
+    For `form_of`, for all that has brackets or `|`.
 
     Args:
         annotation: The type, for the texts of errors.
@@ -323,20 +358,28 @@ def _generic_form(
 
 
 def _is_settled_by_class(origin: Any) -> bool:
-    """Whether a generic class says its kind, whatever its parameters are."""
+    """Whether a generic class says its kind, whatever its parameters are.
+
+    For `_generic_form`, which then leaves the arguments alone.
+    """
     if not isinstance(origin, type):
         return False
     return issubclass(origin, NodeBase) or match_kind(origin).is_annotation
 
 
 def _is_container(origin: Any) -> bool:
-    """Whether a generic class is one of Python's containers, such as a `deque`."""
+    """Whether a generic class is one of Python's containers, such as a `deque`.
+
+    For `_generic_form`, to say which of our containers to write instead.
+    """
     is_pythons = origin.__module__ in _CONTAINER_MODULES
     return is_pythons and issubclass(origin, collections.abc.Iterable)
 
 
 def _mapping_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
     """The form of a mapping type: of a dict with string keys that holds States or nodes.
+
+    For `_generic_form`: keys become parts of paths.
 
     Args:
         annotation: The type, for the texts of errors.
@@ -358,7 +401,10 @@ def _mapping_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
 
 
 def _is_string_type(annotation: Any) -> bool:
-    """Whether every value of a type is a string: `str` by whatever name, and literals."""
+    """Whether every value of a type is a string: `str` by whatever name, and literals.
+
+    For `_mapping_form`: paths and files need keys that are strings.
+    """
     annotation = without_qualifiers(annotation)
     if isinstance(annotation, typing.NewType):
         return _is_string_type(annotation.__supertype__)
@@ -379,6 +425,8 @@ def _check_no_graph_objects(
 ) -> None:
     """Raise if a container that nodes cannot keep holds States or nodes.
 
+    They would be missed by every walk.
+
     Raises:
         AmbiguousError: Gives the line to write.
     """
@@ -390,7 +438,11 @@ def _check_no_graph_objects(
 
 
 def _admits_graph_objects(annotation: Any, owner: type) -> bool:
-    """Whether an annotation is one of States or nodes; not where it is ambiguous."""
+    """Whether an annotation is one of States or nodes; not where it is ambiguous.
+
+    For the items of containers that nodes cannot keep, such as a `set`: with static
+    items these get another error.
+    """
     try:
         return form_of(annotation, owner).kind in (Kind.STATE, Kind.SUBNODE)
     except AmbiguousError as error:
@@ -403,6 +455,9 @@ def _admits_graph_objects(annotation: Any, owner: type) -> bool:
 
 def _item_form(annotation: Any, item: Any, owner: type, remedy: str) -> Form:
     """The form of the items of a list or dict, which are States or nodes: other data belongs in a tuple.
+
+    For fields such as `list[Linear]`. A list of numbers could change unseen, and is
+    refused with what to write.
 
     Args:
         annotation: The type of the container, for the texts of errors.
@@ -421,7 +476,10 @@ def _item_form(annotation: Any, item: Any, owner: type, remedy: str) -> Form:
 
 
 def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
-    """The form of a tuple type: static if all items are, as a tuple of static values is hashable."""
+    """The form of a tuple type: static if all items are, as a tuple of static values is hashable.
+
+    For fields such as `tuple[int, ...]`, and for tuples of States or nodes.
+    """
     # The `...` of `tuple[A, ...]` is no item.
     items = tuple(form_of(arg, owner) for arg in args if arg is not ...)
     kind = _common_kind(annotation, items)
@@ -432,6 +490,8 @@ def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
 
 def _common_kind(annotation: Any, members: Sequence[Form]) -> Kind | None:
     """The kind of all members; `None` where each of them is `None` alone.
+
+    For tuples and unions: a field has one kind.
 
     Raises:
         AmbiguousError: They are of several kinds.
@@ -445,7 +505,10 @@ def _common_kind(annotation: Any, members: Sequence[Form]) -> Kind | None:
 
 
 def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
-    """The form of a union, or of the constraints of a type variable: that of its members together."""
+    """The form of a union, or of the constraints of a type variable: that of its members together.
+
+    For `_generic_form`, and for constraints of a type variable.
+    """
     # A union is flat: `DTypeLike | None` has the members of `DTypeLike`, one of which
     # is a Protocol that says nothing.
     if set(args) >= _DTYPES:
@@ -469,6 +532,8 @@ def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
 def _only_form(annotation: Any, forms: Sequence[Any]) -> Any:
     """The one form among these, or `None`.
 
+    For `_union_form`: once for lists, tuples and dicts.
+
     Raises:
         AmbiguousError: There are several: it would depend on the items which one a
             container is of.
@@ -482,6 +547,8 @@ def _only_form(annotation: Any, forms: Sequence[Any]) -> Any:
 
 def _check_one_contract(annotation: Any, leaves: Sequence[Leaf]) -> None:
     """Raise if a State may be of two members of a union whose contracts differ.
+
+    For `_union_form`: it would be open which of them a State is held to.
 
     Raises:
         AmbiguousError: Names both contracts.
@@ -507,7 +574,10 @@ def _check_one_contract(annotation: Any, leaves: Sequence[Leaf]) -> None:
 
 
 def _annotation_text(annotation: Any) -> str:
-    """How the annotation was most likely written."""
+    """How the annotation was most likely written.
+
+    For errors, which show the line to write.
+    """
     if isinstance(annotation, type) and get_origin(annotation) is None:
         if is_jaxtyping(annotation):
             return f'{annotation.dtype.__name__}[Array, "{annotation.dim_str}"]'
@@ -526,7 +596,10 @@ def _annotation_text(annotation: Any) -> str:
 
 
 def moved_form(form: Form, old: type, new: type) -> Form:
-    """A form that takes the new definition of a class in place of the old one; the form itself, if it names neither."""
+    """A form that takes the new definition of a class in place of the old one; the form itself, if it names neither.
+
+    For `move_forms`, when a class was defined again.
+    """
     if all(leaf.cls is not old for leaf in form.all_leaves):
         return form
     tuple_of = form.tuple_of

@@ -64,7 +64,10 @@ class _Role(enum.Enum):
 
     @property
     def word(self) -> str:
-        """What short messages call it, without an article."""
+        """What short messages call it, without an article.
+
+        As in "has a property of this name, which no field replaces".
+        """
         return "field" if self is _Role.FIELD else "argument"
 
 
@@ -82,6 +85,8 @@ class _Declaration(NamedTuple):
 
 def take_body_faults(cls: type) -> list[ClassFault]:
     """Faults of a class body that `dataclasses` would stop at, or not see.
+
+    For `_define`, before it calls `dataclasses`.
 
     A default that is a fault is taken out, so that `dataclasses` goes on and the other
     faults are found too; the class is refused in the end. An abstract property that a
@@ -124,7 +129,10 @@ def take_body_faults(cls: type) -> list[ClassFault]:
 
 
 def _equality_faults(cls: type) -> Iterator[ClassFault]:
-    """Equality that the body or a mixin defines. A class may refuse a mixin's: `__eq__ = object.__eq__`."""
+    """Equality that the body or a mixin defines. A class may refuse a mixin's: `__eq__ = object.__eq__`.
+
+    Nodes are told apart by identity: a walk keeps them in dicts.
+    """
     for name in ("__eq__", "__hash__"):
         owner = next(base for base in cls.__mro__ if name in base.__dict__)
         method = owner.__dict__[name]
@@ -144,7 +152,10 @@ def _equality_faults(cls: type) -> Iterator[ClassFault]:
 
 
 def _is_generated(owner: type, method: object) -> bool:
-    """Whether `dataclasses` has written a method of a class, which it compiles from a string."""
+    """Whether `dataclasses` has written a method of a class, which it compiles from a string.
+
+    `_reset_comparison_and_repr` replaces such a method, so that it is no fault.
+    """
     # Below wrappers: a run-time type checker may have decorated the method.
     code = getattr(inspect.unwrap(cast("Any", method)), "__code__", None)
     is_from_string = code is not None and code.co_filename == "<string>"
@@ -152,7 +163,10 @@ def _is_generated(owner: type, method: object) -> bool:
 
 
 def _reserved_faults(cls: type, owner: type) -> Iterator[ClassFault]:
-    """Names in a body that are reserved by graphnode; and fields whose names are reserved by Python, taken out."""
+    """Names in a body that are reserved by graphnode; and fields whose names are reserved by Python, taken out.
+
+    They would hide what graphnode, or Python, looks for under that name.
+    """
     for name in sorted(RESERVED & body_names(owner)):
         yield ClassFault(
             f"{cls.__name__}.{name}: this name is graphnode's own; choose another",
@@ -170,7 +184,10 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[ClassFault]:
 
 
 def _class_variable_faults(cls: type, owner: type) -> Iterator[ClassFault]:
-    """Specifiers of class variables, whose value they would be; those of the class itself are taken out."""
+    """Specifiers of class variables, whose value they would be; those of the class itself are taken out.
+
+    Every instance would find the specifier as the value.
+    """
     for name, annotation in own_annotations(owner).items():
         specifier = owner.__dict__.get(name)
         if not isinstance(specifier, dataclasses.Field):
@@ -191,7 +208,11 @@ def _class_variable_faults(cls: type, owner: type) -> Iterator[ClassFault]:
 
 
 def _drop_aliases(cls: type) -> None:
-    """Take out the annotations of type aliases, which `dataclasses` would make fields."""
+    """Take out the annotations of type aliases, which `dataclasses` would make fields.
+
+    Such a `Row: TypeAlias = tuple[int, ...]` is there for other annotations of the
+    body.
+    """
     for name, annotation in own_annotations(cls).items():
         if is_alias(annotation, cls):
             del cls.__annotations__[name]
@@ -220,7 +241,10 @@ def _copy_specifiers(cls: type) -> None:
 
 
 def _default_faults(cls: type, name: str, role: _Role) -> list[ClassFault]:
-    """What is wrong with the default of a name that the body declares; such a default is taken out."""
+    """What is wrong with the default of a name that the body declares; such a default is taken out.
+
+    For `take_body_faults`, for each field and argument of the constructor.
+    """
     faults = [_inherited_fault(cls, name, role)]
     # Before the default is read: it is the function that is checked, and that instances
     # get.
@@ -247,7 +271,11 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[ClassFault]:
 def _argument_fault(
     cls: type, name: str, specifier: "dataclasses.Field[Any]"
 ) -> ClassFault | None:
-    """What is wrong with the specifier of an argument of the constructor that is not a field."""
+    """What is wrong with the specifier of an argument of the constructor that is not a field.
+
+    For `_default_faults`: `dataclasses` would raise, or leave the argument unset
+    without a word.
+    """
     reason = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and"
     if not specifier.init:
         text = f"by {specifier_text(specifier)} the constructor does not take it; remove InitVar[...] or the specifier"
@@ -263,6 +291,8 @@ def _argument_fault(
 
 def _unwrap_static_method(cls: type, name: str) -> None:
     """Replace a static method that is the default of a field of another name by its function.
+
+    So that a method of the class may be the default of a field that holds a function.
 
     In the class body, the `helper` of `@staticmethod def helper(x)` is the wrapper; for
     everyone else it is the function.
@@ -280,7 +310,10 @@ def _unwrap_static_method(cls: type, name: str) -> None:
 def _written_default_fault(
     cls: type, owner: type, name: str, value: object, role: _Role
 ) -> ClassFault | None:
-    """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends."""
+    """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends.
+
+    For `_default_faults`, and for dataclasses that are extended.
+    """
     where = f"{cls.__name__}.{name}"
     if value is dataclasses.MISSING:
         return None
@@ -303,7 +336,10 @@ def _written_default_fault(
 
 
 def _shared_default(name: str, value: object, role: _Role) -> str:
-    """What is wrong with a default that is mutable."""
+    """What is wrong with a default that is mutable.
+
+    All instances would have that one object, so that a change in one shows in all.
+    """
     # By its dtype: arrays of NumPy and of JAX, and tracers.
     is_array = not isinstance(value, GraphObject) and hasattr(value, "dtype")
     kind = "array" if is_array else type(value).__name__
@@ -320,7 +356,10 @@ def _shared_default(name: str, value: object, role: _Role) -> str:
 
 
 def _factory_text(value: object, kind: str) -> str:
-    """What to write in place of a mutable default, whose class messages call `kind`."""
+    """What to write in place of a mutable default, whose class messages call `kind`.
+
+    So that the error has a factory to write: each node then gets a value of its own.
+    """
     if isinstance(value, GraphObject):
         return f"gn.{kind_for(value)}(default_factory=lambda: {kind}(...))"
     if isinstance(value, (list, dict, set)):
@@ -333,12 +372,18 @@ def _factory_text(value: object, kind: str) -> str:
 
 
 def _made_in_constructor(name: str, annotation: str) -> str:
-    """The line to write for an argument of the constructor whose default is made for each call."""
+    """The line to write for an argument of the constructor whose default is made for each call.
+
+    Such an argument may have no factory.
+    """
     return f"write {name}: InitVar[{annotation} | None] = None, and make it in __post_init__"
 
 
 def _inherited_fault(cls: type, name: str, role: _Role) -> ClassFault | None:
-    """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field."""
+    """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field.
+
+    As a property of a base: the field would begin with that object as its value.
+    """
     base = _base_with(cls, name)
     if base is None or _declares(base, name):
         return None  # a declaration is an override
@@ -354,7 +399,10 @@ def _inherited_fault(cls: type, name: str, role: _Role) -> ClassFault | None:
 
 
 def _base_with(cls: type, name: str) -> type | None:
-    """The first class that `cls` extends with an attribute of a name, apart from graphnode's own."""
+    """The first class that `cls` extends with an attribute of a name, apart from graphnode's own.
+
+    For `_inherited_fault`: what `getattr` would find there.
+    """
     if name in RESERVED:
         return None
     for base in cls.__mro__[1:]:
@@ -364,13 +412,19 @@ def _base_with(cls: type, name: str) -> type | None:
 
 
 def _is_abstract(owner: type, attribute: object) -> bool:
-    """Whether a field may implement a member: an abstract one, or one of a protocol."""
+    """Whether a field may implement a member: an abstract one, or one of a protocol.
+
+    A base that asks for an attribute gets it by a field; what it implements itself
+    would be lost.
+    """
     is_of_protocol = owner.__dict__.get("_is_protocol", False)
     return bool(is_of_protocol or getattr(attribute, "__isabstractmethod__", False))
 
 
 def _shadowed(cls: type, name: str, owner: type, role: _Role) -> ClassFault:
     """The fault of an attribute of a base in place of which a field or argument is declared.
+
+    What the base does with the attribute would find the value of the field.
 
     Args:
         cls: The class that is defined.
@@ -391,7 +445,10 @@ def _shadowed(cls: type, name: str, owner: type, role: _Role) -> ClassFault:
 
 
 def _line(name: str, role: _Role, value: object) -> str:
-    """The line that declares a name with this default."""
+    """The line that declares a name with this default.
+
+    For remedies, to be copied into the class.
+    """
     annotation = "..." if role is _Role.FIELD else "InitVar[...]"
     has_repr = isinstance(value, (bool, int, float, str, tuple, type(None)))
     return f"{name}: {annotation} = {cut(repr(value)) if has_repr else '...'}"
@@ -401,7 +458,11 @@ def _line(name: str, role: _Role, value: object) -> str:
 
 
 def _declared_in(cls: type) -> dict[str, _Declaration]:
-    """What the body of a class itself declares."""
+    """What the body of a class itself declares.
+
+    For the checks of one class body at a time: `dataclasses` has only what counts in
+    the end.
+    """
     declarations: dict[str, _Declaration] = {}
     for name, annotation in own_annotations(cls).items():
         if is_init_variable(annotation, cls):
@@ -412,7 +473,10 @@ def _declared_in(cls: type) -> dict[str, _Declaration]:
 
 
 def _inherited(cls: type) -> dict[str, _Declaration]:
-    """The declarations that `cls` inherits, by the name of the field or argument."""
+    """The declarations that `cls` inherits, by the name of the field or argument.
+
+    For values and members of the body that would take their place.
+    """
     declarations: dict[str, _Declaration] = {}
     # From the root of the hierarchy on, so that the nearest declaration wins.
     for base in reversed(cls.__mro__[1:]):
@@ -422,7 +486,11 @@ def _inherited(cls: type) -> dict[str, _Declaration]:
 
 
 def _declares(base: type, name: str) -> bool:
-    """Whether a class declares a name as a field, or as an argument of its constructor."""
+    """Whether a class declares a name as a field, or as an argument of its constructor.
+
+    For what stands under a name in two classes: of two declarations, one overrides the
+    other.
+    """
     annotation = own_annotations(base).get(name)
     if "__dataclass_fields__" not in base.__dict__:
         return False
@@ -433,12 +501,19 @@ def _declares(base: type, name: str) -> bool:
 
 
 def _overrides(declaration: _Declaration, base: type) -> bool:
-    """Whether a declaration is already an override of what a base has; its class was checked when it was defined."""
+    """Whether a declaration is already an override of what a base has; its class was checked when it was defined.
+
+    Then it is not told again for each class further down.
+    """
     return declaration.owner is not base and issubclass(declaration.owner, base)
 
 
 def _override_fault(cls: type, name: str, inherited: _Declaration) -> ClassFault:
-    """The fault of a value or member without an annotation in place of an inherited field or argument."""
+    """The fault of a value or member without an annotation in place of an inherited field or argument.
+
+    Python would take it for a plain attribute, so that the field keeps its old default,
+    or is hidden.
+    """
     value = cls.__dict__[name]
     word = member_word(cls, name, value)
     if word is not None:
@@ -453,7 +528,10 @@ def _override_fault(cls: type, name: str, inherited: _Declaration) -> ClassFault
 def _kind_override_faults(
     cls: type, inherited: Mapping[str, _Declaration]
 ) -> Iterator[ClassFault]:
-    """Names that one class declares as a field and another as an argument of the constructor or class variable."""
+    """Names that one class declares as a field and another as an argument of the constructor or class variable.
+
+    The constructor of one would set what the other does not have.
+    """
     # Also the bases: two of them may contradict each other, and only `cls` brings them
     # together.
     for owner in cls.__mro__:
@@ -479,6 +557,9 @@ def _kind_override_fault(
 ) -> ClassFault:
     """The fault of a name that is a field in one class, and in another one something else.
 
+    For `_kind_override_faults`: methods of the base count on what the base has
+    declared.
+
     Args:
         cls: The class that is defined.
         name: The name that is declared twice.
@@ -498,7 +579,10 @@ def _kind_override_fault(
 def _hidden_faults(
     cls: type, base: type, declarations: Mapping[str, _Declaration]
 ) -> Iterator[ClassFault]:
-    """Members of a class that is extended which a field or argument of another one would hide."""
+    """Members of a class that is extended which a field or argument of another one would hide.
+
+    As a method of a mixin: it was meant to be called, and the field has its name.
+    """
     own = own_annotations(cls)
     # A list: to ask Python for annotations may put an entry into the `__dict__`.
     for name, member in list(base.__dict__.items()):
@@ -512,7 +596,10 @@ def _hidden_faults(
 def _mixin_faults(
     cls: type, base: type, declarations: Collection[str]
 ) -> Iterator[ClassFault]:
-    """What is in the body of a class that is not a node, and was meant as part of the node."""
+    """What is in the body of a class that is not a node, and was meant as part of the node.
+
+    For `take_body_faults`, for each class that is extended and is no node class.
+    """
     # The fields of a dataclass become fields of the node; annotations of another class
     # do not.
     if "__dataclass_fields__" in base.__dict__:
@@ -527,7 +614,11 @@ def _mixin_faults(
 
 
 def _dataclass_faults(cls: type, base: type) -> Iterator[ClassFault]:
-    """What is wrong with the defaults of a dataclass that is not a node."""
+    """What is wrong with the defaults of a dataclass that is not a node.
+
+    For `_mixin_faults`: its fields become fields of the node, so that defaults are
+    shared by nodes.
+    """
     specifiers, owners = base.__dict__["__dataclass_fields__"], declaring_classes(cls)
     own = own_annotations(cls)
     for name, declaration in _declared_in(base).items():
@@ -543,7 +634,11 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[ClassFault]:
 def _undeclared_field_faults(
     cls: type, base: type, declarations: Collection[str]
 ) -> Iterator[ClassFault]:
-    """Names in a class that is neither a node nor a dataclass whose value, or annotation, is that of a field."""
+    """Names in a class that is neither a node nor a dataclass whose value, or annotation, is that of a field.
+
+    For `_mixin_faults`: to Python it is an attribute of the class, to graphnode nothing
+    at all.
+    """
     is_protocol = base.__dict__.get("_is_protocol", False)
     for name, annotation in own_annotations(base).items():
         if name in declarations or not is_field(annotation, base):
@@ -565,7 +660,11 @@ def _undeclared_field_faults(
 
 
 def _surely_admits_graph_objects(owner: type, annotation: object) -> bool:
-    """Whether an annotation is one of States or nodes, as far as it can be resolved already."""
+    """Whether an annotation is one of States or nodes, as far as it can be resolved already.
+
+    Such an annotation in a mixin was meant as a field; any other may be meant for
+    something else.
+    """
     try:
         resolved: Any = resolve(annotation, owner, {})
         return form_of(resolved, owner).kind in (Kind.STATE, Kind.SUBNODE)

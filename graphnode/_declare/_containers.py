@@ -46,6 +46,8 @@ class Check(Protocol):
     ) -> None:
         """Check States that are put into a container.
 
+        A container does not know its node; this function does.
+
         Args:
             form: The form of the items.
             put: What is put in, by the text of its place.
@@ -68,15 +70,22 @@ class Place(NamedTuple):
     check: "Check | None" = None
 
     def below(self, key: Key) -> "Place":
-        """The place at a key of the container that stands here."""
+        """The place at a key of the container that stands here.
+
+        So that messages name the item, not only the field.
+        """
         return Place(self.where, (*self.path, key), self.check)
 
     def __str__(self) -> str:
+        # In front of messages: `Net.layers.0`.
         return ".".join((self.where, *map(key_str, self.path)))
 
 
 def admit(form: Form, value: Any, place: Place) -> Any:
     """Check a value for a field of this form: lists and dicts become tracked copies, others are returned as they are.
+
+    For assignments, constructors and containers: what stands in a field is always of
+    its form.
 
     Args:
         form: The form of the field, or of the place inside it.
@@ -103,6 +112,8 @@ def admit(form: Form, value: Any, place: Place) -> Any:
 def is_graph_object_of(value: object, classes: tuple[type, ...]) -> bool:
     """Whether a value is a node or State of one of some classes.
 
+    For `admit`: only these are what a walk takes apart.
+
     `isinstance` alone will not do: a proxy or a mock claims to be of a class, and an
     abstract class may claim what only looks like a node.
     """
@@ -110,7 +121,10 @@ def is_graph_object_of(value: object, classes: tuple[type, ...]) -> bool:
 
 
 def _tracked(form: Form, value: Any, place: Place) -> Any:
-    """A container as a field keeps it; `None` for what is not a container that the form admits."""
+    """A container as a field keeps it; `None` for what is not a container that the form admits.
+
+    For `admit`: it checks every item before anything is kept.
+    """
     if len(place.path) > _MAX_NESTING:
         raise FieldError(
             f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself"
@@ -130,7 +144,11 @@ def _tracked(form: Form, value: Any, place: Place) -> Any:
 
 
 def _refusal(form: Form, value: object, place: Place) -> str:
-    """The text of the error for a value that is not of a form, with what would do."""
+    """The text of the error for a value that is not of a form, with what would do.
+
+    For `admit`, and for `graphnode check`, which finds the same fault without running
+    the program.
+    """
     names = [cls.__name__ for cls in form.classes]
     text = describe(value)
     if type(value).__name__ in names:  # of another class with the same name
@@ -160,6 +178,8 @@ class _Tracked:
     def admit(self, key: Key, item: Any, *, replaces: bool = True) -> Any:
         """`item` as it would be kept at `key`.
 
+        For changes of one item.
+
         Args:
             key: Its key.
             item: The item.
@@ -178,6 +198,8 @@ class _Tracked:
     ) -> list[Any]:
         """Items as they would be kept at their keys; the contracts of all are checked together.
 
+        For changes of several items, such as `extend`: none is kept unless all may be.
+
         Args:
             items: Each key with its item.
             replaces: Whether they take the place of what stands there; otherwise that
@@ -194,6 +216,8 @@ class _Tracked:
     def check_owner(self) -> None:
         """Raise if the container must not change now.
 
+        Before each change: it would stay behind after the trace.
+
         Raises:
             TraceError: A JAX transformation runs that it was not made in.
         """
@@ -201,7 +225,10 @@ class _Tracked:
             check_owner(self._version, str(self._place))
 
     def _change(self, write: Callable[..., R], /, *args: Any, **options: Any) -> R:
-        """Make a change of structure, all of which was admitted; returns the result of `write`."""
+        """Make a change of structure, all of which was admitted; returns the result of `write`.
+
+        The version is replaced before the write and after it: see `_versions`.
+        """
         # Before it: an interrupt may come between the change and the next line.
         self._replace_version()
         try:
@@ -212,7 +239,11 @@ class _Tracked:
             self._replace_version()
 
     def _replace_version(self) -> None:
-        """Make bindings with this container stale, and move the clock."""
+        """Make bindings with this container stale, and move the clock.
+
+        For `_change`, before and after the write. Without a version the container is in
+        no binding.
+        """
         # Any other version means that the container is in no binding yet.
         if isinstance(self._version, Version):
             self._version = CLOCK.now = Version()
@@ -228,6 +259,7 @@ class TrackedList(list[T], _Tracked):
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
     def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
+        # For `admit`, when a list is assigned to a field: the field keeps this copy.
         self._form, self._place, self._version = form, place, birth()
         # Whoever assigns it checks the contracts of all items together.
         super().__init__(
@@ -236,7 +268,11 @@ class TrackedList(list[T], _Tracked):
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: list[T]) -> "TrackedList[T]":
-        """A list of items that were admitted before."""
+        """A list of items that were admitted before.
+
+        For a rebuild and for `gn.view`: what a graph holds was checked when it was put
+        in.
+        """
         restored = cls(form, place, ())
         list.extend(restored, items)
         return restored
@@ -291,7 +327,10 @@ class TrackedList(list[T], _Tracked):
         self._change(super().__setitem__, at, admitted)
 
     def _admit_slice(self, at: slice, items: list[T]) -> list[T]:
-        """Items as they would be kept in place of a slice, which may be of another length."""
+        """Items as they would be kept in place of a slice, which may be of another length.
+
+        For `items[a:b] = ...`.
+        """
         places = range(*at.indices(len(self)))
         # Of another length, they move what stands behind them.
         is_exchange = len(items) == len(places)
@@ -329,6 +368,7 @@ class TrackedDict(dict[str, T], _Tracked):
     _vacant: dict[str, tuple[str, ...]]
 
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
+        # For `admit`, when a dict is assigned to a field: the field keeps this copy.
         self._form, self._place, self._version, self._vacant = form, place, birth(), {}
         admitted = {
             self._checked_string(key): admit(form, item, place.below(key))
@@ -338,13 +378,19 @@ class TrackedDict(dict[str, T], _Tracked):
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: dict[str, T]) -> "TrackedDict[T]":
-        """A dict of items that were admitted before."""
+        """A dict of items that were admitted before.
+
+        For a rebuild and for `gn.view`: what a graph holds was checked when it was put
+        in.
+        """
         restored = cls(form, place, {})
         dict.update(restored, items)
         return restored
 
     def _checked_string(self, key: object) -> str:
         """A key that was checked to be a string.
+
+        Paths and files have keys as text, and a subclass may compare as it likes.
 
         Raises:
             FieldError: It is of any other class, if only a subclass of `str`.
@@ -368,6 +414,9 @@ class TrackedDict(dict[str, T], _Tracked):
     def vacate(self, key: str) -> None:
         """Remove an item that may be put back, and remember its place in the order of the dict.
 
+        For `gn.pop_states`: so that `gn.update_states` puts it back in its old place,
+        as the order is part of the structure.
+
         {a, b, c}  vacate(b)  {a, c}     vacant: b in front of c
                    vacate(c)  {a}        vacant: b in front of c, c at the end
                    put_back(b)  {a, b}   put_back(c)  {a, b, c}
@@ -380,7 +429,10 @@ class TrackedDict(dict[str, T], _Tracked):
         self._vacant[key] = tuple(keys[keys.index(key) + 1 :])
 
     def put_back(self, key: str, item: T) -> None:
-        """Set an item at a vacant key, in front of the first of those that stood behind it; else at the end."""
+        """Set an item at a vacant key, in front of the first of those that stood behind it; else at the end.
+
+        For `gn.update_states` with a State that `gn.pop_states` took out.
+        """
         self.check_owner()
         admitted = self.admit(key, item)
         keys = list(self)
@@ -396,11 +448,19 @@ class TrackedDict(dict[str, T], _Tracked):
         self._vacant.pop(key, None)
 
     def is_vacant(self, key: object) -> bool:
-        """Whether an item was popped from here, and none has come since."""
+        """Whether an item was popped from here, and none has come since.
+
+        For `gn.update_states`: what was popped may be put back, and no new entry is
+        made.
+        """
         return key in self._vacant
 
     def _position(self, keys: list[str], vacant: str) -> int:
-        """Where a vacant key goes among others: in front of the first that stood behind it, else at the end."""
+        """Where a vacant key goes among others: in front of the first that stood behind it, else at the end.
+
+        So that keys that were popped together come back in their old order, whatever
+        comes back first.
+        """
         followers = self._vacant.get(vacant, ())
         return next(
             (at for at, other in enumerate(keys) if other in followers), len(keys)
@@ -448,23 +508,33 @@ class TrackedDict(dict[str, T], _Tracked):
     def __reduce_ex__(
         self, protocol: SupportsIndex, /
     ) -> tuple[Callable[..., dict[str, T]], tuple[dict[str, T]]]:
+        # As a plain dict: a copy belongs to no field.
         return dict, (dict(self),)
 
 
 def _flatten_list(items: list[Any]) -> tuple[list[tuple[Any, Any]], None]:
-    """For JAX: the items of a list with their keys, and no other data."""
+    """For JAX: the items of a list with their keys, and no other data.
+
+    A tracked list is to JAX what a plain list is.
+    """
     return [(SequenceKey(at), item) for at, item in enumerate(items)], None
 
 
 def _plain_dict(keys: tuple[str, ...], items: Iterable[Any]) -> dict[str, Any]:
-    """For JAX: a dict of the keys and items that `_flatten_dict` gave."""
+    """For JAX: a dict of the keys and items that `_flatten_dict` gave.
+
+    What JAX makes is in no field, and needs no checks.
+    """
     return dict(zip(keys, items, strict=True))
 
 
 def _flatten_dict(
     items: dict[str, Any],
 ) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
-    """For JAX: the items of a dict, sorted by key as those of any dict, and the keys."""
+    """For JAX: the items of a dict, sorted by key as those of any dict, and the keys.
+
+    A tracked dict is to JAX what a plain dict is.
+    """
     keys = tuple(sorted(items))
     return [(DictKey(key), items[key]) for key in keys], keys
 

@@ -14,7 +14,11 @@ Reduction: TypeAlias = tuple[Any, ...]
 
 
 def plain(value: Any) -> Any:
-    """A field's value with plain containers in place of tracked ones."""
+    """A field's value with plain containers in place of tracked ones.
+
+    What `__getstate__` gives: a tracked container belongs to its node, and checks what
+    is put in.
+    """
     return mapped(lambda leaf: leaf, value)
 
 
@@ -22,6 +26,9 @@ def children_first(
     roots: Iterable[T], enter: Callable[[T], Iterable[T]]
 ) -> Iterator[T]:
     """Walk a graph in post-order without recursion: each of its nodes once, after its children.
+
+    For deep copies and for loading: a node is filled when its children are, as `copy`
+    and `pickle` do it.
 
     Args:
         roots: Where to begin.
@@ -44,7 +51,10 @@ def children_first(
 
 
 def nodes_in(state: object) -> list[NodeBase]:
-    """The nodes in the result of a `__getstate__`, the last first."""
+    """The nodes in the result of a `__getstate__`, the last first.
+
+    For deep copies and for loading: the children of a node, which are done before it.
+    """
     nodes: list[NodeBase] = []
     todo = [state]
     while todo:
@@ -59,6 +69,8 @@ def nodes_in(state: object) -> list[NodeBase]:
 def copy_node(node: NodeBase, reduction: "str | Reduction") -> Any:
     """A shallow copy, made of a reduction as `copy.copy` does.
 
+    For `copy.copy(node)`: a new node with the same States and subnodes.
+
     Not by `copy.copy`, which would use the reduction for pickles, where the state of a
     node comes later.
     """
@@ -72,7 +84,10 @@ def copy_node(node: NodeBase, reduction: "str | Reduction") -> Any:
 
 
 def _put_content(new: Any, content: Iterable[Any]) -> None:
-    """Give a new object what comes after its constructor in a reduction: state, items of a list, items of a dict."""
+    """Give a new object what comes after its constructor in a reduction: state, items of a list, items of a dict.
+
+    As `copy` and `pickle` do it; nodes are filled here, to avoid their recursion.
+    """
     # A reduction may leave out what comes last.
     state, items, pairs = (*content, None, None, None)[:3]
     if state is not None:
@@ -84,7 +99,11 @@ def _put_content(new: Any, content: Iterable[Any]) -> None:
 
 
 def set_state(node: Any, state: Any) -> None:
-    """Call the `__setstate__` of a new node, which may be the user's and write into `__dict__`, as `pickle` would."""
+    """Call the `__setstate__` of a new node, which may be the user's and write into `__dict__`, as `pickle` would.
+
+    So that a class whose `__setstate__` knows nothing of graphnode makes complete
+    nodes.
+    """
     node.__setstate__(state)
     if not isinstance(node, NodeBase) or hasattr(node, "_version"):
         return
@@ -96,7 +115,10 @@ def set_state(node: Any, state: Any) -> None:
 
 # Any: `NodeBase` does not declare what `Node` does.
 def node_base_of(cls: type[NodeBase]) -> Any:
-    """`Node` itself, which stands to the right of here."""
+    """`Node` itself, which stands to the right of here.
+
+    For its `__setstate__`, where a class has overridden that.
+    """
     return next(base for base in cls.__mro__ if NodeBase in base.__bases__)
 
 
@@ -107,6 +129,8 @@ def deepcopy_graph(
     reduction_of: Callable[[NodeBase], "str | Reduction"],
 ) -> Any:
     """Copy all nodes that `root` reaches as `copy.deepcopy` would, without recursion: memory alone bounds the depth.
+
+    For `copy.deepcopy(node)`, by `Node.__deepcopy__`.
 
     Args:
         root: The node.
@@ -156,7 +180,10 @@ def deepcopy_graph(
 
 
 def _without_statics(node: NodeBase, state: object) -> object:
-    """The result of a `__getstate__` without static values, whose nodes need no copy."""
+    """The result of a `__getstate__` without static values, whose nodes need no copy.
+
+    For `deepcopy_graph`: it need not go on into a static value.
+    """
     if not isinstance(state, dict):
         return state
     statics = type(node)._plan.statics
@@ -164,7 +191,10 @@ def _without_statics(node: NodeBase, state: object) -> object:
 
 
 def _deepcopy_state(node: NodeBase, state: object, memo: dict[int, Any]) -> object:
-    """A deep copy of the result of a `__getstate__`, whose nodes are in the memo. Static values are not copied."""
+    """A deep copy of the result of a `__getstate__`, whose nodes are in the memo. Static values are not copied.
+
+    For `deepcopy_graph`. Static values never change, and are shared.
+    """
     if not isinstance(state, dict):
         return copy.deepcopy(state, memo)
     statics = type(node)._plan.statics

@@ -106,22 +106,35 @@ class Form:
 
     @property
     def is_plain(self) -> bool:
-        """Whether every value is one State or node: no `None`, no container."""
+        """Whether every value is one State or node: no `None`, no container.
+
+        For the visit of a graph: in the value of such a field there is nothing to look
+        for.
+        """
         nested = self.list_of or self.dict_of or self.tuple_of is not None
         return not (self.optional or self.is_open or nested)
 
     @property
     def tuple_length(self) -> int | None:
-        """How many items a tuple has; `None` where that is open, or no tuple is admitted."""
+        """How many items a tuple has; `None` where that is open, or no tuple is admitted.
+
+        For files, which have to say how many items are missing.
+        """
         return len(self.tuple_of) if isinstance(self.tuple_of, tuple) else None
 
     def admits(self, kind: ContainerKind) -> bool:
-        """Whether the form admits containers of a kind: `list`, `tuple` or `dict`."""
+        """Whether the form admits containers of a kind: `list`, `tuple` or `dict`.
+
+        For what reads a value along its annotation, before it looks at items.
+        """
         # An open form has itself for each kind of container.
         return self._items[kind] is not None
 
     def item(self, kind: ContainerKind, key: Key = 0) -> "Form":
-        """The form of an item of a container that the form admits."""
+        """The form of an item of a container that the form admits.
+
+        For what is put into a container, or read for it from a file.
+        """
         form = self._items[kind]
         if isinstance(form, tuple):
             return form[int(key)]
@@ -132,6 +145,9 @@ class Form:
         self, kind: ContainerKind, pairs: Sequence[tuple[Key, T]]
     ) -> list[tuple[Key, T, "Form"]] | None:
         """Each item of a container with the form of its place: the one way to walk a value along its annotation.
+
+        For checks of values, files and graphdefs: they agree on which item is of which
+        form.
 
         Args:
             kind: What the container is, or is taken for.
@@ -153,10 +169,14 @@ class Form:
         ]
 
     def __str__(self) -> str:
+        # For messages: the annotation that admits the same values.
         return " | ".join(self._alternatives())
 
     def _alternatives(self) -> list[str]:
-        """The annotations of which the form is a union, as `__str__` joins them by `|`."""
+        """The annotations of which the form is a union, as `__str__` joins them by `|`.
+
+        For messages, which print the form as an annotation.
+        """
         if self.is_open:
             return ["a State" if self.kind is Kind.STATE else "a node"]
         alternatives = [leaf.cls.__name__ for leaf in self.leaves]
@@ -172,7 +192,11 @@ class Form:
 
 
 def open_form(kind: Kind) -> Form:
-    """The form of a field whose specifier says its kind and whose annotation says nothing."""
+    """The form of a field whose specifier says its kind and whose annotation says nothing.
+
+    For `gn.state()` and `gn.subnode()` at an annotation that settles nothing: any
+    State, or any node, will do.
+    """
     if kind is Kind.STATIC:
         return Form(kind)
     base: type = State if kind is Kind.STATE else NodeBase

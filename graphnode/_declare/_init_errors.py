@@ -36,6 +36,9 @@ def explain_init(
 ) -> None:
     """Add a hint to an error of a constructor, if there is one.
 
+    For the guarded constructor: Python's texts do not know that fields are its
+    parameters.
+
     Args:
         error: What it raised; its text or its notes change.
         node: The node under construction.
@@ -64,7 +67,10 @@ def _is_bindable(
     args: Sequence[object],
     kwargs: Mapping[str, object],
 ) -> bool:
-    """Whether the signature takes the arguments, so that an error must come from inside."""
+    """Whether the signature takes the arguments, so that an error must come from inside.
+
+    For `explain_init`: then the arguments are no reason, and get no hint.
+    """
     try:
         inspect.signature(init).bind(node, *args, **kwargs)
     except TypeError:
@@ -76,6 +82,8 @@ def _lost_constructor_hint(
     node: NodeBase, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> str:
     """What to write if the arguments are those of a base's own constructor, which a generated one has replaced.
+
+    A field that is added in a subclass has this effect, which one does not expect.
 
     As in any dataclass, the constructor of a class that declares fields is generated.
     """
@@ -105,14 +113,20 @@ _STARS: Final[Mapping[object, str]] = {
 
 
 def _parameter_text(parameter: inspect.Parameter) -> str:
-    """A parameter as a signature has it, without its annotation and with `...` for its default."""
+    """A parameter as a signature has it, without its annotation and with `...` for its default.
+
+    For the constructor that `_lost_constructor_hint` suggests.
+    """
     has_default = parameter.default is not inspect.Parameter.empty
     default = "=..." if has_default else ""
     return f"{_STARS.get(parameter.kind, '')}{parameter.name}{default}"
 
 
 def _argument_text(parameter: inspect.Parameter) -> str:
-    """A parameter as the argument that passes it on."""
+    """A parameter as the argument that passes it on.
+
+    For the call of the base's constructor that `_lost_constructor_hint` suggests.
+    """
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
         return f"{parameter.name}={parameter.name}"
     return _STARS.get(parameter.kind, "") + parameter.name
@@ -124,7 +138,10 @@ def _argument_hint(
     args: Sequence[object],
     kwargs: Mapping[str, object],
 ) -> str:
-    """What to do about arguments that a constructor does not take."""
+    """What to do about arguments that a constructor does not take.
+
+    For `explain_init`, which puts it behind the text of Python's `TypeError`.
+    """
     # Without `self`.
     parameters = list(inspect.signature(init).parameters.values())[1:]
     names = [parameter.name for parameter in parameters]
@@ -141,6 +158,8 @@ def _argument_hint(
 
 def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str:
     """What to write instead of a keyword argument that a constructor does not take.
+
+    For `_argument_hint`, such as the nearest name, or what to do about `rngs=`.
 
     Args:
         cls: The class that is constructed.
@@ -162,7 +181,10 @@ def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str
 def _surplus_hint(
     cls: type[NodeBase], names: Sequence[str], positional: Sequence[str]
 ) -> str:
-    """What to do with more positional arguments than there are."""
+    """What to do with more positional arguments than there are.
+
+    For `_argument_hint`, as for `Net(a, b)` where `Net([a, b])` is meant.
+    """
     last = schema(cls).fields.get(positional[-1]) if positional else None
     # As in `Net(a, b)` where `Net([a, b])` is meant.
     if last is not None and not last.form.is_open and last.form.admits(list):
@@ -175,7 +197,10 @@ _MAX_NAMES: Final = 8
 
 
 def _first_names(names: Collection[str]) -> str:
-    """The first of some names, and how many others there are."""
+    """The first of some names, and how many others there are.
+
+    For messages, which a class of many fields would fill.
+    """
     text = ", ".join(list(names)[:_MAX_NAMES])
     others = len(names) - _MAX_NAMES
     return f"{text} and {others} more" if others > 0 else text
@@ -183,6 +208,9 @@ def _first_names(names: Collection[str]) -> str:
 
 def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     """The field whose `default_factory` raised inside of an `__init__` that `dataclasses` has written.
+
+    For `explain_init`: the traceback shows a generated `__init__`, in which no line can
+    be read.
 
     It sets the fields in their order: the first with a factory that is not set yet is
     the one, if the error comes neither from an assignment nor from `__post_init__`.
@@ -209,7 +237,10 @@ def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
 
 
 def _entry_of(traceback: TracebackType | None, code: object) -> TracebackType | None:
-    """The entry of a traceback at which a function runs."""
+    """The entry of a traceback at which a function runs.
+
+    For `_failed_default`, to see by whom the error was raised.
+    """
     while traceback is not None and traceback.tb_frame.f_code is not code:
         traceback = traceback.tb_next
     return traceback

@@ -25,6 +25,8 @@ Maker: TypeAlias = Callable[[Any], Any]
 def maker_of(field: Field, computed: Set[str]) -> Maker | None:
     """The function that makes a field's value from its node; `None` for a field that only the constructor sets.
 
+    For `compile_plan`: what runs is decided once for a class, not at each construction.
+
     Args:
         field: The field.
         computed: The names of the static fields of its class that have a factory.
@@ -40,7 +42,11 @@ def maker_of(field: Field, computed: Set[str]) -> Maker | None:
 
 
 def sizes_of(node: NodeBase) -> dict[str, object]:
-    """The static fields of a node that are set: what axes are looked up in."""
+    """The static fields of a node that are set: what axes are looked up in.
+
+    For initializers, and to check contracts: the axis `n` has the size that the field
+    `n` has.
+    """
     fields = node.__dict__
     return {name: fields[name] for name in type(node)._plan.statics if name in fields}
 
@@ -49,6 +55,9 @@ def note_call(
     error: Exception, node: NodeBase, field: str, role: str, call: str
 ) -> None:
     """Add a note to an error of a user's function: for which field it was called, and how.
+
+    The user has not written the call, and would not see from the traceback what it was
+    for.
 
     Args:
         error: What it raised.
@@ -68,7 +77,10 @@ def _call_with_note(
     role: str,
     call: str,
 ) -> Any:
-    """The result of a user's function; an error gets a note, by `note_call` of the last four arguments."""
+    """The result of a user's function; an error gets a note, by `note_call` of the last four arguments.
+
+    For all makers: the note says for which field the function was called.
+    """
     try:
         return function(*args)
     except Exception as error:
@@ -77,14 +89,21 @@ def _call_with_note(
 
 
 def _factory_maker(field: Field, factory: Maker) -> Maker:
-    """The maker of a state or subnode field with a `factory`, which takes the node."""
+    """The maker of a state or subnode field with a `factory`, which takes the node.
+
+    For `gn.subnode(factory=...)`.
+    """
     return lambda node: _call_with_note(
         factory, (node,), node, field, "factory", "factory(self)"
     )
 
 
 def _computing_maker(field: Field) -> Maker:
-    """The maker of a static field: a factory, which may read fields that other factories make."""
+    """The maker of a static field: a factory, which may read fields that other factories make.
+
+    For `gn.static(factory=...)`: it reads the others in any order, as a read makes
+    them.
+    """
     factory: Any = field.specifier.factory
     # Two settings may be computed from each other, as one of them is passed in. If
     # neither is, the second factory asks for the first field again.
@@ -93,6 +112,9 @@ def _computing_maker(field: Field) -> Maker:
 
     def make(node: NodeBase) -> Any:
         """The value that the factory gives for a node.
+
+        While it runs, the node is noted, so that a factory that reads it does not run
+        for ever.
 
         Raises:
             FieldError: The factory has asked for its own field.
@@ -115,7 +137,11 @@ def _computing_maker(field: Field) -> Maker:
 
 
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
-    """The maker of a field with a default, or with a `default_factory`, which takes nothing."""
+    """The maker of a field with a default, or with a `default_factory`, which takes nothing.
+
+    For a field that a hand-written constructor leaves out; a generated one has the
+    default itself.
+    """
     return lambda node: _call_with_note(
         default, (), node, field, "default_factory", "default_factory()"
     )
@@ -123,6 +149,8 @@ def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
 
 def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
     """The maker of a State with an `initializer`: it finds shape and dtype, draws a key and wraps the array.
+
+    For `gn.state(initializer)`.
 
     Args:
         field: A state field that admits one class of States.
@@ -165,7 +193,10 @@ def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
 
 
 def _state_maker(field: Field, cls: Any) -> Callable[[NodeBase, Any], State[Any]]:
-    """The function that wraps a value in a State of a class, as the specifier describes it."""
+    """The function that wraps a value in a State of a class, as the specifier describes it.
+
+    For `_initializer_maker`, whose initializer gives an array.
+    """
     specifier = field.specifier
     description = {
         "name": specifier.name,
@@ -194,7 +225,11 @@ def _state_maker(field: Field, cls: Any) -> Callable[[NodeBase, Any], State[Any]
 
 
 def _open_maker(field: Field, variable: str) -> Maker:
-    """The maker of a field whose annotation is a type variable: it refuses, as only a subclass says which State."""
+    """The maker of a field whose annotation is a type variable: it refuses, as only a subclass says which State.
+
+    For `_initializer_maker`: the class may be used all the same, where the constructor
+    is given a State.
+    """
 
     def refuse(node: NodeBase) -> State[Any]:
         """Raise `FieldError`, in place of making a value."""
@@ -211,6 +246,9 @@ def _initialized(
     initializer: Any, node: NodeBase, name: str, shape: tuple[int, ...], dtype: Any
 ) -> Any:
     """The value that an initializer makes.
+
+    For `_initializer_maker`: its errors get a note, and a forgotten `return` is found
+    here.
 
     Raises:
         FieldError: It is `None`.
@@ -230,14 +268,21 @@ def _initialized(
 
 
 def _default_dtype() -> Any:
-    """The dtype of an array whose annotation says none: float32, or float64 where JAX is set to 64 bits."""
+    """The dtype of an array whose annotation says none: float32, or float64 where JAX is set to 64 bits.
+
+    For an initializer whose field has no contract: there is nothing else to go by.
+    """
     return jax.dtypes.canonicalize_dtype(float)
 
 
 def _declared_shape(
     field: Field, shape_of: Callable[[Any], tuple[int, ...]]
 ) -> Callable[[Any], tuple[int, ...]]:
-    """The shape that `shape=` gives, as a tuple."""
+    """The shape that `shape=` gives, as a tuple.
+
+    For an initializer: `shape=` is called for each node, as it may read its static
+    fields.
+    """
 
     def shape(node: NodeBase) -> tuple[int, ...]:
         """What `shape=` returns for a node, as a tuple."""
@@ -256,6 +301,8 @@ def _contract_shape(
     contract: Contract, computed: Set[str]
 ) -> Callable[[NodeBase], tuple[int, ...]]:
     """A function from the node to the shape that a contract gives, for its initializer.
+
+    For `_initializer_maker`, where `shape=` says nothing.
 
     Args:
         contract: The contract of the field.

@@ -134,6 +134,8 @@ class Node(NodeBase):
                 raise TypeError(_not_made(type(self)))
 
         def __setattr__(self, name: str, value: Any) -> None:
+            # A value is admitted, checked against the contracts and then stored, so
+            # that a node never holds what its class does not declare.
             plan = self._plan
             admit_value = plan.admit.get(name)
             if admit_value is None:
@@ -187,6 +189,8 @@ class Node(NodeBase):
             _mark_changed(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles: what the constructor, or a walk, would find in the
+        # node.
         fields = self.__dict__
         # In the order of declaration, whatever the order of assignment was.
         return {
@@ -196,6 +200,7 @@ class Node(NodeBase):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # For copies and pickles, on a node that `__new__` has made.
         plan = plan_of(type(self))
         if unknown := sorted(state.keys() - plan.names):
             raise FieldError(
@@ -214,6 +219,7 @@ class Node(NodeBase):
             set_version(self, birth())
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | Reduction:
+        # For `pickle`, which would go from node to node by recursion.
         reduction = super().__reduce_ex__(protocol)
         return (
             reduce_in_row(self, reduction)
@@ -237,24 +243,36 @@ class Node(NodeBase):
 
 
 def _pickles_in_rows(cls: type[NodeBase]) -> bool:
-    """Whether no class on the way to `cls` defines itself how its nodes are pickled."""
+    """Whether no class on the way to `cls` defines itself how its nodes are pickled.
+
+    Else pickle uses what the class defines, and the depth of a graph is bounded again.
+    """
     has_own = cls.__reduce_ex__ is not Node.__reduce_ex__
     return not has_own and cls.__reduce__ is object.__reduce__
 
 
 def _own_reduction(node: Any) -> str | Reduction:
-    """The reduction that a node's class defines, or that Python gives: with its state, and not in a row."""
+    """The reduction that a node's class defines, or that Python gives: with its state, and not in a row.
+
+    For `copy` and `deepcopy`, which need the state at once: a row is filled only at its
+    end.
+    """
     own: Any = super(Node, node) if _pickles_in_rows(type(node)) else node
     return own.__reduce_ex__(4)  # type: ignore[no-any-return]  # as every `__reduce_ex__`
 
 
 def _has_own_deepcopy(node: Any) -> bool:
-    """Whether the class of a node defines how it is deep-copied."""
+    """Whether the class of a node defines how it is deep-copied.
+
+    For `deepcopy_graph`, which then calls it.
+    """
     return type(node).__deepcopy__ is not Node.__deepcopy__
 
 
 def plan_of(cls: type[NodeBase]) -> Plan:
     """The plan of a class that is used, compiled now if its annotations were waiting.
+
+    For all that uses a class: constructors, templates, views and `graphnode check`.
 
     Raises:
         SchemaError: A decorator has changed the class since it was defined.
@@ -280,7 +298,10 @@ def plan_of(cls: type[NodeBase]) -> Plan:
 
 
 def _define(cls: type[Node], kw_only: bool) -> None:
-    """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
+    """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve.
+
+    What runs at each `class Net(gn.Node)`; all faults of the class come in one error.
+    """
     # First: it takes out of the body what `dataclasses` would stop at.
     faults = [*take_body_faults(cls), *_base_faults(cls)]
     _reset_comparison_and_repr(cls)
@@ -315,7 +336,11 @@ def _define(cls: type[Node], kw_only: bool) -> None:
 
 
 def _base_faults(cls: type[Node]) -> Iterator[ClassFault]:
-    """What is wrong with node classes that `cls` extends: changed by a decorator, or registered with JAX."""
+    """What is wrong with node classes that `cls` extends: changed by a decorator, or registered with JAX.
+
+    For `_define`: a subclass is the first to be hurt by it, where the base was never
+    used.
+    """
     for base in cls.__mro__[1:]:
         fault = late_fault(base) if issubclass(base, NodeBase) else None
         if fault is not None:
@@ -327,7 +352,10 @@ def _base_faults(cls: type[Node]) -> Iterator[ClassFault]:
 
 
 def _reset_comparison_and_repr(cls: type[Node]) -> None:
-    """Replace the equality, hash and `repr` that a mixin brings, such as a plain dataclass, by those of nodes."""
+    """Replace the equality, hash and `repr` that a mixin brings, such as a plain dataclass, by those of nodes.
+
+    For `_define`: walks keep nodes in dicts, by identity.
+    """
     if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
         _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
     owner = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
@@ -336,7 +364,10 @@ def _reset_comparison_and_repr(cls: type[Node]) -> None:
 
 
 def _put_descriptors(cls: type[Any]) -> None:
-    """Put a descriptor into the class for each field, and for each argument of the constructor that is not a field."""
+    """Put a descriptor into the class for each field, and for each argument of the constructor that is not a field.
+
+    So that reading a field that is not set runs its maker, or says what is missing.
+    """
     # `dataclasses.fields` leaves out the arguments (`InitVar`), which
     # `__dataclass_fields__` has too.
     fields = {field.name for field in dataclasses.fields(cls)}
@@ -352,6 +383,8 @@ def _put_descriptors(cls: type[Any]) -> None:
 
 def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
     """The hand-written `__init__` that `cls` inherits: it has none itself, and declares nothing new.
+
+    For `_define`, which keeps that one.
 
     A generated one would set the same fields, and leave out what else the other does.
     The first class with a constructor of either sort counts, as everywhere in Python.
@@ -374,7 +407,10 @@ def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
 
 
 def _has_written_init(base: type) -> bool:
-    """Whether a class has an `__init__` that was written by hand, and not for a protocol."""
+    """Whether a class has an `__init__` that was written by hand, and not for a protocol.
+
+    For `_inherited_init`: such a one is kept, as it may do more than set fields.
+    """
     if "__init__" not in base.__dict__ or base in NodeBase.__mro__:
         return False
     if base.__dict__.get("_is_protocol", False):
@@ -385,7 +421,10 @@ def _has_written_init(base: type) -> bool:
 
 
 def _has_generated_init(base: Any) -> bool:
-    """Whether a class that has no hand-written `__init__` has a generated one that sets something."""
+    """Whether a class that has no hand-written `__init__` has a generated one that sets something.
+
+    For `_inherited_init`, which then stops: a constructor further up is hidden by it.
+    """
     # One without fields, such as that of an abstract base, sets nothing and hides no
     # other.
     return "__dataclass_fields__" in base.__dict__ and bool(dataclasses.fields(base))
@@ -399,6 +438,9 @@ def _set(cls: type[Node], **members: object) -> None:
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
     """`init`, then the makers of fields that it has not set, then the check of contracts.
+
+    For `_define`, which puts it into the class: no node is without a field that it
+    declares.
 
     The guard needs its own names for all that it uses, in its closure: it runs with the
     globals of `init`, where a run-time type checker looks up annotations that are
@@ -457,6 +499,9 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
 def _check_first_init(node: Node) -> None:
     """Raise if a finished node that makes some of its fields itself is initialized again: these would stay.
 
+    For the guard: `node.__init__(...)` would seem to make a new node, and keep parts of
+    the old one.
+
     Raises:
         FieldError: Names them.
     """
@@ -473,13 +518,19 @@ def _check_first_init(node: Node) -> None:
 
 
 def _not_made(cls: type[Node]) -> str:
-    """What is wrong with a class that `Node.__init_subclass__` has never seen."""
+    """What is wrong with a class that `Node.__init_subclass__` has never seen.
+
+    For constructors: such a class was never compiled, and would fail in graphnode's own
+    code.
+    """
     text = f"{cls.__name__} was not made a node class: an __init_subclass__ that it inherits does not call"
     return f"{text} super().__init_subclass__()"
 
 
 def _guard_getattr(cls: type[Node]) -> None:
     """Wrap a `__getattr__`, so that it is not asked for fields and for graphnode's own attributes.
+
+    For `_define`, where a class or mixin has one.
 
     One that delegates to another object would return that object's `_version`. And for a
     field that is not set Python asks it too, as the descriptor raises `AttributeError`.
@@ -506,7 +557,10 @@ def _guard_getattr(cls: type[Node]) -> None:
 
 
 def _complete(node: Node, plan: Plan) -> None:
-    """Make the fields that the constructor has not set; raise if there is one without a maker."""
+    """Make the fields that the constructor has not set; raise if there is one without a maker.
+
+    For the guard, when the constructor is done.
+    """
     for name in plan.makers:
         if name not in node.__dict__:
             _make_field(node, name, plan.makers[name])
@@ -520,7 +574,11 @@ def _complete(node: Node, plan: Plan) -> None:
 
 
 def _make_field(node: Node, name: str, maker: Maker) -> None:
-    """Set a field to what its maker makes: at the end of construction, or at the first read during it."""
+    """Set a field to what its maker makes: at the end of construction, or at the first read during it.
+
+    For `_complete`, and for factories and constructors that read a field before it is
+    made.
+    """
     version = node._version
     # Once the constructor has left a random scope of its own, a draw would come from
     # outside of that scope, by the order in which fields are read.
@@ -537,7 +595,11 @@ def _make_field(node: Node, name: str, maker: Maker) -> None:
 
 
 def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
-    """Refuse draws for a field: the constructor has opened a scope, and left it."""
+    """Refuse draws for a field: the constructor has opened a scope, and left it.
+
+    For `_make_field`: the draw would come from the scope outside, and random numbers
+    would depend on the order of reads.
+    """
     cls = type(node).__name__
     refusing = Refusing(
         f"{cls}.{name} is drawn after the constructor has left the gn.random.scope that it has opened, and would not "
@@ -548,7 +610,11 @@ def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
 
 
 def remedy_for(cls: type[Node]) -> str:
-    """What to do about a field that is not set by construction; a written constructor calls no `__post_init__`."""
+    """What to do about a field that is not set by construction; a written constructor calls no `__post_init__`.
+
+    For errors of constructors, and for `graphnode check`, which says the same without
+    running the program.
+    """
     method = "__init__" if cls._has_own_init else "__post_init__"
     return f"set it in {method}, or give it an initializer, factory or default"
 
@@ -560,6 +626,7 @@ class _FieldDescriptor:
         self.name, self.default = name, default
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # For classes that are pickled by value.
         # Without `MISSING`, which is another object once it was pickled.
         has_default = self.default is not dataclasses.MISSING
         args = (self.name, self.default) if has_default else (self.name,)
@@ -599,7 +666,10 @@ class _ArgumentDescriptor(_FieldDescriptor):
 
 
 def _unset(node: Node, name: str) -> str:
-    """The text of the error for a field that is read while it holds nothing."""
+    """The text of the error for a field that is read while it holds nothing.
+
+    For reading and deleting.
+    """
     where = f"{type(node).__name__}.{name}"
     if isinstance(getattr(node, "_version", None), Constructing):
         return f"{where} is not set yet: assign it before it is read in __post_init__"
@@ -608,6 +678,8 @@ def _unset(node: Node, name: str) -> str:
 
 def check_field_owner(node: NodeBase, name: str) -> None:
     """Raise if a field must not be assigned or deleted now.
+
+    For deletions and `gn.update_states`; assignments have the same check in line.
 
     Raises:
         TraceError: A JAX transformation runs that the node was not made in.
@@ -618,6 +690,8 @@ def check_field_owner(node: NodeBase, name: str) -> None:
 
 def _mark_changed(node: Node) -> None:
     """Replace the version of a node that is part of a binding; to be called before and after a change.
+
+    So that bindings made before are found out of date.
 
     Before it: an interrupt in between must not leave a binding that takes the node for
     unchanged. After it: a walk in another thread may have read the node in between,
@@ -632,6 +706,9 @@ def _mark_changed(node: Node) -> None:
 
 def _set_undeclared(node: Node, name: str, value: object) -> None:
     """Assign to what is not a field: by the setter of a property or descriptor, or raise.
+
+    For assignments to names without a field: a value there would be in no copy, split
+    or pickle.
 
     Raises:
         UndeclaredFieldError: The class has no such name, or keeps the value beside its fields.
@@ -651,6 +728,8 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
 
 def _check_kept(node: Node, name: str, value: object) -> None:
     """Raise if a setter has put what was assigned beside the fields, where no copy, merge or pickle finds it.
+
+    For `_set_undeclared`, after a setter has run.
 
     It may keep a value under another name than its own, such as a cache, unless that is
     a node or State.
@@ -678,12 +757,18 @@ def _check_kept(node: Node, name: str, value: object) -> None:
 
 
 def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
-    """Whether a class keeps a `cached_property` under a name; Python stores its value in the `__dict__`."""
+    """Whether a class keeps a `cached_property` under a name; Python stores its value in the `__dict__`.
+
+    For `_check_kept`: it may be kept beside the fields, as it can be worked out again.
+    """
     return isinstance(getattr(cls, name, None), functools.cached_property)
 
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:
-    """Whether an attribute that is not a field may be assigned: a property with a setter."""
+    """Whether an attribute that is not a field may be assigned: a property with a setter.
+
+    For `_set_undeclared`, and for `graphnode check`.
+    """
     is_data_descriptor = hasattr(getattr(cls, name, None), "__set__")
     return is_data_descriptor and name not in NodeBase.__slots__
 
@@ -691,7 +776,11 @@ def has_setter(cls: type[NodeBase], name: str) -> bool:
 def undeclared(
     cls: type[NodeBase], fields: Collection[str], name: str, declaration: str
 ) -> str:
-    """What is wrong with an assignment to a name that is not a field of `cls`, and the line that would declare it."""
+    """What is wrong with an assignment to a name that is not a field of `cls`, and the line that would declare it.
+
+    For `UndeclaredFieldError`, and for `graphnode check`, which says the same without
+    running the program.
+    """
     hint = did_you_mean(name, fields)
     remedy = f"{hint} Otherwise declare" if hint else "declare"
     return (
@@ -700,7 +789,10 @@ def undeclared(
 
 
 def _declaration(name: str, value: object) -> str:
-    """The line that declares a field for a value; of an array, one for each thing it may be."""
+    """The line that declares a field for a value; of an array, one for each thing it may be.
+
+    For `UndeclaredFieldError`, to be copied into the class.
+    """
     if isinstance(value, jax.Array | np.ndarray):
         in_state = f"{name}: ParamState, and assign ParamState(...)"
         return f"{in_state}; or {name}: jax.Array = gn.static() for what never changes"
@@ -708,7 +800,10 @@ def _declaration(name: str, value: object) -> str:
 
 
 def _annotation_for(value: object) -> str:
-    """An annotation that admits a value, as far as the value shows one."""
+    """An annotation that admits a value, as far as the value shows one.
+
+    For the line that an `UndeclaredFieldError` suggests.
+    """
     if isinstance(value, GraphValue | int | str | float):
         return type(value).__name__
     if not isinstance(value, list) or not value:

@@ -26,7 +26,10 @@ _CONSTRUCTORS: Final = frozenset({"__init__", _POST_INIT})
 
 
 def lost_faults(cls: type[Any]) -> Iterator[ClassFault]:
-    """The fields that a node class declares with a value of its own, which the constructor of a base would replace."""
+    """The fields that a node class declares with a value of its own, which the constructor of a base would replace.
+
+    For `_define`, which refuses the class: what it declares would never be seen.
+    """
     owners = declaring_classes(cls)
     annotated = [(base, own_annotations(base)) for base in cls.__mro__]
     for declared in dataclasses.fields(cls):
@@ -56,6 +59,9 @@ def _maker(
 ) -> Any:
     """The base that makes a field in place of what its declaration says; `None` where none does.
 
+    If there is one, what the subclass has declared for the field is lost, and
+    `lost_faults` refuses it.
+
     Args:
         cls: The class.
         declared: The field.
@@ -72,7 +78,10 @@ def _maker(
 
 
 def _is_left_open(base: Any, name: str) -> bool:
-    """Whether a class is a layer of `gn.nn`, and leaves one of its fields to its `__post_init__`."""
+    """Whether a class is a layer of `gn.nn`, and leaves one of its fields to its `__post_init__`.
+
+    For `_maker`: of these layers it is known without reading their code.
+    """
     if not base.__module__.startswith(_LAYERS):
         return False
     declared = base.__dataclass_fields__.get(name)
@@ -80,7 +89,10 @@ def _is_left_open(base: Any, name: str) -> bool:
 
 
 def _has_maker(declared: "dataclasses.Field[Any]") -> bool:
-    """Whether a field has a default, an initializer or a factory."""
+    """Whether a field has a default, an initializer or a factory.
+
+    Only such a declaration can be lost.
+    """
     has_default = not (
         declared.default is declared.default_factory is dataclasses.MISSING
     )
@@ -88,13 +100,20 @@ def _has_maker(declared: "dataclasses.Field[Any]") -> bool:
 
 
 def _is_made_when_read(declared: "dataclasses.Field[Any]") -> bool:
-    """Whether the first read of a field makes its value, by a function that takes the node."""
+    """Whether the first read of a field makes its value, by a function that takes the node.
+
+    For `_maker_by_code`: a `__post_init__` that reads such a field makes it as
+    declared.
+    """
     specifier = specifier_of(declared)
     return specifier is not None and specifier.makes_value
 
 
 def _watches_fields(cls: type[Any]) -> bool:
-    """Whether a node class has code of its own that runs where any field is read or set."""
+    """Whether a node class has code of its own that runs where any field is read or set.
+
+    Then what a `__post_init__` does with a field cannot be read from its own code.
+    """
     node = next(base for base in cls.__mro__ if NodeBase in base.__bases__)
     return any(
         getattr(cls, name) is not getattr(node, name)
@@ -103,7 +122,10 @@ def _watches_fields(cls: type[Any]) -> bool:
 
 
 def _runs(cls: type[Any], layer: type[Any]) -> bool:
-    """Whether the `__post_init__` of a layer runs in a class that extends it: each constructor calls the next."""
+    """Whether the `__post_init__` of a layer runs in a class that extends it: each constructor calls the next.
+
+    For `_maker`: one that is never called makes nothing.
+    """
     for base in cls.__mro__[: cls.__mro__.index(layer)]:
         for name in _CONSTRUCTORS & base.__dict__.keys():
             has_own_init = base.__dict__.get("_has_own_init", False)
@@ -115,7 +137,10 @@ def _runs(cls: type[Any], layer: type[Any]) -> bool:
 
 
 def _calls_constructor(method: Any) -> bool:
-    """Whether the code of a method names `__init__` or `__post_init__`, as a call by `super()` does."""
+    """Whether the code of a method names `__init__` or `__post_init__`, as a call by `super()` does.
+
+    For `_runs`: a constructor that does not call the next hides it.
+    """
     code = getattr(inspect.unwrap(method), "__code__", None)
     return code is not None and not _CONSTRUCTORS.isdisjoint(code.co_names)
 
@@ -123,7 +148,10 @@ def _calls_constructor(method: Any) -> bool:
 def _maker_by_code(
     cls: type[Any], declared: "dataclasses.Field[Any]", owner: type[Any]
 ) -> Any:
-    """The base whose `__post_init__` makes a field in every call, and is the first to touch it."""
+    """The base whose `__post_init__` makes a field in every call, and is the first to touch it.
+
+    For `_maker`, of classes that are no layers of `gn.nn`.
+    """
     above = cls.__mro__.index(owner) + 1
     # A constructor that was written beside the declaration may do what it likes with it.
     has_own_code = cls._has_own_init or _watches_fields(cls)

@@ -33,6 +33,9 @@ _CURRENT = _Local()
 def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction:
     """The reduction by which pickle writes a node empty, and its content in the row.
 
+    For `pickle.dumps(node)`, by `Node.__reduce_ex__`: no node leads the pickler into
+    the next.
+
     Args:
         node: The node.
         reduction: Its reduction by `object.__reduce_ex__`.
@@ -61,6 +64,8 @@ class _Content:
         self.node, self.state = node, state
 
     def __reduce__(self) -> tuple[Callable[["_Row"], "_Row"], tuple["_Row"]]:
+        # Called when the pickler has written the empty node: only now is it known that
+        # this pickler has it. The pickle gets the row, once, in place of the content.
         row = _CURRENT.row or _Row()
         row.waiting.append(self)
         return same, (row,)
@@ -96,7 +101,10 @@ class _Row:
         return new_graph, (), None, self._entries()
 
     def _entries(self) -> Iterator[object]:
-        """The entries of the row, which grows while the pickler writes them."""
+        """The entries of the row, which grows while the pickler writes them.
+
+        Pickle takes them from this iterator, as the items of a list.
+        """
         try:
             self._join()
             while True:
@@ -117,7 +125,11 @@ class _Row:
             self._leave()
 
     def _written(self, content: _Content) -> Iterator[object]:
-        """The entries of a node: of its class, unless the row has it already, and of its content."""
+        """The entries of a node: of its class, unless the row has it already, and of its content.
+
+        For `_entries`. What the class declares is there for a class that has changed
+        when it is loaded.
+        """
         cls = type(content.node)
         if cls not in self._declared:
             self._declared[cls] = declared_by(cls)
@@ -127,12 +139,19 @@ class _Row:
         self._join()
 
     def _join(self) -> None:
-        """Make this the row that nodes join in this thread, unless it no longer takes any."""
+        """Make this the row that nodes join in this thread, unless it no longer takes any.
+
+        For the nodes that the pickler meets next: `_Content.__reduce__` puts them into
+        the row of the thread.
+        """
         # Whenever the pickler comes back for an entry: others may have run in between.
         _CURRENT.row = self if self.is_offered else None
 
     def _leave(self) -> None:
-        """Have no more nodes join this row."""
+        """Have no more nodes join this row.
+
+        A node that is pickled from here on begins a row of its own.
+        """
         if _CURRENT.row is self:
             _CURRENT.row = None
 

@@ -65,6 +65,8 @@ class Plan(NamedTuple):
     is_final: bool = False
 
     def __reduce__(self) -> "tuple[Callable[..., Plan], tuple[Any, ...]]":
+        # For classes that are pickled by value: a plan holds functions, which are made
+        # anew.
         if self.cls is None:
             return _no_plan, ()
         # Only what pickles the class itself comes here: see `Kept`
@@ -75,7 +77,11 @@ NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
 
 
 def waiting_plan(cls: type[Any]) -> Plan:
-    """What stands in a class before its plan is compiled."""
+    """What stands in a class before its plan is compiled.
+
+    Where annotations name what is defined later, so that reading `_plan` never finds
+    that of a base.
+    """
     return NO_PLAN._replace(cls=cls)
 
 
@@ -84,7 +90,10 @@ def _no_plan() -> Plan:
 
 
 def _plan_there(cls: type[Any], names: tuple[str, ...]) -> Plan:
-    """The plan of a class where a pickle of it is loaded: its own if it was there before."""
+    """The plan of a class where a pickle of it is loaded: its own if it was there before.
+
+    A pickle of the class has no plan: it is compiled there at the first use.
+    """
     plan: Plan | None = cls.__dict__.get("_plan") if was_there(cls, names) else None
     return waiting_plan(cls) if plan is None else plan
 
@@ -97,7 +106,10 @@ class LeftOutError(Exception):
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:
-    """The plan of a class."""
+    """The plan of a class.
+
+    A plan holds functions, one for each field, so that an assignment decides nothing.
+    """
     cls, fields = compiled.cls, compiled.fields.values()
     statics = tuple([field.name for field in fields if field.kind is Kind.STATIC])
     computed = {field.name for field in fields if is_computed(field)}
@@ -121,13 +133,19 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
 
 
 def contracts_of(field: Field) -> list[Contract]:
-    """The contracts of a field's States, at every depth."""
+    """The contracts of a field's States, at every depth.
+
+    A field without any needs no check, and costs none.
+    """
     leaves = field.form.all_leaves
     return [leaf.contract for leaf in leaves if leaf.contract is not None]
 
 
 def _admitter(cls: type, field: Field) -> Admit:
-    """The function of `Plan.admit` for a field."""
+    """The function of `Plan.admit` for a field.
+
+    For `compile_plan`: what a field takes is decided once, and not at each assignment.
+    """
     where = f"{cls.__name__}.{field.name}"
     if is_computed(field):
         return functools.partial(_admit_computed, where)
@@ -138,7 +156,11 @@ def _admitter(cls: type, field: Field) -> Admit:
     exact = (*classes, type(None)) if form.optional else classes
 
     def admit_dynamic(node: NodeBase, value: Any) -> Any:
-        """For `Plan.admit`: a value of a state or subnode field as the field keeps it."""
+        """For `Plan.admit`: a value of a state or subnode field as the field keeps it.
+
+        A field of one class of States, say, takes the short way; all others go through
+        `admit`.
+        """
         # As in `admit`, by hand: most values end here, and need no place.
         cls = type(value)
         if cls in exact:
@@ -155,7 +177,10 @@ def _admitter(cls: type, field: Field) -> Admit:
 
 
 def place_of(node: NodeBase, field: Field) -> Place:
-    """The place of a field's value: its containers check what is put in later, where the field has a contract."""
+    """The place of a field's value: its containers check what is put in later, where the field has a contract.
+
+    For the containers of a field: they have to check later what is put in.
+    """
     check = None
     if any(leaf.contract for leaf in field.form.all_leaves):
         # Weak: the node holds the container, which holds this.
@@ -195,7 +220,11 @@ def _admit_static(
 
 
 def _admit_computed(where: str, node: NodeBase | None, value: Any) -> Any:
-    """For `Plan.admit`: as `_admit_static`, for a field with a factory, which a constructor may leave out."""
+    """For `Plan.admit`: as `_admit_static`, for a field with a factory, which a constructor may leave out.
+
+    Then the assignment of a generated constructor is skipped, and the factory makes the
+    value later.
+    """
     if value is LeftOut.LEFT_OUT:
         raise LeftOutError
     return _admit_static(where, True, node, value)
@@ -208,6 +237,9 @@ Placed: TypeAlias = tuple[str, Form, State[Any]]
 def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     """Raise if a State of `node` breaks the contract of its field; from then on, writes to the States are checked.
 
+    At the end of construction and at assignments: all together, as one array may bind
+    an axis of another.
+
     Args:
         node: The node whose fields are checked.
         changed: Fields that are about to be assigned.
@@ -219,7 +251,11 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     fields = {**node.__dict__, **changed}
 
     def is_changed(placed: Placed) -> bool:
-        """Whether a State stands in a field that is about to be assigned."""
+        """Whether a State stands in a field that is about to be assigned.
+
+        These are checked last: what stays binds the free axes, and the new States have
+        to fit.
+        """
         place, _, _ = placed
         return place.partition(".")[0] in changed
 
@@ -232,7 +268,10 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
 
 
 def _field_of(place: str) -> str:
-    """The field of a place in a node."""
+    """The field of a place in a node.
+
+    For what is asked field by field: a State may stand deep in one.
+    """
     return place.partition(".")[0]
 
 
@@ -244,6 +283,8 @@ def check_items(
     replaces: bool,
 ) -> None:
     """Raise if States that are put into a container of a node break the contract of their places there.
+
+    For `Place.check`, which containers call before they change.
 
     Args:
         node_ref: The node.
@@ -272,6 +313,8 @@ def check_placed(
 ) -> None:
     """Raise if States that come into a node together break the contracts of their places.
 
+    For `gn.update_states`, and for containers.
+
     Args:
         node: The node.
         new: The States, with their places.
@@ -293,6 +336,8 @@ def check_placed(
 def check_nodes(nodes: Iterable[NodeBase]) -> None:
     """Raise if States of new nodes break the contracts of their fields; if none does, attach these to all.
 
+    For `gn.treefy_merge`, `gn.unflatten` and `gn.view`: no constructor runs there.
+
     Raises:
         ContractError: Names every field of every node that breaks its contract.
     """
@@ -306,7 +351,10 @@ def check_nodes(nodes: Iterable[NodeBase]) -> None:
 
 
 def attach_contracts(node: NodeBase) -> None:
-    """Attach the contracts of a node's fields to its States, unchecked: they were checked before, or elsewhere."""
+    """Attach the contracts of a node's fields to its States, unchecked: they were checked before, or elsewhere.
+
+    For nodes that were loaded or copied: later writes to `.value` must be checked.
+    """
     plan: Plan = type(node)._plan
     # Most classes: nothing of the node is read.
     if not plan.contracts:
@@ -321,6 +369,8 @@ def attach_contracts(node: NodeBase) -> None:
 def recheck_contracts(node: NodeBase, fields: Set[str]) -> None:
     """Raise if a State of `node` breaks the contract of one of some fields, even if it was attached before.
 
+    For `pickle`: the class may ask for another shape than when the State was saved.
+
     Args:
         node: The node.
         fields: The names of the fields. A State that breaks the contract of another
@@ -332,7 +382,10 @@ def recheck_contracts(node: NodeBase, fields: Set[str]) -> None:
     cls = type(node)
 
     def is_stale(requirement: Requirement) -> bool:
-        """Whether a requirement is that of one of the fields."""
+        """Whether a requirement is that of one of the fields.
+
+        Such a one was attached as the state was set, and would excuse the State.
+        """
         return requirement.cls is cls and _field_of(requirement.place) in fields
 
     has_states = False
@@ -354,6 +407,8 @@ def requirement_of(
 ) -> Requirement | None:
     """What a place in a node of a class asks of a State of some class; `None` if it asks nothing.
 
+    For `attach_contracts`, checks, and rebuilt graphs.
+
     Args:
         cls: The class of the node.
         place: The path of the place in it.
@@ -372,12 +427,17 @@ def requirement_of(
 
 
 def with_requirement(requirements: Requirements, new: Requirement) -> Requirements:
-    """Requirements with one more, also beside one of the same field: two nodes of other sizes may share a State."""
+    """Requirements with one more, also beside one of the same field: two nodes of other sizes may share a State.
+
+    Each write to `.value` goes through all of them.
+    """
     return requirements if new in requirements else (*requirements, new)
 
 
 def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[Placed]:
     """The States in the fields that have contracts, each with its place and its form.
+
+    For checks and `attach_contracts`: other fields ask nothing of their States.
 
     Args:
         plan: The plan of the class of a node.
@@ -399,6 +459,9 @@ def _checked(
     node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]
 ) -> list[_Check]:
     """Check the States of a node against its contracts, together.
+
+    For `check_contracts`, `check_placed` and `check_nodes`; `_attach_checked` then
+    raises, or attaches.
 
     An axis that no static field names is free: the first array binds its name to a size.
 
@@ -434,6 +497,9 @@ def _attach_checked(
 ) -> None:
     """Attach requirements to the States that were checked, if all fulfil theirs.
 
+    From then on each write to the `.value` of these States is checked, without their
+    node.
+
     Args:
         checks: The States, and what is asked of them.
         sizes_before: The sizes of their node so far, if they change.
@@ -464,6 +530,8 @@ def _fits_as_before(
 ) -> bool:
     """Whether a State has the shape of the one that stood in its place, or was popped from there.
 
+    For `_checked`, where a State does not fit its contract.
+
     The States of stacked nodes have one more axis than their contracts: this is how they
     can be replaced, and put back.
     """
@@ -479,7 +547,11 @@ def _fits_as_before(
 
 
 def popped_shapes(node: NodeBase) -> dict[str, Any]:
-    """The shapes and dtypes of what was popped from a node's fields, by place: a dict that the caller may change."""
+    """The shapes and dtypes of what was popped from a node's fields, by place: a dict that the caller may change.
+
+    For `_fits_as_before`: `gn.pop_states` notes them, so that the States of a stack can
+    be put back.
+    """
     shapes: dict[str, Any] | None = getattr(node, "_popped", None)
     if shapes is None:
         shapes = {}
@@ -491,6 +563,9 @@ def popped_shapes(node: NodeBase) -> dict[str, Any]:
 
 def _states_in(form: Form, value: Any, place: str) -> Iterator[Placed]:
     """The States in a value, each with its place and its form.
+
+    For the checks of contracts: a field may hold States in lists and dicts, and each
+    has a form of its own.
 
     Args:
         form: The form of the value.

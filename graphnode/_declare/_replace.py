@@ -34,6 +34,7 @@ class _Threads(set[int]):
     __slots__ = ()
 
     def __reduce__(self) -> str:
+        # There is one set of threads in a process.
         return "REPLACING"
 
 
@@ -57,7 +58,10 @@ class InstanceFields:
 
     @classmethod
     def of(cls, node_class: Any) -> "InstanceFields":
-        """What stands in a class that `dataclasses` has just made a dataclass."""
+        """What stands in a class that `dataclasses` has just made a dataclass.
+
+        For `_define`: from then on `dataclasses.replace(node)` can be noticed.
+        """
         of_instance = {field.name: field for field in dataclasses.fields(node_class)}
         return cls(node_class, node_class.__dict__["__dataclass_fields__"], of_instance)
 
@@ -74,6 +78,8 @@ class InstanceFields:
         )
 
     def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
+        # On the way of every `replace`: it notes the thread for the constructor that is
+        # called next.
         if node is None:
             return self.of_class
         # `dataclasses.fields(node)` and others ask as well, and construct nothing after
@@ -83,13 +89,20 @@ class InstanceFields:
         return self.of_instance
 
     def items(self) -> NoReturn:
-        """Refuse the decorator of pydantic's dataclasses, which extends a dataclass and looks into its body."""
+        """Refuse the decorator of pydantic's dataclasses, which extends a dataclass and looks into its body.
+
+        It would fail deep inside of pydantic, with a text about other things.
+        """
         name = self.cls.__name__
         raise SchemaError(name, [decorated_fault(name)])
 
 
 def _declaring_bases(cls: Any, of_class: Mapping[str, object]) -> dict[str, Any]:
-    """The base that declares it, for each field that a class shares with one."""
+    """The base that declares it, for each field that a class shares with one.
+
+    For a pickle of the class: `dataclasses` has one object for a field and its
+    inheritors.
+    """
     declaring: dict[str, Any] = {}
     for base in reversed(cls.__mro__[1:]):
         if "__dataclass_fields__" not in base.__dict__:
@@ -110,6 +123,8 @@ def _fields_there(
 ) -> InstanceFields:
     """The fields of a class where a pickle of it is loaded: its own if it exists there.
 
+    For a pickle of the class: `InstanceFields.__reduce__` names it.
+
     Otherwise it shares those that it inherits with its bases, as `dataclasses` does: in
     the pickle there is a copy of the field of a base, and the base may exist already.
     """
@@ -129,7 +144,10 @@ def _fields_there(
 
 
 def _restore_missing(field: "dataclasses.Field[Any]") -> None:
-    """Put `dataclasses.MISSING` back, which `dataclasses` compares by identity: a pickle makes a copy of it."""
+    """Put `dataclasses.MISSING` back, which `dataclasses` compares by identity: a pickle makes a copy of it.
+
+    A field would seem to have a default otherwise.
+    """
     for part in ("default", "default_factory", "kw_only"):
         if isinstance(getattr(field, part), type(dataclasses.MISSING)):
             setattr(field, part, dataclasses.MISSING)
@@ -137,6 +155,8 @@ def _restore_missing(field: "dataclasses.Field[Any]") -> None:
 
 def original_of(node: NodeBase) -> NodeBase | None:
     """The node that `replace` makes a new one from; `None` if something else constructs it.
+
+    For the guarded constructor.
 
     Only to be called if `REPLACING` is not empty.
     """
@@ -155,7 +175,10 @@ def original_of(node: NodeBase) -> NodeBase | None:
 
 
 def _running_replace() -> FrameType | None:
-    """The innermost running call of `replace`: not always the caller, as wrappers may check arguments in between."""
+    """The innermost running call of `replace`: not always the caller, as wrappers may check arguments in between.
+
+    For `original_of`, which takes the node from its local variables.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code not in _CODES:
         frame = frame.f_back
@@ -166,6 +189,8 @@ def fill_replaced(
     node: NodeBase, original: NodeBase, arguments: Mapping[str, Any]
 ) -> None:
     """Give a node under construction the fields of another, with some changed. No field is made again.
+
+    For the guarded constructor, in place of `__init__` and the makers.
 
     Args:
         node: The new node, still empty.
@@ -200,6 +225,9 @@ def fill_replaced(
 def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
     """Raise if `replace` cannot change some fields without running code of the class.
 
+    For `fill_replaced`: a value that follows from a changed field would be kept from
+    the original.
+
     Raises:
         FieldError: A name is no field, or what makes other fields may use one that is changed.
     """
@@ -222,7 +250,10 @@ def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
 
 
 def _not_a_field(cls: type[NodeBase], name: str) -> str:
-    """What is wrong with a name that `replace` is to change, and that is not a field."""
+    """What is wrong with a name that `replace` is to change, and that is not a field.
+
+    For the error of `dataclasses.replace(node, name=...)`.
+    """
     declared: Any = cls  # every node class is a dataclass
     if name in declared.__dataclass_fields__:
         return f"{name} is an argument of the constructor that no field keeps; {_construct_text(cls)}"
@@ -242,16 +273,25 @@ class _Code(NamedTuple):
     used: Set[str] | None
 
     def may_use(self, field: str) -> bool:
-        """Whether the code may use a field, so that it would have made something else of another value."""
+        """Whether the code may use a field, so that it would have made something else of another value.
+
+        Then `replace` refuses to change the field.
+        """
         return self.used is None or field in self.used
 
     def fault(self, field: str) -> str:
-        """What a message says of a field that the code may use."""
+        """What a message says of a field that the code may use.
+
+        For the error of `_check_changes`.
+        """
         return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
 
 
 def _codes_not_run(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
-    """The code that makes the fields of a class, without the factories of static fields that are changed."""
+    """The code that makes the fields of a class, without the factories of static fields that are changed.
+
+    For `_check_changes`: constructors that were written by hand, and factories.
+    """
     fields = schema(cls).fields
     if cls._has_own_init:
         yield _Code("__init__", None)
@@ -270,7 +310,10 @@ def _codes_not_run(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
 def _fields_used(
     function: Callable[..., Any], fields: Mapping[str, Field]
 ) -> Set[str] | None:
-    """The fields that a function uses of its first argument; `None` if it may use any, as by a property or method."""
+    """The fields that a function uses of its first argument; `None` if it may use any, as by a property or method.
+
+    For `_codes_not_run`: what uses other fields alone is no reason to refuse a change.
+    """
     used = attributes_used(function)
     return used if used is not None and used <= fields.keys() else None
 
@@ -278,7 +321,10 @@ def _fields_used(
 def _check_sizes(
     node: NodeBase, original: NodeBase, changes: Mapping[str, Any]
 ) -> None:
-    """Raise if a State that is shared does not have the shape that the changed sizes ask for."""
+    """Raise if a State that is shared does not have the shape that the changed sizes ask for.
+
+    For `fill_replaced`, as States are shared, and not made anew by the sizes.
+    """
     cls, remedy = type(node), _construct_text(type(node))
     try:
         check_contracts(node, {})
@@ -306,7 +352,10 @@ def _check_sizes(
 
 
 def _construct_text(cls: type) -> str:
-    """The remedy that works for every class."""
+    """The remedy that works for every class.
+
+    For the errors of `dataclasses.replace`: a constructor makes all fields anew.
+    """
     return f"construct a new {cls.__name__}"
 
 
@@ -314,6 +363,8 @@ def _cannot_replace(
     cls: type, changes: Mapping[str, Any], faults: Sequence[str], remedy: str
 ) -> str:
     """The text of an error of `replace`: what cannot be replaced, why, and what to do.
+
+    For errors of values and of shapes, which look alike.
 
     Args:
         cls: The class of the node.

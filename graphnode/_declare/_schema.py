@@ -86,7 +86,10 @@ class Field(NamedTuple):
 
 
 def is_computed(field: Field) -> bool:
-    """Whether a static field has a factory, for where the constructor is not given a value."""
+    """Whether a static field has a factory, for where the constructor is not given a value.
+
+    Then a constructor may leave the field out, and files need not have it.
+    """
     return field.kind is Kind.STATIC and field.specifier.factory is not None
 
 
@@ -103,13 +106,19 @@ class Schema(Generic[N]):
     fields: Mapping[str, Field]
 
     def of_kind(self, *kinds: Kind) -> tuple[Field, ...]:
-        """The fields of some kinds, sorted by name: the canonical order."""
+        """The fields of some kinds, sorted by name: the canonical order.
+
+        For `graphnode check` and structures, which go by one kind at a time.
+        """
         fields = [self.fields[name] for name in sorted(self.fields)]
         return tuple([field for field in fields if field.kind in kinds])
 
     @property
     def dynamic_fields(self) -> tuple[Field, ...]:
-        """The state and subnode fields, sorted by name: the canonical order."""
+        """The state and subnode fields, sorted by name: the canonical order.
+
+        What a walk through a graph goes into.
+        """
         return self.of_kind(Kind.STATE, Kind.SUBNODE)
 
 
@@ -136,6 +145,8 @@ class _KeptSchema(Kept[Schema[Any]]):
         self.annotations = annotations
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # For classes that are pickled by value: the schema is compiled again from
+        # these.
         annotations = dict(self.annotations or {})
         if self.value is not None:
             cls: Any = self.value.cls
@@ -204,6 +215,8 @@ def compile_schema(
 ) -> Schema[N]:
     """Compile a class and keep the result in it.
 
+    For `_define`, and for the first use of a class whose annotations had to wait.
+
     Args:
         cls: A node class, already a dataclass.
         is_final: Whether a name that does not resolve is a fault, not a reason to wait.
@@ -229,6 +242,9 @@ def compile_schema(
 def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
     """Replace the old definition of a class of States or nodes by the new one in the forms of a compiled class.
 
+    For notebooks and `autoreload`: the class goes on, and takes objects of the new
+    class.
+
     Returns:
         Whether there was any: plan and template have to be made again.
     """
@@ -251,7 +267,10 @@ def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
 def _compile_fields(
     cls: Any, is_final: bool
 ) -> tuple[dict[str, Field], list[ClassFault]]:
-    """The fields that compile, and the faults of those that do not."""
+    """The fields that compile, and the faults of those that do not.
+
+    For `compile_schema`: a fault of one field must not hide those of others.
+    """
     fields: dict[str, Field] = {}
     faults: list[ClassFault] = []
     local_names = _local_names(cls)
@@ -285,6 +304,8 @@ def _version_faults(
 ) -> Iterator[ClassFault]:
     """The fields that the bases of a class that was pickled by value have lost or gained since.
 
+    For `_compile_fields`: else such a field would be there for one of the two alone.
+
     Its bases come from modules, and these may be of another version where it is loaded.
     """
     fields = cls.__dataclass_fields__
@@ -310,13 +331,18 @@ def _version_faults(
 def remember_frames(cls: type) -> None:
     """Keep the frames that a class is being defined in until it compiles.
 
+    For `_defining_frames`: at the first use it is too late to look for them.
+
     A name in its annotations may be one that the enclosing function binds later.
     """
     setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
 def late_fault(cls: type) -> ClassFault | None:
-    """What is wrong with how a decorator, or an assignment, has changed a node class after its creation."""
+    """What is wrong with how a decorator, or an assignment, has changed a node class after its creation.
+
+    At the first use: no hook runs after a decorator.
+    """
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
         hint = "or an explicit @dataclass: Node applies it itself"
@@ -329,13 +355,19 @@ def late_fault(cls: type) -> ClassFault | None:
 
 
 def decorated_fault(where: str) -> ClassFault:
-    """What is wrong with a second `@dataclass` of a node class."""
+    """What is wrong with a second `@dataclass` of a node class.
+
+    For `late_fault`, and for pydantic's decorator, which fails before.
+    """
     text = f"{where}: an explicit @dataclass makes its fields anew, without what their specifiers say"
     return ClassFault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
 
 
 def is_decorated(cls: type) -> bool:
-    """Whether a finished node class was decorated with `@dataclass`: a dict has then replaced its `InstanceFields`."""
+    """Whether a finished node class was decorated with `@dataclass`: a dict has then replaced its `InstanceFields`.
+
+    For `late_fault`: its constructor has lost the guard.
+    """
     # `dataclasses` makes a plain dict.
     return type(cls.__dict__.get("__dataclass_fields__")) is dict
 
@@ -372,6 +404,8 @@ class _FieldContext(NamedTuple):
 
 def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -> Field:
     """The compiled field of one dataclass field: annotation, kind, form and default, all checked.
+
+    For `_compile_fields`, one field after the other.
 
     Raises:
         _FaultError: The field cannot be declared like this.
@@ -431,6 +465,9 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
 def _annotation_of(context: _FieldContext, name: str, written: object) -> object:
     """The annotation of a field, resolved: where its class is defined, or was pickled.
 
+    For `_compile_field`: an annotation may be a string, and name what only its class
+    can see.
+
     Raises:
         NameError: A name in it does not resolve.
         _FaultError: It cannot be evaluated.
@@ -452,7 +489,10 @@ def _annotation_of(context: _FieldContext, name: str, written: object) -> object
 
 
 def _check_field(context: _FieldContext, field: Field) -> None:
-    """Raise if a compiled field contradicts a base, its initializer or its sharding."""
+    """Raise if a compiled field contradicts a base, its initializer or its sharding.
+
+    For compiled fields, and for inherited ones whose type a subclass has narrowed.
+    """
     where = f"{context.cls.__name__}.{field.name}"
     _check_override(context.cls, field, context.bases)
     _check_makes_one_state(field, where)
@@ -461,6 +501,8 @@ def _check_field(context: _FieldContext, field: Field) -> None:
 
 def _inherited_field(context: _FieldContext, field: Field) -> Field:
     """A field of a base, narrowed by the types that `cls`, or a class between, gives for its type variables.
+
+    For `_compile_field`, in place of resolving the annotation again.
 
         class Table(gn.Node, Generic[T]):      class Square(Table[Float[Array, "n n"]]): ...
             weight: gn.ParamState[T]           weight: gn.ParamState[Float[Array, "n n"]]
@@ -484,7 +526,10 @@ def _inherited_field(context: _FieldContext, field: Field) -> Field:
 
 
 def _narrowed(context: _FieldContext, field: Field, base: type) -> Field:
-    """The field of a base with the types that `cls` gives for its type variables; the field itself without any."""
+    """The field of a base with the types that `cls` gives for its type variables; the field itself without any.
+
+    For `_inherited_field`, with one of the bases.
+    """
     cls = context.cls
     where = f"{cls.__name__}.{field.name}"
     if not variables_of(field.annotation):
@@ -510,7 +555,10 @@ def _narrowed(context: _FieldContext, field: Field, base: type) -> Field:
 def _check_no_specifier(
     where: str, annotation: object, declared: "dataclasses.Field[Any]"
 ) -> None:
-    """Raise where a specifier stands inside of `Annotated`, in which `dataclasses` looks for none."""
+    """Raise where a specifier stands inside of `Annotated`, in which `dataclasses` looks for none.
+
+    It would be lost without a word.
+    """
     specifier = specifier_inside(annotation)
     if specifier is not None:
         line = specifier_text(specifier)
@@ -523,7 +571,10 @@ def _check_no_specifier(
 def _resolved(
     annotation: object, owner: type, local_names: Mapping[str, Any]
 ) -> object:
-    """An annotation as the class that declares it sees it; if that fails, as a subclass of it does."""
+    """An annotation as the class that declares it sees it; if that fails, as a subclass of it does.
+
+    For `_annotation_of`: a subclass may be defined in a function that binds the name.
+    """
     own_names = _local_names(owner)
     try:
         return resolve(annotation, owner, own_names)
@@ -538,6 +589,8 @@ def _check_one_default(
     cls: type, declared: "dataclasses.Field[Any]", owner: Any
 ) -> None:
     r"""Raise where `dataclasses` takes a field from another class than the one whose attribute it is.
+
+    The constructor would take one default, and attributes of the class say another.
 
       Base (x)       For C, dataclasses takes the x of Base, which it meets as a field of B.
      /        \      `getattr` finds the x of A, as A stands before Base in the MRO: C, B, A, Base.
@@ -559,7 +612,10 @@ def _check_one_default(
 
 
 def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
-    """The first base in the MRO that has this very field object, as `dataclasses` passes it on."""
+    """The first base in the MRO that has this very field object, as `dataclasses` passes it on.
+
+    For `_check_one_default`: who has brought the field to this class.
+    """
     for base in cls.__mro__[1:]:
         fields: Mapping[str, object] = getattr(base, "__dataclass_fields__", {})
         if fields.get(declared.name) is declared:
@@ -568,7 +624,10 @@ def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
 
 
 def _pickled_annotation(owner: type, name: str) -> object:
-    """The annotation of a field as it was resolved where its class was pickled, or `None`."""
+    """The annotation of a field as it was resolved where its class was pickled, or `None`.
+
+    For `_annotation_of`: where a pickle is loaded, its names may mean nothing.
+    """
     entry: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
     if entry is None or entry.annotations is None:
         return None
@@ -576,7 +635,10 @@ def _pickled_annotation(owner: type, name: str) -> object:
 
 
 def _default_function(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
-    """What makes a field's default; `None` for a field without, or whose factory takes the node."""
+    """What makes a field's default; `None` for a field without, or whose factory takes the node.
+
+    For `Field.default`, which makes a value each time it is called.
+    """
     if declared.default_factory is left_out:
         return None  # stands for a factory, which takes the node
     if declared.default is not dataclasses.MISSING:
@@ -588,7 +650,10 @@ def _default_function(declared: "dataclasses.Field[Any]") -> Callable[[], Any] |
 def _unresolved_error(
     context: _FieldContext, where: str, annotation: object, error: NameError
 ) -> Exception:
-    """What to raise for a name that does not resolve: a reason to wait, or a fault."""
+    """What to raise for a name that does not resolve: a reason to wait, or a fault.
+
+    For `_compile_field`: while the class is being defined, it may exist later.
+    """
     if not context.is_final:
         return UnresolvedError()
     text = (
@@ -601,7 +666,10 @@ def _unresolved_error(
 def _kind_of(
     where: str, annotation: object, owner: type, specifier: Specifier | None
 ) -> tuple[Kind, Form]:
-    """The kind and the form of a field, of which annotation and specifier must not contradict each other."""
+    """The kind and the form of a field, of which annotation and specifier must not contradict each other.
+
+    The specifier settles what an annotation leaves open, such as `Any`.
+    """
     # A State that the node makes needs one class: a type variable stands for its
     # default. One that is passed in may be of any class that the variable admits.
     if specifier is not None and specifier.initializer is not None:
@@ -640,7 +708,11 @@ _ALMOST_STATIC: Final = frozenset(
 def _check_ambiguous(
     where: str, error: AmbiguousError, specifier: Specifier | None
 ) -> None:
-    """Raise if a specifier is missing for an ambiguous annotation, or does not help."""
+    """Raise if a specifier is missing for an ambiguous annotation, or does not help.
+
+    For `_kind_of`: an annotation that says nothing may stand beside a specifier that
+    does.
+    """
     cause = error.cause
     # No specifier helps: the annotation itself has to change.
     if cause in (Cause.CONTRACTS, Cause.CONTAINER):
@@ -659,7 +731,10 @@ def _check_ambiguous(
 
 
 def _ambiguity_text(where: str, error: AmbiguousError) -> str:
-    """The text of the fault of an annotation that does not settle a kind, with the lines that would do."""
+    """The text of the fault of an annotation that does not settle a kind, with the lines that would do.
+
+    For the `SchemaError` of such a class.
+    """
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:
         return (
@@ -676,7 +751,10 @@ _Base: TypeAlias = tuple[type, Mapping[str, Field]]
 
 
 def _check_override(cls: type, field: Field, bases: Sequence[_Base]) -> None:
-    """Raise if a base declares a field of this name that holds another kind."""
+    """Raise if a base declares a field of this name that holds another kind.
+
+    What is written for the base would find a State where it knows a static value.
+    """
     for base, fields in bases:
         inherited = fields.get(field.name)
         if inherited is not None and inherited.kind is not field.kind:
@@ -688,7 +766,10 @@ def _check_override(cls: type, field: Field, bases: Sequence[_Base]) -> None:
 
 
 def _base_fields(cls: type, is_final: bool) -> list[_Base]:
-    """The node classes that `cls` extends; of one with faults, the fields that compile."""
+    """The node classes that `cls` extends; of one with faults, the fields that compile.
+
+    For what is inherited, and to compare overrides with.
+    """
     bases: list[_Base] = []
     for base in cls.__mro__[1:]:
         if (
@@ -710,7 +791,10 @@ def _base_fields(cls: type, is_final: bool) -> list[_Base]:
 
 
 def _check_makes_one_state(field: Field, where: str) -> None:
-    """Raise if an initializer stands where it cannot make one State, or gets no shape."""
+    """Raise if an initializer stands where it cannot make one State, or gets no shape.
+
+    For `_check_field`: in a list, say, it would be open how many to make.
+    """
     specifier = field.specifier
     if specifier.initializer is None:
         return
@@ -727,7 +811,11 @@ def _check_makes_one_state(field: Field, where: str) -> None:
 
 
 def _check_sharding(field: Field, where: str) -> None:
-    """Raise if a sharding does not fit the rank of the annotation, which is open if an axis stands for several."""
+    """Raise if a sharding does not fit the rank of the annotation, which is open if an axis stands for several.
+
+    For `_check_field`: else JAX would raise when the value is placed, far from the
+    class.
+    """
     ranks = ANY_RANK
     # States of a union may have several ranks.
     if len(field.form.leaves) == 1:
@@ -740,7 +828,10 @@ def _check_sharding(field: Field, where: str) -> None:
 
 
 def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[ClassFault]:
-    """Axes that an initializer needs, and for which there is no static field."""
+    """Axes that an initializer needs, and for which there is no static field.
+
+    For `compile_schema`: else the first construction would fail.
+    """
     statics = {name for name, field in fields.items() if field.kind is Kind.STATIC}
     for name, field in fields.items():
         # Without an initializer a name may be free: the first array gives it a size.
@@ -758,13 +849,20 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[ClassFa
 
 
 def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> ClassFault:
-    """The fault of an axis whose name is not a static field."""
+    """The fault of an axis whose name is not a static field.
+
+    For `_contract_faults`, and for `graphnode check`.
+    """
     text = f"{where}: axis {axis!r} of {contract.text} names no static field; {hint}"
     return ClassFault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
 
 
 def _defining_frames(cls: type) -> Iterator[FrameType]:
-    """The functions and class bodies that lexically enclose the definition of `cls`, innermost first."""
+    """The functions and class bodies that lexically enclose the definition of `cls`, innermost first.
+
+    For names in annotations: a class may be defined inside of a function, and use its
+    local names.
+    """
     frame: FrameType | None = sys._getframe(1)
     enclosed = cls.__qualname__
     while frame is not None:
@@ -781,7 +879,11 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
 
 
 def _local_names(cls: type, *, of_bodies: bool = False) -> dict[str, Any]:
-    """The names of the functions that a class was defined in; or of the class bodies, which Python does not search."""
+    """The names of the functions that a class was defined in; or of the class bodies, which Python does not search.
+
+    For `_resolved`: beside the module, these are where a name in an annotation is
+    looked up.
+    """
     names: dict[str, Any] = {}
     frames: tuple[FrameType, ...] = kept(cls, _FRAMES) or ()
     # The innermost last, so that its names win.

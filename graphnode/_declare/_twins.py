@@ -78,6 +78,9 @@ class Twins:
     ) -> "list[Pair]":
         """Nodes, each with a twin among those before it, if it has one.
 
+        For fields that were added to a class: the new States of a node go to its twin,
+        too.
+
         Args:
             nodes: The nodes.
             sizes: The static fields of a node that its new States depend on: those of
@@ -102,6 +105,9 @@ class Twins:
     def has_key(self, node: NodeBase, above: NodeBase, key: "Key") -> bool:
         """Whether a node still has a key.
 
+        For twins from another row of a pickle: the graph may have changed since the key
+        was made.
+
         Args:
             node: The node.
             above: The node whose graph is in the key.
@@ -110,7 +116,11 @@ class Twins:
         return type(node) is key.cls and self._form(above) == key.form
 
     def around(self, node: NodeBase) -> list[tuple[NodeBase, tuple[Path, ...]]]:
-        """The nearest nodes that reach a State, the node itself or others above it, each with the path to the node."""
+        """The nearest nodes that reach a State, the node itself or others above it, each with the path to the node.
+
+        By its States a node is known; one without any is known by its place below such
+        a node.
+        """
         if self._form(node) is not None:
             return [(node, ())]
         nearest: list[tuple[NodeBase, tuple[Path, ...]]] = []
@@ -129,13 +139,20 @@ class Twins:
         return nearest
 
     def _form(self, node: NodeBase) -> Hashable | None:
-        """The graph of a node, as `_form_of` gives it; worked out once for each node."""
+        """The graph of a node, as `_form_of` gives it; worked out once for each node.
+
+        For keys: equal forms mean the same States by the same paths.
+        """
         if id(node) not in self._forms:
             self._forms[id(node)] = self._form_of(node)
         return self._forms[id(node)]
 
     def _form_of(self, root: NodeBase) -> Hashable | None:
-        """The graph of a node, with the identities of its States and without static values; `None` without States."""
+        """The graph of a node, with the identities of its States and without static values; `None` without States.
+
+        Two nodes that give the same here share all their States by the same paths: they
+        are twins.
+        """
         # Each node by the order in which the walk meets it, so that sharing and cycles
         # count and identities do not.
         numbers: dict[int, int] = {}
@@ -157,7 +174,10 @@ class Twins:
         return tuple(tokens) if has_states else None
 
     def _parents_of(self, node: NodeBase) -> list[tuple[NodeBase, Path]]:
-        """The nodes that hold a node directly, each with the path to it; found for all nodes in one pass."""
+        """The nodes that hold a node directly, each with the path to it; found for all nodes in one pass.
+
+        For `around`: no node knows where it stands.
+        """
         if self._parents is None:
             self._parents = {}
             for parent in self._nodes():
@@ -166,7 +186,11 @@ class Twins:
         return self._parents.get(id(node), [])
 
     def _content(self, node: NodeBase) -> list[tuple[Path, Any]]:
-        """The States and nodes that a node holds, with their paths in it, in canonical order."""
+        """The States and nodes that a node holds, with their paths in it, in canonical order.
+
+        For the walks of this class: only the fields that were there before, since new
+        States are not shared yet.
+        """
         # From its plan: to ask for the schema would compile a class that still waits
         # for a name.
         names = self._before.get(type(node), type(node)._plan.names)
@@ -179,7 +203,10 @@ class Twins:
 
 
 def live_nodes() -> Iterator[NodeBase]:
-    """All nodes that are alive."""
+    """All nodes that are alive.
+
+    For IPython's `autoreload`, which does not know where the program keeps its models.
+    """
     for item in gc.get_objects():
         # Not `isinstance`, which asks a proxy for its `__class__`, and may run any
         # code.

@@ -38,6 +38,8 @@ _ALIASES: Final = (
 def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> object:
     """`annotation` with all strings in it evaluated.
 
+    For all that reads annotations: as strings they say nothing.
+
     Args:
         annotation: What stands after the colon, or its text.
         owner: The class that declares it: names are looked up in its body and module.
@@ -60,12 +62,18 @@ def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> 
 
 
 def module_names(definition: Any) -> dict[str, Any]:
-    """The names of the module that a class, alias or type variable was defined in."""
+    """The names of the module that a class, alias or type variable was defined in.
+
+    Strings in its annotations mean what they mean there.
+    """
     return getattr(sys.modules.get(definition.__module__), "__dict__", {})
 
 
 def specifier_inside(annotation: Any) -> "dataclasses.Field[Any] | None":
-    """The first specifier in the metadata that `Annotated` adds to a type, or to a part of one."""
+    """The first specifier in the metadata that `Annotated` adds to a type, or to a part of one.
+
+    For the error of `_check_no_specifier`: it stands where nothing reads it.
+    """
     annotation = unaliased(annotation)
     metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
     for fact in metadata:
@@ -81,6 +89,8 @@ def specifier_inside(annotation: Any) -> "dataclasses.Field[Any] | None":
 def _body_names(owner: type) -> dict[str, Any]:
     """The aliases and classes of a class body, which its annotations see first.
 
+    For `resolve`, when an annotation is a string.
+
     Not its fields and methods: an annotation `value: value` means the module's type.
     """
     own = own_annotations(owner)
@@ -93,6 +103,8 @@ def _body_names(owner: type) -> dict[str, Any]:
 
 def unaliased(annotation: Any) -> Any:
     """The type that the name of a `type` statement stands for, with its parameters; any other annotation as it is.
+
+    For all that looks at what an annotation is: the name of an alias says nothing.
 
     A recursive alias has no end, and becomes `Any`.
 
@@ -110,12 +122,20 @@ def unaliased(annotation: Any) -> Any:
 
 
 def _value_of(alias: Any) -> Any:
-    """The type that stands behind the `=` of a `type` statement, with its strings evaluated."""
+    """The type that stands behind the `=` of a `type` statement, with its strings evaluated.
+
+    For what looks behind the name of an alias: Python works it out only when it is
+    asked for.
+    """
     return resolve(alias.__value__, type(None), module_names(alias))
 
 
 def with_parameters(annotation: Any, types_by_variable: Mapping[Any, Any]) -> Any:
-    """An annotation with other types in place of some of its type variables; the same object where it has none."""
+    """An annotation with other types in place of some of its type variables; the same object where it has none.
+
+    So that a generic class that is extended with types is checked as if these were
+    written in it.
+    """
     if isinstance(annotation, VARIABLES):
         return types_by_variable.get(annotation, annotation)
     variables = variables_of(annotation)
@@ -130,7 +150,10 @@ def with_parameters(annotation: Any, types_by_variable: Mapping[Any, Any]) -> An
 
 
 def variables_of(annotation: Any) -> tuple[Any, ...]:
-    """The type variables of an annotation in the order in which a subscript fills them."""
+    """The type variables of an annotation in the order in which a subscript fills them.
+
+    For `with_parameters`, which fills them by a subscript.
+    """
     if isinstance(annotation, VARIABLES):
         return (annotation,)
     # The `__parameters__` of a bare class are its own, and no part of the annotation.
@@ -140,13 +163,20 @@ def variables_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def _as_argument(variable: Any) -> Any:
-    """A type variable as an argument that leaves it as it is."""
+    """A type variable as an argument that leaves it as it is.
+
+    For `with_parameters`: a variadic one has to be unpacked to stand among the
+    arguments.
+    """
     unpack: Any = typing_extensions.Unpack
     return unpack[variable] if isinstance(variable, _VARIADIC) else variable
 
 
 def with_defaults(annotation: Any, owner: type) -> Any:
-    """An annotation whose type variables are replaced by their defaults, where they have any."""
+    """An annotation whose type variables are replaced by their defaults, where they have any.
+
+    For a field whose class leaves its variable open: the default is what it then means.
+    """
     defaults = {
         variable: _default_of(variable, owner)
         for variable in variables_of(annotation)
@@ -159,6 +189,8 @@ def type_arguments(
     cls: type, base: type, local_names: Mapping[str, Any]
 ) -> dict[Any, Any]:
     """The arguments for the type variables of one of a class's direct bases: `class Square(Table[Float[Array, "n"]])`.
+
+    For `_narrowed`: fields of the base are declared with its variables.
 
     A variable without an argument stands for its default; one that has none, or is
     given `Any`, stays open.
@@ -183,7 +215,10 @@ def type_arguments(
 
 
 def by_variable(generic: Any, args: Sequence[Any]) -> dict[Any, Any]:
-    """The types for the type variables of a generic class: its arguments, then defaults. `Any` counts as none."""
+    """The types for the type variables of a generic class: its arguments, then defaults. `Any` counts as none.
+
+    For `type_arguments`, and for the contract in a generic class of States.
+    """
     variables: tuple[Any, ...] = getattr(generic, "__parameters__", ())
     # Behind a variable that takes any number of types, the position of an argument does
     # not show which variable it is for.
@@ -208,6 +243,8 @@ def type_arguments_along(
 ) -> dict[Any, Any]:
     """The arguments for the type variables of a base, direct or not, as the classes between pass them on.
 
+    For a field that is declared several classes further up.
+
     Args:
         cls: The class.
         base: What it extends, at any distance.
@@ -226,7 +263,10 @@ def type_arguments_along(
 
 
 def _has_default(variable: Any) -> bool:
-    """Whether a type variable for a single type has a default."""
+    """Whether a type variable for a single type has a default.
+
+    Python's own `TypeVar` has defaults only in later versions.
+    """
     default = getattr(variable, "__default__", typing_extensions.NoDefault)
     # `None` stood for no default in the typing_extensions before Python 3.13.
     has_default = default is not typing_extensions.NoDefault and default is not None
@@ -234,12 +274,18 @@ def _has_default(variable: Any) -> bool:
 
 
 def _default_of(variable: Any, owner: type) -> Any:
-    """The default of a type variable, with its strings evaluated where the variable was defined."""
+    """The default of a type variable, with its strings evaluated where the variable was defined.
+
+    What a class means that gives no type for the variable.
+    """
     return resolve(variable.__default__, owner, module_names(variable))
 
 
 def open_class(annotation: Any) -> Any:
-    """The type variable without a default that an annotation has for a class; `None` if there is none."""
+    """The type variable without a default that an annotation has for a class; `None` if there is none.
+
+    For an initializer, which cannot know of which class its State is.
+    """
     annotation = without_qualifiers(annotation)
     if isinstance(annotation, VARIABLES):
         return None if _has_default(annotation) else annotation
@@ -253,7 +299,10 @@ def open_class(annotation: Any) -> Any:
 
 
 def alias_of(annotation: Any) -> Any:
-    """The name of a `type` statement, with or without parameters; `None` for any other annotation."""
+    """The name of a `type` statement, with or without parameters; `None` for any other annotation.
+
+    For `unaliased`, which then takes what stands behind the name.
+    """
     # `Table[int]` is no alias itself, but its origin `Table` is one.
     for alias in (annotation, get_origin(annotation)):
         if isinstance(alias, _ALIASES):
@@ -262,7 +311,10 @@ def alias_of(annotation: Any) -> Any:
 
 
 def is_recursive(alias: Any) -> bool:
-    """Whether the type that a `type` statement names contains that name."""
+    """Whether the type that a `type` statement names contains that name.
+
+    For `unaliased`, which would never come to an end.
+    """
     visited: list[Any] = []
     todo = [_value_of(alias)]
     while todo:
@@ -280,7 +332,10 @@ def is_recursive(alias: Any) -> bool:
 
 
 def without_qualifiers(annotation: Any) -> Any:
-    """The type itself: aliases looked up, without `Annotated`, `Final` and the like around it."""
+    """The type itself: aliases looked up, without `Annotated`, `Final` and the like around it.
+
+    For what asks which class an annotation means.
+    """
     annotation = unaliased(annotation)
     while get_origin(annotation) in QUALIFIERS:
         annotation = unaliased(get_args(annotation)[0])

@@ -48,13 +48,16 @@ _LOADED: Final[dict[int, _Loaded]] = {}
 
 @named_in_pickles("_pickled_value")
 def same(value: T) -> T:
-    """The value itself."""
+    """The value itself: a `__reduce__` names this to have another object pickled in its own place."""
     return value
 
 
 @named_in_pickles("_pickled_end")
 def settle(node: NodeBase, graph: "PickledGraph") -> None:
-    """Fill the whole graph, if `node` is the one that its row began with: the row is over then."""
+    """Fill the whole graph, if `node` is the one that its row began with: the row is over then.
+
+    For pickles, in which each node names this as what sets its state.
+    """
     graph.settle(node)
 
 
@@ -66,7 +69,10 @@ class PickledGraph:
         self._declared: dict[type, Declared] = {}
 
     def append(self, entry: NodeState | tuple[type, Declared] | None) -> None:
-        """Take one entry: a class with what it declared, a node with its state, or nothing."""
+        """Take one entry: a class with what it declared, a node with its state, or nothing.
+
+        For `pickle`, which reads the row as the items of a list.
+        """
         if entry is None:
             return
         subject, content = entry
@@ -78,12 +84,19 @@ class PickledGraph:
     def extend(
         self, entries: Iterable[NodeState | tuple[type, Declared] | None]
     ) -> None:
-        """Take some entries."""
+        """Take some entries.
+
+        For `pickle`, which hands over a batch at a time where it can.
+        """
         for entry in entries:
             self.append(entry)
 
     def settle(self, root: NodeBase) -> None:
-        """Give every node its state, if `root` is the first of them."""
+        """Give every node its state, if `root` is the first of them.
+
+        Not earlier: in a cycle, a `__setstate__` would be given nodes that are still
+        empty.
+        """
         # Every node of the row calls this when it is loaded, but only at the end of the
         # first is the row complete.
         if not self._states or next(iter(self._states)) != id(root):
@@ -97,7 +110,10 @@ class PickledGraph:
         self._states.clear()
 
     def _children_first(self) -> list[NodeState]:
-        """The entries, each after those of the nodes that its state holds: a `__setstate__` may read these."""
+        """The entries, each after those of the nodes that its state holds: a `__setstate__` may read these.
+
+        The order in which `settle` fills the nodes.
+        """
         states = self._states
 
         def below(entry: NodeState) -> list[NodeState]:
@@ -113,12 +129,18 @@ class PickledGraph:
 
 @named_in_pickles("_pickled_nodes")
 def new_graph() -> PickledGraph:
-    """A row of nodes that is about to be loaded."""
+    """A row of nodes that is about to be loaded.
+
+    Pickles name this, and not the class, which may be renamed.
+    """
     return PickledGraph()
 
 
 def declared_by(cls: type[NodeBase]) -> Declared:
-    """What a class declares, for its pickles."""
+    """What a class declares, for its pickles.
+
+    By it, a class that has changed since is noticed when the pickle is loaded.
+    """
     return tuple(
         (field.name, str(field.kind), contracts_text(field))
         for field in schema(cls).fields.values()
@@ -126,12 +148,18 @@ def declared_by(cls: type[NodeBase]) -> Declared:
 
 
 def contracts_text(field: Field) -> str:
-    """The contracts of a field's States, as its annotation writes them."""
+    """The contracts of a field's States, as its annotation writes them.
+
+    Two are compared by it: the classes in an annotation may be others where it is
+    loaded.
+    """
     return ", ".join(contract.text for contract in contracts_of(field))
 
 
 def _restore_node(node: Any, state: Any, declared: Declared) -> list[str]:
     """Give a node its state, and defaults to the fields that were added to its class since it was pickled.
+
+    For each node of a row, when the row is complete.
 
     Returns:
         The names of the fields that got a default.
@@ -165,6 +193,8 @@ def _restore_node(node: Any, state: Any, declared: Declared) -> list[str]:
 def _set_checked_state(node: NodeBase, state: object, declared: Declared) -> None:
     """Give a node its state, and check what its class asks anew since it was pickled; errors get a note.
 
+    For `_restore_node`; the note says that the class may be the reason.
+
     Args:
         node: The node, still empty.
         state: The result of its `__getstate__`.
@@ -185,7 +215,10 @@ def _set_checked_state(node: NodeBase, state: object, declared: Declared) -> Non
 
 
 def _to_check(node: NodeBase, declared: Declared) -> set[str]:
-    """The fields whose States may break what the fields ask of them now."""
+    """The fields whose States may break what the fields ask of them now.
+
+    For `_set_checked_state`: all other States were checked when they were made.
+    """
     before = {name for name, _, _ in declared}
     names = _with_new_contract(type(node), declared)
     # The States of a stack have one axis more than their contracts, and are left alone.
@@ -196,7 +229,11 @@ def _to_check(node: NodeBase, declared: Declared) -> set[str]:
 
 
 def _with_new_contract(cls: type[NodeBase], declared: Declared) -> set[str]:
-    """The fields whose contract has changed, or whose axes are named by a static field now, and were not before."""
+    """The fields whose contract has changed, or whose axes are named by a static field now, and were not before.
+
+    For `_to_check`. A name that is a static field only now was free before, and fitted
+    any size.
+    """
     fields = schema(cls).fields
     contracts = {name: text for name, _, text in declared}
     kinds = {name: kind for name, kind, _ in declared}
@@ -220,6 +257,8 @@ def _settle_added(
 ) -> None:
     """Have twins share the States of fields that were added, as each of them was given its own.
 
+    A node and its view, say, were one model, and would be two after loading.
+
     Args:
         nodes: The nodes of a row.
         declared: What their classes declared when it was pickled.
@@ -240,7 +279,11 @@ def _settle_added(
         return
 
     def sizes(node: NodeBase) -> Set[str]:
-        """The static fields that the shapes of a node depend on, of those that it had when it was pickled."""
+        """The static fields that the shapes of a node depend on, of those that it had when it was pickled.
+
+        Twins must agree in them: a field that was added may have a shape that follows
+        from them.
+        """
         cls = type(node)
         return frozenset(cls._plan.sizing & before[cls])
 
@@ -257,7 +300,10 @@ def _settle_added(
 
 
 def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
-    """Have a node hold what its twin holds in some fields, where both hold something."""
+    """Have a node hold what its twin holds in some fields, where both hold something.
+
+    For a field that was added: the twin got its default first, and both are one model.
+    """
     for name in names:
         if name in node.__dict__ and name in twin.__dict__:
             setattr(node, name, twin.__dict__[name])
@@ -265,6 +311,8 @@ def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
 
 def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
     """Note a node to which fields were added, for twins in later rows of the same pickle.
+
+    `_loaded_before` looks there.
 
     Args:
         node: The node.
@@ -286,7 +334,11 @@ def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
 
 
 def _loaded_before(twins: Twins, keys: Mapping[Key, NodeBase]) -> NodeBase | None:
-    """A twin in an earlier row, if there is one."""
+    """A twin in an earlier row, if there is one.
+
+    For `_settle_added`: pickle starts a new row for each object of a list of nodes, and
+    twins may be in two.
+    """
     for key in keys:
         entry = _LOADED.get(hash(key))
         if entry is None:
@@ -304,7 +356,11 @@ def _check_no_stack(
     before: Mapping[type, set[str]],
     defaults: Iterable[str],
 ) -> None:
-    """Raise if a node is stacked, and a default gave it new States: these are for one member."""
+    """Raise if a node is stacked, and a default gave it new States: these are for one member.
+
+    The value would have one axis too few, which `gn.vmap` over the stack would notice
+    much later.
+    """
     name = type(node).__name__
     fields = before[type(node)]
     new = [
@@ -330,7 +386,10 @@ def _check_no_stack(
 
 
 def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> None:
-    """Raise if there are fields whose kind has changed."""
+    """Raise if there are fields whose kind has changed.
+
+    For `_restore_node`: what was a static value is no State.
+    """
     name = cls.__name__
     faults = [
         f"{name}.{field.name} is {field.kind}, and was {kinds[field.name]} when this {name} was pickled: "
@@ -342,7 +401,10 @@ def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> 
 
 
 def _check_defaults(cls: type, added: Iterable[Field]) -> None:
-    """Raise if a field that was added has no default. Initializers and factories do not run: loading draws nothing."""
+    """Raise if a field that was added has no default. Initializers and factories do not run: loading draws nothing.
+
+    Otherwise a node would be loaded with a field that is not set.
+    """
     name = cls.__name__
     faults = [
         f"{name}.{field.name} was added since this {name} was pickled, and {_why_unset(field)}: give it a default, or "
@@ -355,7 +417,10 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
 
 
 def _why_unset(field: Field) -> str:
-    """Why a field that was added has no value when an older pickle is loaded."""
+    """Why a field that was added has no value when an older pickle is loaded.
+
+    For the error of `_check_defaults`.
+    """
     if field.specifier.initializer is not None:
         return "its initializer would draw it anew"
     if field.specifier.factory is not None:

@@ -82,7 +82,10 @@ class Binding:
         self.groups = Memo()
 
     def is_current(self, roots: Sequence[Any]) -> bool:
-        """Whether the structure below the roots is what it was when the binding was made."""
+        """Whether the structure below the roots is what it was when the binding was made.
+
+        For `binding_of`: whether the cached binding may be used in place of a new walk.
+        """
         # Read first: what changes after this line has another clock, and is found the
         # next time.
         now = CLOCK.now
@@ -102,18 +105,29 @@ class Binding:
         return True
 
     def with_states(self, states: Sequence[State[Any]]) -> "Binding":
-        """A binding of the same structure with other States, with a memory of its own."""
+        """A binding of the same structure with other States, with a memory of its own.
+
+        For joint bindings, which are kept without the States that are roots themselves:
+        they are taken out before, and put back in for each use.
+        """
         watch = Watch(self.watched, self.versions)
         return Binding(
             self.graphdef, states, watch, self.root_versions, self.clock, self.traces
         )
 
     def remember(self, question: Hashable, answer: object) -> None:
-        """Keep a group of its States under the filters or layout that ask for it; bounded."""
+        """Keep a group of its States under the filters or layout that ask for it; bounded.
+
+        So that a second split by the same filters, or update by the same layout, looks
+        for no State.
+        """
         self.groups.keep(question, answer)
 
     def values(self) -> tuple[Any, ...]:
-        """The values of all States, in layout order, with containers of their own."""
+        """The values of all States, in layout order, with containers of their own.
+
+        What `gn.treefy_split` returns, and what a transformed function is called with.
+        """
         if self.has_marks or is_tracing():
             return self.values_of(self.states)
         # The fast path of every call of a transformed function: no State needs a check.
@@ -121,6 +135,8 @@ class Binding:
 
     def values_of(self, states: Sequence[State[Any]]) -> tuple[Any, ...]:
         """The values of some of its States, with containers of their own.
+
+        For a split by filters: the values of one group.
 
         Raises:
             TraceError, DonationError: One of them must not be read now; see
@@ -131,7 +147,11 @@ class Binding:
         return tuple([state._value for state in states])
 
     def _value_of(self, state: State[Any]) -> Any:
-        """The value of one State, which may be marked, with a container of its own."""
+        """The value of one State, which may be marked, with a container of its own.
+
+        The container is copied, so that a write into what was returned is no write to
+        the State.
+        """
         value = (
             read(state, functools.partial(self._place_of, state))
             if is_marked(state)
@@ -141,24 +161,38 @@ class Binding:
         return take_in(value, lambda: state_label(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
-        """The path of one of its States, for messages."""
+        """The path of one of its States, for messages.
+
+        For the error of a State that must not be read.
+        """
         return path_str(self.graphdef.layout.path(self.states.index(state)))
 
     def check_traces(self) -> None:
-        """Raise if a State was made in a trace that has ended, and still holds its tracer."""
+        """Raise if a State was made in a trace that has ended, and still holds its tracer.
+
+        For `binding_of`: such a tracer would be handed out, and fail far from here.
+        """
         if not all(map(is_live, self.traces)):
             for at, state in enumerate(self.states):
                 check_alive(state, path_str(self.graphdef.layout.path(at)))
 
 
 def versions_of(roots: Sequence[Any]) -> list[object]:
-    """The version of each root; `None` for a State."""
+    """The version of each root; `None` for a State.
+
+    For `Binding.is_current`: a binding has the versions of its roots apart, as it must
+    not hold the roots.
+    """
     # A State has none, and needs none
     return [getattr(root, "_version", None) for root in roots]
 
 
 def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
-    """The traces that the States were made in, each once."""
+    """The traces that the States were made in, each once.
+
+    For a new binding, which asks each time it is used whether one of them has ended
+    (`check_traces`).
+    """
     # By identity: a reference to a trace that has ended may have no hash.
     by_id: dict[int, TraceRef] = {}
     for state in states:

@@ -34,7 +34,10 @@ class _JointEntry(NamedTuple):
     others: Sequence["weakref.ref[Any]"]
 
     def is_current(self, roots: Sequence[Any]) -> bool:
-        """Whether these are the roots, and the structure below them is what it was."""
+        """Whether these are the roots, and the structure below them is what it was.
+
+        The first root has the entry, and needs no check that it lives.
+        """
         # Entries are found by the ids of roots. An interrupt in a weak reference's
         # callback can leave a dead entry, and its ids may belong to other roots by now.
         if self.others and any(
@@ -44,13 +47,21 @@ class _JointEntry(NamedTuple):
         return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
 
     def is_of(self, treedef: Hashable) -> bool:
-        """Whether a treedef that equals its own is also the same: one may have `True` where the other has `1`."""
+        """Whether a treedef that equals its own is also the same: one may have `True` where the other has `1`.
+
+        `JointBindings` finds entries by equality, and for such two trees the graphdefs
+        differ.
+        """
         root = self.binding.graphdef.tokens[0]
         assert isinstance(root, RootSpec)
         return not root.data_keys or root.data_keys == data_keys_of(treedef)
 
     def completed(self, roots: Sequence[Any]) -> Binding:
-        """The binding with all States."""
+        """The binding with all States.
+
+        The roots that are States come from the caller: the entry was kept without them,
+        so that it keeps no State alive.
+        """
         if not self.gaps:
             return self.binding
         states = list(self.binding.states)
@@ -96,7 +107,10 @@ def binding_of(root: Any) -> Binding:
 
 
 def binding_of_list(roots: list[Any]) -> Binding:
-    """The binding of a list of nodes and States: `binding_of(roots)`, for a list without pytrees in it."""
+    """The binding of a list of nodes and States: `binding_of(roots)`, for a list without pytrees in it.
+
+    For transformed functions: their roots are the nodes and States among the arguments.
+    """
     bindings: JointBindings | None = getattr(roots[0], "_joint", None)
     entry = bindings.get(tuple(map(id, roots))) if bindings is not None else None
     if entry is not None and entry.is_current(roots):
@@ -110,7 +124,11 @@ def binding_of_list(roots: list[Any]) -> Binding:
 
 
 def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
-    """The binding of a pytree of nodes, kept on its first node while the others live."""
+    """The binding of a pytree of nodes, kept on its first node while the others live.
+
+    So that the second call with the same nodes takes nothing apart. Without a node in
+    front there is nowhere to keep it.
+    """
     if not leaves or not isinstance(leaves[0], NodeBase):
         return walk_undisturbed(root, leaves)
     first = leaves[0]
@@ -128,21 +146,32 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
 
 
 def joint_key(treedef: Hashable, leaves: Sequence[Any]) -> Hashable:
-    """The key of a joint binding; that of a list, as arguments are, without the treedef."""
+    """The key of a joint binding; that of a list, as arguments are, without the treedef.
+
+    So that `binding_of_list` finds its entry by the ids alone, with no treedef to hash.
+    """
     ids = tuple(map(id, leaves))
     return ids if treedef == _list_def(len(leaves)) else (treedef, ids)
 
 
 @functools.cache
 def _list_def(length: int) -> Hashable:
-    """The treedef of a list of so many leaves."""
+    """The treedef of a list of so many leaves.
+
+    For `joint_key`: to tell the list of a call's arguments from other pytrees. Asked
+    for at each call.
+    """
     return jax.tree.structure([0] * length)
 
 
 def keep_joint(
     bindings: JointBindings, key: Hashable, binding: Binding, roots: Sequence[Any]
 ) -> None:
-    """Keep a binding of several roots on the first, until another one dies: its id may then be a new object's."""
+    """Keep a binding of several roots on the first, until another one dies: its id may then be a new object's.
+
+    For `binding_of` of several roots, and for rebuilt graphs: the next call with them
+    finds it.
+    """
     # Weak: the references are in `bindings`, and by a cycle through them, a dead model
     # would stay until a collection.
     bindings_ref = weakref.ref(bindings)
@@ -175,7 +204,11 @@ def keep_joint(
 
 
 def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
-    """The States that are roots: their positions in the binding, and among the roots."""
+    """The States that are roots: their positions in the binding, and among the roots.
+
+    For `keep_joint`, which takes these States out, and `_JointEntry.completed`, which
+    puts them back.
+    """
     if all(isinstance(root, NodeBase) for root in roots):
         return []
     # States hash by identity.
@@ -191,7 +224,11 @@ _LEADS_BACK: Final = "leads back"
 
 
 def _leads_back(graphdef: GraphDef[Any]) -> bool:
-    """Whether a node of the graph refers to a root other than the first, as by a parent pointer."""
+    """Whether a node of the graph refers to a root other than the first, as a parent pointer does.
+
+    For `keep_joint`: a binding that held such a node would keep that root alive, and so
+    itself, as it is dropped when the root dies.
+    """
     table = graphdef.table
     roots = set(table.top[1:])
     return any(table.parents[root] >= 0 for root in roots) or any(

@@ -59,7 +59,10 @@ Namer: TypeAlias = Callable[[Path], str]
 
 
 def _place_text(path: Path) -> str:
-    """The text of a path, for `diff`: a `Namer`."""
+    """The text of a path, for `diff`: a `Namer`.
+
+    The empty path would print as nothing.
+    """
     return path_str(path) or "the root"
 
 
@@ -80,7 +83,11 @@ class _Ref(NamedTuple):
 def differences(
     left: GraphDef[Any], right: GraphDef[Any], left_place: Namer, right_place: Namer
 ) -> Iterator[Difference]:
-    """`diff` for graphs whose places have names of their own."""
+    """`diff` for graphs whose places have names of their own.
+
+    For arguments of a call, whose places are "argument 0" and so on, and for retracing
+    and stacking.
+    """
     if left is right:
         return
     # The objects of the right whose first place is that of an object of the left.
@@ -120,14 +127,21 @@ def differences(
 
 
 def _are_same(a: _Ref, b: _Ref, counterparts: Mapping[int, int]) -> bool:
-    """Whether both are first references, or later ones to objects that correspond."""
+    """Whether both are first references, or later ones to objects that correspond.
+
+    So a node that is shared on one side, and stands there twice on the other, is a
+    difference.
+    """
     if a.is_first or b.is_first:
         return a.is_first is b.is_first
     return counterparts.get(a.number) == b.number
 
 
 def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
-    """Where two pytrees hold their nodes at the same places, but in other containers, or beside more `None`."""
+    """Where two pytrees hold their nodes at the same places, but in other containers, or beside more `None`.
+
+    Their nodes have equal paths, so that the walk of `differences` finds nothing here.
+    """
     if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
         return
     # Other edges are found as references that one side does not have.
@@ -136,12 +150,19 @@ def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
 
 
 def _difference(path: Path, left: str, right: str) -> Difference:
-    """A difference at a path; two texts that are alike are told apart."""
+    """A difference at a path; two texts that are alike are told apart.
+
+    Two classes of one name, say, would read `Linear != Linear`.
+    """
     return Difference(path, left, right if right != left else ANOTHER)
 
 
 def _path_of_chain(chain: _Chain) -> Path:
-    """The path that a chain of edges makes, from the root on."""
+    """The path that a chain of edges makes, from the root on.
+
+    For the differences that are found: `differences` keeps places as linked lists, as
+    most are never shown.
+    """
     edges: list[Path] = []
     while chain is not None:
         chain, edge = chain
@@ -150,7 +171,10 @@ def _path_of_chain(chain: _Chain) -> Path:
 
 
 def _root_references(graphdef: GraphDef[Any]) -> dict[Path, _Ref]:
-    """The references of the root, by the paths of its leaves; a node is its own leaf, at the empty path."""
+    """The references of the root, by the paths of its leaves; a node is its own leaf, at the empty path.
+
+    Where the walk of `differences` begins.
+    """
     first, table = graphdef.tokens[0], graphdef.table
     edges = first.edges if isinstance(first, RootSpec) else ((),)
     return _references(graphdef, -1, edges, table.top)
@@ -160,6 +184,8 @@ def _child_references(
     graphdef: GraphDef[Any], number: int, spec: NodeSpec
 ) -> dict[Path, _Ref]:
     """The references of a node to its States and nodes, by their paths within it.
+
+    Where the walk of `differences` goes on below a node that both sides have.
 
     Args:
         graphdef: The structure.
@@ -173,6 +199,9 @@ def _references(
     graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: list[int]
 ) -> dict[Path, _Ref]:
     """The references of a node by edge: which object each leads to, and whether it is the first to do so.
+
+    A later reference to an object is compared by where it leads, and not walked into
+    again.
 
     Args:
         graphdef: The structure.
@@ -193,7 +222,11 @@ def _references(
 def _paired(
     chain: _Chain, left: dict[Path, _Ref], right: dict[Path, _Ref]
 ) -> list[tuple[_Chain, _Ref | None, _Ref | None]]:
-    """The references by each edge on either side, in reverse, as they are put on a stack."""
+    """The references by each edge on either side, in reverse, as they are put on a stack.
+
+    For `differences`, which takes them off the stack in canonical order. A side without
+    such an edge has `None`.
+    """
     edges = sorted(left.keys() | right.keys(), key=path_order, reverse=True)
     return [((chain, edge), left.get(edge), right.get(edge)) for edge in edges]
 
@@ -201,7 +234,10 @@ def _paired(
 def _field_differences(
     left: NodeSpec, right: NodeSpec
 ) -> Iterator[tuple[Path, str, str]]:
-    """The fields of two nodes of one class whose static values or shapes differ."""
+    """The fields of two nodes of one class whose static values or shapes differ.
+
+    States and nodes in the fields are compared by `differences` itself.
+    """
     template = left.template
     for name, a, b in zip(template.statics, left.statics, right.statics, strict=True):
         # Not `==`: to Python `1` equals `True`, and arrays have no answer.
@@ -216,7 +252,11 @@ def _field_differences(
 def _shape_differences(
     path: Path, left: Shape, right: Shape
 ) -> Iterator[tuple[Path, str, str]]:
-    """Where two shapes differ although their objects have the same paths, so that comparing these shows nothing."""
+    """Where two shapes differ although their objects have the same paths, so that comparing these shows nothing.
+
+    As with an empty list in place of an empty dict, or `None`: nothing in them has a
+    path.
+    """
     if _kind_text(left) != _kind_text(right):
         # An object that is on one side alone is shown by its path.
         if REF not in (left, right):
@@ -235,7 +275,10 @@ def _shape_differences(
 
 
 def _kind_text(shape: Shape) -> str:
-    """What a message calls a shape: its container, an object, or nothing."""
+    """What a message calls a shape: its container, an object, or nothing.
+
+    For one side of a `Difference`.
+    """
     if isinstance(shape, tuple):
         return str(shape[0].__name__)
     return "an object" if shape is REF else str(shape)
@@ -243,6 +286,8 @@ def _kind_text(shape: Shape) -> str:
 
 def _reference_text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
     """What a message says of a reference: the object there, or the place where it was seen before.
+
+    For one side of a `Difference`.
 
     Args:
         graphdef: The structure.
@@ -258,6 +303,8 @@ def _reference_text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> 
 
 def _spec_text(spec: StateSpec | NodeSpec, *beside: type) -> str:
     """An object for a message: its class, and the description of a State.
+
+    For one side of a `Difference`.
 
     Args:
         spec: The spec of the object.

@@ -38,7 +38,10 @@ _MAX_WALKS: Final = 100
 
 
 def walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
-    """The binding of a walk during which no other thread changed the graph: others may mix two structures."""
+    """The binding of a walk during which no other thread changed the graph: others may mix two structures.
+
+    For `binding_of`. It walks again until the versions that were read still hold.
+    """
     for _ in range(_MAX_WALKS):
         binding = walk(root)
         if binding.is_current(roots):
@@ -51,6 +54,8 @@ def walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
 @gc_paused
 def walk(root: Any) -> Binding:
     """Flatten a live graph without looking for a cached binding. `binding_of` is the cached way.
+
+    For `binding_of`, where a graph was never seen or has changed.
 
     Objects are numbered as they are met, depth first, in the order of edges. An object
     that was met before is its number, which is all there is to sharing and cycles:
@@ -137,11 +142,15 @@ def walk(root: Any) -> Binding:
 
 
 def _first_version(node: NodeBase, before: AnyVersion, fresh: Version) -> Version:
-    """The version of a node that comes into its first binding.
+    """The version that `walk` gives a node that has none yet, as it comes into its first binding.
+
+    `fresh` if the node was made in the running trace, else a new one with the trace of
+    its birth: only nodes that were made in a trace may be restructured there.
 
     Args:
         node: The node.
-        before: What it has in place of a version.
+        before: What it has in place of a version: the trace of its birth, or `None` if it
+            was made outside of all.
         fresh: The version that this walk gives to the nodes that were made in its trace.
 
     Raises:
@@ -155,7 +164,12 @@ def _first_version(node: NodeBase, before: AnyVersion, fresh: Version) -> Versio
 
 
 def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
-    """Take the roots of a pytree out of the watch; returns their versions."""
+    """Take the roots of a pytree out of the watch; returns their versions.
+
+    For `walk`: the binding is kept on a root, and must not hold it. So it has the
+    versions of the roots alone, and is given the roots whenever it is asked whether it
+    holds.
+    """
     pairs = list(zip(watch.objects, watch.versions, strict=True))
     version_by_id = {id(watched): version for watched, version in pairs}
     root_ids = set(map(id, roots))
@@ -167,12 +181,18 @@ def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
 
 
 def is_graph_object(leaf: object) -> bool:
-    """Whether a leaf of a pytree is a node or State."""
+    """Whether a leaf of a pytree is a node or State.
+
+    For JAX, as `is_leaf`: what graphnode takes apart itself, and JAX must leave whole.
+    """
     return isinstance(leaf, GraphObject)
 
 
 def check_leaf_classes(leaves: Iterable[Any]) -> None:
     """Raise the `SchemaError` of a class of nodes or States that was registered with JAX after its first use.
+
+    JAX would take their objects apart by the registration, so that they are missed
+    here.
 
     Args:
         leaves: The leaves of a pytree, in which all nodes and States are leaves.
@@ -184,6 +204,9 @@ def check_leaf_classes(leaves: Iterable[Any]) -> None:
 
 def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
     """The spec of a root that is a pytree, and its nodes and States in the order of the spec's edges.
+
+    For `walk`, which begins with that spec as its first token, and goes on from these
+    objects.
 
     Raises:
         StructureError: A leaf is neither a node nor a State; names all.
@@ -213,6 +236,9 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
 
 def _path_key(entry: Any) -> Key:
     """A key of a JAX key path as a key of our paths.
+
+    So that paths into a pytree of nodes print, sort and are written to files as all
+    others.
 
     Raises:
         StructureError: It is neither a name nor a position.

@@ -105,7 +105,11 @@ class GraphDef(Generic[N_co]):
 
     @property
     def table(self) -> Table:
-        """The tokens as arrays; made once."""
+        """The tokens as arrays; made once.
+
+        To go from an object to its parent and its children, without reading the tokens
+        from the start.
+        """
         if self._table is None:
             self._table = tabulate(self.tokens)
         return self._table
@@ -119,28 +123,47 @@ class GraphDef(Generic[N_co]):
 
     @property
     def assembly(self) -> Assembly:
-        """What rebuilding needs; made once."""
+        """What rebuilding needs; made once.
+
+        For `rebuild`: objects sorted by spec, so that each step is a loop in C.
+        """
         if self._assembly is None:
             self._assembly = assemble(self.table)
         return self._assembly
 
     @property
     def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
-        """What the fields of each node require of States, by the numbers of both among all objects."""
+        """What the fields of each node require of States, by the numbers of both among all objects.
+
+        For merges, which check the States that they are given without looking at
+        annotations.
+        """
         return self.plans.to(_REQUIREMENTS, lambda: requirements_of(self.table))
 
     def contracts_from(self, start: int) -> "dict[int, Requirements]":
-        """What the fields of its nodes, from one number on, require of each State, by its number among all objects."""
+        """What the fields of its nodes, from one number on, require of each State, by its number among all objects.
+
+        For `build_missing`: the new nodes of a call's result are numbered behind those
+        that exist.
+        """
         question = (_CONTRACTS, start)
         return self.plans.to(question, lambda: contracts_of(self.table, start))
 
     @property
     def nodes(self) -> Trie:
-        """The paths of its nodes, in the order of their numbers."""
+        """The paths of its nodes, in the order of their numbers.
+
+        For `gn.nodes` and other selections of nodes; nodes that hold no State are among
+        them, unlike in `layout`.
+        """
         return self.plans.to(_NODES, lambda: lay_out_nodes(self.table))
 
     def path(self, number: int) -> Path:
-        """The first path of object `number`."""
+        """The first path of object `number`.
+
+        For messages and iteration; first paths are made when they are asked for, as all
+        of a long chain would cost its square.
+        """
         table = self.table
         parts: list[Path] = []
         # From the object up, so the parts come in reverse.
@@ -150,7 +173,10 @@ class GraphDef(Generic[N_co]):
         return tuple(key for part in reversed(parts) for key in part)
 
     def find(self, path: Path) -> int | None:
-        """The number of the object at a path, which may lead over later references; `None` when there is none."""
+        """The number of the object at a path, which may lead over later references; `None` when there is none.
+
+        For paths that users write: any way to a shared object will do.
+        """
         table, first = self.table, self.tokens[0]
         edges, row = _top_edges(first), table.top
         start = 0
@@ -230,13 +256,19 @@ jax.tree_util.register_static(GraphDef)
 
 
 def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
-    """The one graphdef of these tokens."""
+    """The one graphdef of these tokens.
+
+    So that equal structures are found equal by identity, as the key of what was
+    compiled and of caches.
+    """
     return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
 
 
 @named_in_pickles("_pickled_graphdef")
 def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The graphdef that was pickled, whose classes may have changed since.
+
+    For `pickle`: `GraphDef.__reduce__` names it.
 
     Each spec checks the fields of its own class; here the classes of children are checked.
 
@@ -266,12 +298,19 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
 
 
 def _top_edges(token: Token) -> tuple[Path, ...]:
-    """The paths of the roots of a structure, whose first token this is."""
+    """The paths of the roots of a structure, whose first token this is.
+
+    For `GraphDef.find`, which has to know where a path begins: of a node, at the empty
+    path.
+    """
     return token.edges if isinstance(token, RootSpec) else ((),)
 
 
 def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
-    """Where the edge ends that a path takes from a position on; `None` if it takes none."""
+    """Where the edge ends that a path takes from a position on; `None` if it takes none.
+
+    For `GraphDef.find`: an edge may have several keys, as `layers.0` through a list.
+    """
     # The shortest that fits: no edge of a node begins another one of it.
     for end in range(start, len(path) + 1):
         if path[start:end] in edges:
@@ -280,7 +319,10 @@ def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
 
 
 def forget_class(cls: type) -> bool:
-    """Drop the assemblies with objects of a class that was defined again, or of a subclass; whether there is any."""
+    """Drop the assemblies with objects of a class that was defined again, or of a subclass; whether there is any.
+
+    For notebooks and `autoreload`: an assembly makes objects of the old class.
+    """
     is_known = False
     for graphdef in _GRAPHDEFS:
         specs = [
@@ -293,7 +335,10 @@ def forget_class(cls: type) -> bool:
 
 
 def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
-    """A graphdef of tokens; all else is made when it is first asked for."""
+    """A graphdef of tokens; all else is made when it is first asked for.
+
+    For `intern_graphdef`, if there is none yet.
+    """
     # Without an `__init__`, as nobody else may make one: equal structures are one
     # object.
     graphdef: GraphDef[Any] = GraphDef()
@@ -411,6 +456,8 @@ def _view(
 ) -> NodeDef | NodeRef:
     """The view of an object: of a State, or at a later reference, only its class and number.
 
+    A node that was shown once is not shown again, as cycles have no end.
+
     Args:
         graphdef: The structure.
         number: The number of the object.
@@ -428,7 +475,11 @@ def _view(
 
 
 def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
-    """The view of a root that is a pytree, with its leaves as the parts of one container."""
+    """The view of a root that is a pytree, with its leaves as the parts of one container.
+
+    For `GraphDef.root`, where the graph was split as a list, dict or other pytree of
+    nodes.
+    """
     table = graphdef.table
     references = _references(table, -1, table.top, root.edges)
     keys = [edge[0] if len(edge) == 1 else path_str(edge) for edge in root.edges]
@@ -442,7 +493,11 @@ def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
 def _references(
     table: Table, parent: int, row: Sequence[int], edges: Sequence[Path]
 ) -> Iterator[Reference]:
-    """The objects of a row, each with whether its first path is through this parent and edge."""
+    """The objects of a row, each with whether its first path is through this parent and edge.
+
+    For the view, which shows an object in full at its first path, and elsewhere by its
+    number.
+    """
     for number, edge in zip(row, edges, strict=True):
         is_first = table.parents[number] == parent and table.edges[number] == edge
         yield number, is_first
@@ -451,7 +506,11 @@ def _references(
 def _parts(
     items: Iterable[tuple[Key, Shape]], references: Iterator[Reference]
 ) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
-    """The items, each with the references in its shape: these are in one row, in order."""
+    """The items, each with the references in its shape: these are in one row, in order.
+
+    For the view: references are in one row for the whole node, and each container takes
+    its own from it.
+    """
     parts: list[tuple[Key, Shape, tuple[Reference, ...]]] = []
     for key, shape in items:
         of_shape = [next(references) for _ in edges_of(shape, ())]

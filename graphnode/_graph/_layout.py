@@ -79,7 +79,10 @@ class Layout(Trie):
 
     @property
     def below_entry(self) -> dict[int, list[int]]:
-        """The entries below each entry, in order; made once."""
+        """The entries below each entry, in order; made once.
+
+        To print a state tree level by level, and to iterate over it.
+        """
         return self.remember("below_entry", self._below_entry)
 
     def _below_entry(self) -> dict[int, list[int]]:
@@ -93,7 +96,11 @@ class Layout(Trie):
 
     @property
     def holding(self) -> "range | frozenset[int]":
-        """The entries that are States, or have some below them without following references; made once."""
+        """The entries that are States, or have some below them by first paths; made once.
+
+        The other entries are there only because a reference leads from or to them;
+        `to_dict` and the keys leave them out.
+        """
         if not self.references:
             return range(len(self.parents))
         return self.remember("holding", self._holding)
@@ -112,11 +119,18 @@ class Layout(Trie):
 
     @property
     def is_of_a_state(self) -> bool:
-        """Whether the root itself is a State, whose path is empty."""
+        """Whether the root itself is a State, whose path is empty.
+
+        `treefy_states` of a State alone has no keys to go by: its one value stands at
+        the root.
+        """
         return self.leaves == (0,)
 
     def top_keys(self) -> tuple[Key | Path, ...]:
-        """The keys directly below the root, in order; of a State alone its path, `()`."""
+        """The keys directly below the root, in order; of a State alone its path, `()`.
+
+        What iterating over a state tree gives, and what its length counts.
+        """
         return self.remember("top", self._top_keys)
 
     def _top_keys(self) -> tuple[Key | Path, ...]:
@@ -126,7 +140,10 @@ class Layout(Trie):
         return tuple([self.keys[entry] for entry in self.below_entry.get(0, ())])
 
     def below(self, key: Key) -> "tuple[Layout, int] | None":
-        """The layout of what lies below a top key, and the number of its first State; `None` for no such key."""
+        """The layout of what lies below a top key, and the number of its first State; `None` for no such key.
+
+        For `tree[key]` of a state tree: its values are a slice, from that number on.
+        """
         # With its type: `True` equals 1, and is not a position.
         return self.remember(("below", type(key), key), lambda: self._below(key))
 
@@ -141,7 +158,10 @@ class Layout(Trie):
         return self.below_an_entry(top)
 
     def below_an_entry(self, top: int) -> "tuple[Layout, int]":
-        """The layout of what lies below an entry that holds States, and the number of its first State."""
+        """The layout of what lies below an entry that holds States, and the number of its first State.
+
+        For `below` and `part`: a slice of the entries, with no walk over paths.
+        """
         # Entries are in pre-order, so what lies below one is a slice.
         end = self.end_of(top)
         parents = tuple([-1] + [parent - top for parent in self.parents[top + 1 : end]])
@@ -165,6 +185,8 @@ class Layout(Trie):
     def part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         """The layout of all that is at or below a path, seen from there, and the numbers of its States here.
 
+        For `tree[path]` of a state tree, with a path such as `encoder.layers`.
+
         That includes what references lead to, but not the objects on the way to the
         path.
         """
@@ -185,7 +207,11 @@ class Layout(Trie):
         return layout, range(first, first + len(layout))
 
     def _stands_alone(self, path: Path, top: int) -> bool:
-        """Whether no reference leaves what is below a path, and no entry below is on the way to the path."""
+        """Whether no reference leaves what is below a path, and no entry below is on the way to the path.
+
+        Then `_part` may cut out a slice: a walk that began there would have the same
+        first paths.
+        """
         end = self.end_of(top)
         on_the_way = [self.entry(path[:length]) for length in range(len(path))]
         if any(entry is not None and top < entry < end for entry in on_the_way):
@@ -197,7 +223,11 @@ class Layout(Trie):
         )
 
     def _seen_from(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
-        """The layout that a walk from the end of a path would find: first paths may be others there."""
+        """The layout that a walk from the end of a path would find: first paths may be others there.
+
+        Where `_part` cannot cut out a slice: what is shared with the rest is below the
+        path now, or in another order.
+        """
         reached = self.reached(path)
         # The first that was reached is the end of the path itself.
         start = next(iter(reached))
@@ -231,7 +261,10 @@ class Layout(Trie):
         return layout, [numbers[new] for new in order]
 
     def take(self, positions: Sequence[int]) -> "Layout":
-        """The layout of some of the States, given by ascending numbers."""
+        """The layout of some of the States, given by ascending numbers.
+
+        For a group of States under a filter.
+        """
         if len(positions) == len(self):
             # All of them: ascending numbers, so nothing was left out.
             return self
@@ -239,7 +272,11 @@ class Layout(Trie):
         return layout_of_trie(self.parents, self.keys, leaves, self.all_sources)[0]
 
     def positions_of(self, other: "Layout", start: int = 0) -> "Positions":
-        """Where the States of `other` stand here, below an entry: worked out once for each pair."""
+        """Where the States of `other` stand here, below an entry: worked out once for each pair.
+
+        For `gn.update_states` and `gn.treefy_merge`: to which State of a graph each
+        value of a state tree belongs.
+        """
         return self.remember((other, start), lambda: self._positions_of(other, start))
 
     def _positions_of(self, other: "Layout", start: int) -> "Positions":
@@ -260,17 +297,27 @@ class Layout(Trie):
         return Positions(first, tuple([(*key, path) for key, path in further.items()]))
 
     def _child(self, entry: int | None, key: Key) -> int | None:
-        """The entry at a key below an entry, also over a reference; `None` if there is none."""
+        """The entry at a key below an entry, also over a reference; `None` if there is none.
+
+        For `positions_of`, which follows a path of another layout here, as far as it
+        goes.
+        """
         return None if entry is None else self.children.get((entry, key))
 
     def _number(self, entry: int | None) -> int | None:
-        """The number of the State at an entry; `None` if there is no State."""
+        """The number of the State at an entry; `None` if there is no State.
+
+        For `positions_of`: a path may lead here to a container, a node or nowhere.
+        """
         return None if entry is None else self.leaf_numbers.get(entry)
 
     def _elsewhere(
         self, other: "Layout", here: Sequence[int | None]
     ) -> "Iterator[tuple[_Pair, Callable[[], Path]]]":
         """The entries of `other` that are something else here by further paths, each with such a path.
+
+        For `positions_of`, so that values of a tied model are not put into an untied
+        one unnoticed.
 
         Both layouts are walked together, over each pair of entries once: there may be
         2^n paths.
@@ -293,7 +340,10 @@ class Layout(Trie):
                 pending.append(child)
 
         def path_to(pair: _Pair) -> Path:
-            """A path in `other` that leads to a pair: back to where it came from, up to a first path."""
+            """A path in `other` that leads to a pair: back to where it came from, up to a first path.
+
+            For the message: only a pair that becomes a fault needs its path.
+            """
             keys: list[Key] = []
             while pair in came_from:
                 pair, key = came_from[pair]
@@ -314,6 +364,7 @@ class Layout(Trie):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "Layout"], tuple[object, ...]]:
+        # So that a layout that was pickled is the one that is there already.
         return intern_layout, (
             self.parents,
             self.keys,
@@ -343,7 +394,11 @@ def intern_layout(
     specs: tuple[StateSpec, ...],
     references: tuple[Reference, ...] = (),
 ) -> Layout:
-    """The one layout with these entries and references, which must be canonical."""
+    """The one layout with these entries and references, which must be canonical.
+
+    So that two are compared by identity, and what was found out for one holds for all
+    that are equal.
+    """
     content = (parents, keys, leaves, specs, references)
     return _LAYOUTS.of(content, lambda: Layout(*content))
 
@@ -354,7 +409,11 @@ def layout_of_trie(
     leaves: Mapping[int, StateSpec],
     sources: Mapping[int, list[tuple[int, Key]]] = MappingProxyType({}),
 ) -> tuple[Layout, list[int]]:
-    """The canonical layout of a trie in any order, and its leaves in that order: see `canonical`."""
+    """The canonical layout of a trie in any order, and its leaves in that order: see `canonical`.
+
+    To be canonical is what makes equal layouts identical, whatever order the paths were
+    found in.
+    """
     trie, order = canonical(parents, keys, leaves, sources)
     specs = tuple([leaves[entry] for entry in order])
     return intern_layout(
@@ -375,7 +434,11 @@ class TrieBuilder:
         self._second_targets: list[Reference] = []
 
     def entry(self, path: Iterable[Key], start: int = 0) -> int:
-        """The entry at a path below `start`, added if it is new."""
+        """The entry at a path below `start`, added if it is new.
+
+        Or of what stands there already, so that paths with one beginning share its
+        entries.
+        """
         for key in path:
             entry = self._children.get((start, key))
             if entry is None:
@@ -387,7 +450,10 @@ class TrieBuilder:
         return start
 
     def add_layout(self, layout: Layout) -> list[int]:
-        """Add all States of a layout; returns their entries, in its order."""
+        """Add all States of a layout; returns their entries, in its order.
+
+        For `a | b` of state trees: the values of both go to these entries.
+        """
         here = [0]
         # A parent comes before its children.
         for entry in range(1, len(layout.parents)):
@@ -402,7 +468,11 @@ class TrieBuilder:
         return entries
 
     def contradictions(self) -> list[str]:
-        """Where the layouts that were added contradict each other: where a path leads, or what stands there."""
+        """Where the layouts that were added contradict each other: where a path leads, or what stands there.
+
+        For `a | b` of state trees, which refuses them. Two trees may contradict each
+        other in what is shared, too.
+        """
         faults: list[str] = []
         for source, key, target in self._second_targets:
             first, second = (
@@ -427,7 +497,10 @@ class TrieBuilder:
         return sorted(faults)
 
     def _path_text(self, entry: int, *below: Key) -> str:
-        """The path of an entry, or of a key below it, for messages."""
+        """The path of an entry, or of a key below it, for messages.
+
+        For `contradictions`.
+        """
         keys = list(below)
         while entry:
             keys.insert(0, self.keys[entry])
@@ -435,10 +508,18 @@ class TrieBuilder:
         return path_str(tuple(keys))
 
     def build(self) -> tuple[Layout, list[int]]:
-        """The layout, and the entries of its leaves in canonical order."""
+        """The layout, and the entries of its leaves in canonical order.
+
+        The entries tell which value goes to which place, since values come in the order
+        in which they were added.
+        """
         return layout_of_trie(self.parents, self.keys, self.leaves, self.sources())
 
     def sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """The source and key of each reference, by the entry that it leads to."""
+        """The source and key of each reference, by the entry that it leads to.
+
+        For `layout_of_trie`, which goes from a shared object to the paths that lead to
+        it.
+        """
         references = self.references.items()
         return by_target([(*place, target) for place, target in references])

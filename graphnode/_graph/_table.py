@@ -48,7 +48,11 @@ Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
 def root_spec(
     treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]
 ) -> RootSpec:
-    """The one root spec of these parts."""
+    """The one root spec of these parts.
+
+    By its `data_keys` too: JAX holds the dicts `{1: ...}` and `{True: ...}` for one
+    structure.
+    """
     data_keys = data_keys_of(treedef)
     # Types too: the position 0 and the key False are equal, and not the same.
     key = (treedef, data_keys, edges, tuple(tuple(map(type, edge)) for edge in edges))
@@ -75,6 +79,9 @@ def _new_root_spec(
 def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
     """What equal treedefs may differ in: the static data of their pytrees, of which `1` and `True` are equal.
 
+    For what is looked up by a treedef, as a cache that took one for the other would
+    answer wrongly.
+
     Empty for most: lists, tuples, and dicts with strings as keys have no other data.
     """
     keys: list[Hashable] = []
@@ -93,7 +100,10 @@ def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
 
 
 def _data_key(data: Any) -> Hashable:
-    """The static key of one item of a pytree's data; its class, if it has no key."""
+    """The static key of one item of a pytree's data; its class, if it has no key.
+
+    For `data_keys_of`, which tells `1` from `True` by it.
+    """
     try:
         return static_key(data)
     except StaticValueError:  # JAX takes anything that has `==`
@@ -102,7 +112,11 @@ def _data_key(data: Any) -> Hashable:
 
 
 def canonical_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
-    """The root spec of a pytree whose leaves, in the order of its treedef, have these paths."""
+    """The root spec of a pytree whose leaves, in the order of its treedef, have these paths.
+
+    For `walk` and for graphdefs from JSON. JAX has leaves in an order of its own, and
+    structures are compared in ours.
+    """
     # JAX has the keys of a dict in the order of strings, where ours is that of paths.
     canonical_order = sorted(range(len(edges)), key=lambda at: path_order(edges[at]))
     order = [0] * len(edges)
@@ -134,7 +148,11 @@ class Table(NamedTuple):
 
 
 def tabulate(tokens: Sequence[Token]) -> Table:
-    """The table of some tokens."""
+    """The table of some tokens.
+
+    For `GraphDef.table`: to go from an object to its parent without reading the tokens
+    up to it.
+    """
     specs: list[NodeSpec | StateSpec] = []
     parents: list[int] = []
     edges: list[Path] = []
@@ -170,6 +188,8 @@ def tabulate(tokens: Sequence[Token]) -> Table:
 @gc_paused
 def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
+
+    For `GraphDef.layout`: the order of all values of such a graph, and their paths.
 
     Each token fills the next edge of the node above it. Tokens and entries are in one
     order, so that entries are appended as they come; only if a node leads to no State,
@@ -242,7 +262,10 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
 
 
 def lay_out_nodes(table: Table) -> Trie:
-    """The paths of the nodes of a structure, in the order of their numbers, which is the canonical one."""
+    """The paths of the nodes of a structure, in the order of their numbers, which is the canonical one.
+
+    For `GraphDef.nodes`, by which `gn.nodes` finds nodes under their paths.
+    """
     trie, entries = _trie_of(table)
     pairs = zip(entries, table.specs, strict=True)
     nodes = {entry for entry, spec in pairs if isinstance(spec, NodeSpec)}
@@ -250,7 +273,11 @@ def lay_out_nodes(table: Table) -> Trie:
 
 
 def _trie_of(table: Table) -> tuple[TrieBuilder, list[int]]:
-    """The paths of all objects and the references to them, and the entry of each object."""
+    """The paths of all objects and the references to them, and the entry of each object.
+
+    For `lay_out_nodes`: nodes that reach no State are in no layout, and have paths,
+    too.
+    """
     trie = TrieBuilder()
     entries: list[int] = []
     for parent, edge in zip(table.parents, table.edges, strict=True):
@@ -271,7 +298,11 @@ def _container(
     parent: int,
     path: Path,
 ) -> int:
-    """The entry of a container in a field, which several edges pass through."""
+    """The entry of a container in a field, which several edges pass through.
+
+    So that two items of one list stand below one entry, as they share the beginning of
+    their paths.
+    """
     for key in path:
         entry = containers.get((parent, key))
         if entry is None:
@@ -306,6 +337,9 @@ class Assembly(NamedTuple):
 def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
     """What the fields of each node require of States: the number of the State, and the requirement.
 
+    Worked out once for a structure, so that a rebuilt graph need not read its
+    annotations for each State.
+
     By the number of the node, without those that require nothing.
     """
     by_node: dict[int, list[tuple[int, Requirement]]] = {}
@@ -331,6 +365,9 @@ def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
 def contracts_of(table: Table, start: int = 0) -> dict[int, Requirements]:
     """The requirements of each State, by its number, without States that have none.
 
+    What `rebuild` attaches to a State, so that a later write to `.value` is checked
+    without its nodes.
+
     Args:
         table: The structure.
         start: The number of the first node whose fields count.
@@ -347,6 +384,8 @@ def contracts_of(table: Table, start: int = 0) -> dict[int, Requirements]:
 
 def assemble(table: Table) -> Assembly:
     """The assembly of a structure; see `_unflatten`.
+
+    Worked out once for a structure; `rebuild` and `_new_states` only run through it.
 
     Raises:
         StructureError: A class was defined again since: what is rebuilt would run its

@@ -117,11 +117,17 @@ class NodeSpec:
         return self.template.cls
 
     def forms(self) -> Iterator[tuple[Path, Form]]:
-        """The path, within the node, of each State or node, and the form of its place; in the order of the edges."""
+        """The path, within the node, of each State or node, and the form of its place; in the order of the edges.
+
+        To check a class that was pickled or changed, and to find the contracts of what
+        stands there.
+        """
         for field, shape in self.template.with_shapes(self.shapes):
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
+        # For graphdefs in pickles; `_restore_spec` compares this with what the class is
+        # then.
         # By name: fields of the class may be added, removed or renamed until it is
         # loaded.
         named = zip(self.template.statics, self.statics, strict=True)
@@ -139,6 +145,8 @@ class Template:
     """The compiled visit and rebuild of one node class."""
 
     def __init__(self, cls: type[Any]) -> None:
+        # For `template_of`; the order of the fields here is that of all paths below a
+        # node.
         compiled, plan = schema(cls), plan_of(cls)
         # A decorator may have changed the class since it was compiled.
         if (fault := late_fault(cls)) is not None:
@@ -159,18 +167,29 @@ class Template:
 
     @property
     def source(self) -> str:
-        """The source of the visit."""
+        """The source of the visit.
+
+        To read what was generated; tracebacks show its lines.
+        """
         return "\n".join(_visit_lines(self))
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
-        """The one spec with these static values (in the order of their names) and shapes (of the dynamic_fields)."""
+        """The one spec with these static values (in the order of their names) and shapes (of the dynamic_fields).
+
+        So that nodes that are alike have one spec, and structures are compared by
+        identity.
+        """
         key = (tuple(map(static_key, statics)), shapes)
         return self.specs.of(key, lambda: self._new_spec(statics, shapes))
 
     def _new_spec(
         self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]
     ) -> NodeSpec:
-        """For `spec`: a new one, with the paths of the States and nodes that the shapes hold."""
+        """For `spec`: a new one, with the paths of the States and nodes that the shapes hold.
+
+        They are the edges of the node, in the order in which the visit gives its
+        children.
+        """
         spec = NodeSpec()
         spec.template, spec.statics, spec.shapes = self, statics, shapes
         edges: list[Path] = []
@@ -180,11 +199,18 @@ class Template:
         return spec
 
     def with_shapes(self, shapes: Sequence[Shape]) -> Iterator[tuple[Field, Shape]]:
-        """The dynamic fields with the shape of each."""
+        """The dynamic fields with the shape of each.
+
+        A shape is known by its position alone.
+        """
         return zip(self.dynamic_fields, shapes, strict=True)
 
     def visit_any(self, node: Any, watch: Watch) -> tuple[NodeSpec, Sequence[Any]]:
-        """The visit that reads any node, unset fields included; the generated one falls back to it."""
+        """The visit that reads any node, unset fields included; the generated one falls back to it.
+
+        A model may be split before all of its fields are set; generated code for that
+        would be asked for nearly never.
+        """
         fields = node.__dict__
         children: list[Any] = []
         shapes = [
@@ -200,7 +226,11 @@ class Template:
 
 
 def template_of(cls: type[Any]) -> Template:
-    """The template of a node class, compiled at its first use."""
+    """The template of a node class, compiled at its first use.
+
+    Not at the definition of the class: annotations may still wait for a name, and many
+    classes are never split.
+    """
     cached: Template | Uncompiled | None = cls.__dict__.get("_template")
     if isinstance(cached, Template):
         return cached
@@ -222,6 +252,8 @@ def _restore_spec(
     declared: Declared,
 ) -> NodeSpec:
     """The spec that was pickled, of a class that may have changed since.
+
+    For `pickle`: `NodeSpec.__reduce__` names it.
 
     Raises:
         StructureError: Fields were added, removed or changed, so that the spec does not
@@ -259,6 +291,8 @@ def _changes(
 ) -> list[str]:
     """What has changed about a field since a graphdef was pickled, so that the graphdef does not fit any more.
 
+    For `_restore_spec`, which joins what is wrong with all fields in one error.
+
     Args:
         field: The field as it is now.
         kind: Its kind then.
@@ -287,7 +321,11 @@ def _changes(
 
 
 def _default_content(field: Field) -> Any:
-    """A static value, or the shape, by default of a field that was added; `UNSET` if it has no default, or a State."""
+    """A static value, or the shape, by default of a field that was added; `UNSET` if it has no default, or a State.
+
+    For `_restore_spec`, so that a graphdef from before is loaded where a field was
+    added since.
+    """
     default = UNSET if field.default is None else field.default()
     return default if field.kind is Kind.STATIC or default is None else UNSET
 
@@ -295,7 +333,11 @@ def _default_content(field: Field) -> Any:
 def watch_container(
     container: "TrackedList[Any] | TrackedDict[Any]", watch: Watch
 ) -> None:
-    """Give a container a version, if it has none, and note it; to be called before anything of it is read."""
+    """Give a container a version, if it has none, and note it; to be called before anything of it is read.
+
+    For a walk or rebuild: a binding remembers the versions of containers as those of
+    nodes, and a change of a list is found by them.
+    """
     version = container._version
     if not isinstance(version, Version):
         version = container._version = first_version(version, Version())
@@ -304,7 +346,10 @@ def watch_container(
 
 
 def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
-    """The shape of a field's value; its States and nodes are added to `children`, in canonical order."""
+    """The shape of a field's value; its States and nodes are added to `children`, in canonical order.
+
+    For the generated visit, where a field may hold a container or nothing.
+    """
     # By hand here and in `_fill_value`, without `_nesting.items`: both run for each
     # container of a graph that changed, where the pairs of keys and items would cost as
     # much as all the rest.
@@ -327,7 +372,11 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
 
 
 def _visit_list(value: "TrackedList[Any]", children: list[Any], watch: Watch) -> Shape:
-    """The shape of a list; its States and nodes are added to `children`, in order."""
+    """The shape of a list; its States and nodes are added to `children`, in order.
+
+    For `visit_value`; a long list of nodes, the usual case, costs no shape for each
+    item.
+    """
     watch_container(value, watch)
     # Copied once: another thread may be changing it.
     items = list(value)
@@ -342,7 +391,10 @@ def _visit_list(value: "TrackedList[Any]", children: list[Any], watch: Watch) ->
 
 
 def edges_of(shape: Shape, path: Path) -> Iterator[Path]:
-    """The path, within the node, of each State or node of a shape, in canonical order."""
+    """The path, within the node, of each State or node of a shape, in canonical order.
+
+    What the walk calls the way from a node to what is in one of its fields.
+    """
     if shape is REF:
         yield path
     elif isinstance(shape, tuple):
@@ -351,7 +403,10 @@ def edges_of(shape: Shape, path: Path) -> Iterator[Path]:
 
 
 def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form]]:
-    """The path and the form of the place of each State or node of a shape."""
+    """The path and the form of the place of each State or node of a shape.
+
+    For `NodeSpec.forms`: which classes, and which contract, belong to each place.
+    """
     if shape is REF:
         yield path, form
     elif isinstance(shape, tuple):
@@ -360,7 +415,10 @@ def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form
 
 
 def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
-    """The key and the shape of each item of a container's shape, as `_nesting.items` gives those of a value."""
+    """The key and the shape of each item of a container's shape, as `_nesting.items` gives those of a value.
+
+    So that a shape is walked like the value that it stands for.
+    """
     if shape[0] is dict:
         yield from zip(shape[1], shape[2], strict=True)
         return
@@ -369,12 +427,19 @@ def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
 
 
 def filled_keys(shape: tuple[Any, ...]) -> tuple[str, ...]:
-    """The keys of a dict's shape in the order in which the dict was filled, which is the order of the dict."""
+    """The keys of a dict's shape in the order in which the dict was filled, which is the order of the dict.
+
+    The order counts: to iterate over a dict gives it, so two orders are two structures.
+    """
     return shape[-1] if len(shape) > 3 else shape[1]  # type: ignore[no-any-return]
 
 
 def dict_shape(filled: tuple[str, ...], inner: Mapping[str, Shape]) -> Shape:
-    """The shape of a dict that was filled in this order of its keys."""
+    """The shape of a dict that was filled in this order of its keys.
+
+    Its items come in the order of keys, as everywhere in a structure; the order of
+    filling stands beside them.
+    """
     keys = tuple(sorted(filled))
     shapes = tuple([inner[key] for key in keys])
     return (dict, keys, shapes) if keys == filled else (dict, keys, shapes, filled)
@@ -384,6 +449,9 @@ def shape_mismatch(
     form: Form, shape: Shape, admitted: list[tuple[type, ...]], limit: int
 ) -> str | None:
     """What is wrong with a shape in a field, or `None`; the check of a shape that was read from a file.
+
+    Of JSON and of pickles: a node that was built by it would hold what its constructor
+    refuses.
 
     Args:
         form: The form of the field.
@@ -419,7 +487,10 @@ def shape_mismatch(
 def _generate_visit(
     template: Template,
 ) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
-    """The visit of a class's nodes: see the module docstring."""
+    """The visit of a class's nodes: see the module docstring.
+
+    For `Template`: what a walk runs for each node.
+    """
     names = {
         # Their values are their own keys, but for the class; `static_key` is a call.
         "EXACT": frozenset({int, bool}),
@@ -434,7 +505,10 @@ def _generate_visit(
 
 
 def _visit_lines(template: Template) -> list[str]:
-    """The source of a class's visit, line by line: the module docstring has an example."""
+    """The source of a class's visit, line by line: the module docstring has an example.
+
+    What `_generate_visit` compiles.
+    """
     statics = {f"s{i}": name for i, name in enumerate(template.statics)}
     dynamic = {f"h{i}": field for i, field in enumerate(template.dynamic_fields)}
     reads = [f"{local} = fields[{name!r}]" for local, name in statics.items()]
@@ -474,7 +548,10 @@ def _visit_lines(template: Template) -> list[str]:
 
 
 def _tuple_text(parts: Iterable[str]) -> str:
-    """The source of a tuple of any length."""
+    """The source of a tuple of any length.
+
+    For generated code: a tuple of one item needs its comma.
+    """
     return f"({''.join(f'{part}, ' for part in parts)})"
 
 
@@ -482,6 +559,8 @@ def _compiled(
     lines: list[str], names: dict[str, Any], title: str, result: str
 ) -> Callable[..., Any]:
     """The function that source code defines.
+
+    For the visit and the fill; tracebacks show its lines.
 
     Args:
         lines: The source.
@@ -505,6 +584,9 @@ Column: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
     """What picks objects by rows of their numbers: column by column, in C, if there are many rows.
 
+    For `assemble`: a rebuild picks each node with its children, for all nodes of one
+    spec at once.
+
     rows (1, 2, 3), (4, 5, 2): columns (1, 4), (2, 5), (3, 2), each an `itemgetter`.
     """
     # Few long rows: as many calls into C as columns would cost more than the rows.
@@ -515,7 +597,11 @@ def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
 
 
 def column_of(numbers: Sequence[int]) -> Column:
-    """What picks objects by their numbers, in C."""
+    """What picks objects by their numbers, in C.
+
+    For `assemble` and `gn.treefy_merge`: an `itemgetter` of one number would give no
+    tuple.
+    """
     if len(numbers) > 1:
         return itemgetter(*numbers)
     # An `itemgetter` of one number returns the object, not a tuple of it.
@@ -525,6 +611,9 @@ def column_of(numbers: Sequence[int]) -> Column:
 
 def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
     """Give the nodes of one spec their fields.
+
+    For `rebuild`, which has made these nodes empty: no constructor and no `__setattr__`
+    runs.
 
     Args:
         spec: The spec of all of them.
@@ -545,7 +634,10 @@ def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
 def _generate_fill(
     template: Template, shapes: tuple[Shape, ...]
 ) -> Callable[..., None]:
-    """The fill of nodes without containers whose fields have these shapes: see the module docstring."""
+    """The fill of nodes without containers whose fields have these shapes: see the module docstring.
+
+    For `fill`, which keeps it for each row of shapes that it meets.
+    """
     sources = {name: f"s{i}" for i, name in enumerate(template.statics)}
     statics = list(sources.values())
     children: list[str] = []
@@ -575,6 +667,8 @@ def _fill_containers(
 ) -> None:
     """Give nodes of one spec their fields, where some fields hold containers.
 
+    For `fill`: each node gets tracked containers of its own.
+
     Args:
         spec: The spec of all of them.
         rows: For each node, itself and its States and nodes, in the order of the edges.
@@ -595,7 +689,11 @@ def _fill_containers(
 def _fill_value(
     shape: Shape, form: Form, children: Iterator[Any], place: Place, watch: Watch
 ) -> Any:
-    """The value of a shape around the next of some children: the inverse of `visit_value`."""
+    """The value of a shape around the next of some children: the inverse of `visit_value`.
+
+    For a rebuild: the field gets its containers back, with the new States and nodes in
+    them.
+    """
     if shape is None:
         return None
     if shape is REF:

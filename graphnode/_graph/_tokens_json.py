@@ -62,6 +62,8 @@ class _Leaf(enum.Enum):
 def tokens_to_json(tokens: Sequence[Token]) -> str:
     """The JSON of a graphdef's tokens.
 
+    For `GraphDef.to_json`.
+
     Raises:
         ConfigError: A class or a static value has no JSON; names all.
     """
@@ -82,6 +84,8 @@ def tokens_to_json(tokens: Sequence[Token]) -> str:
 def tokens_from_json(text: str) -> tuple[Token, ...]:
     """The tokens that JSON stands for.
 
+    For `GraphDef.from_json`.
+
     Raises:
         ConfigError: It does not stand for any; names all faults.
     """
@@ -89,7 +93,11 @@ def tokens_from_json(text: str) -> tuple[Token, ...]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """JSON as an object with lists under all three parts."""
+    """JSON as an object with lists under all three parts.
+
+    For `tokens_from_json`: what is in the lists is checked token by token, by
+    `_Reader`.
+    """
     if not isinstance(text, str):
         raise TypeError(wrong_argument("a text", text, "GraphDef.from_json"))
     try:
@@ -128,7 +136,11 @@ def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _classes_by_name() -> dict[str, type]:
-    """All classes of nodes and States by name, the newest of each: by full names, and by public ones if unambiguous."""
+    """All classes of nodes and States by name, the newest of each: by full names, and by public ones if unambiguous.
+
+    For reading and writing: a name counts only if it leads back to the class that is
+    written.
+    """
     by_name: dict[str, type] = {}
     full_names: dict[str, set[str]] = {}
     todo: list[type] = [NodeBase, State]
@@ -148,17 +160,27 @@ def _classes_by_name() -> dict[str, type]:
 
 
 def _full_name(cls: type) -> str:
-    """The full name of a class, with its module."""
+    """The full name of a class, with its module.
+
+    What a file calls a class without a public name; two classes of one name differ in
+    it.
+    """
     return f"{_module(cls)}.{cls.__qualname__}"
 
 
 def _module(cls: type) -> str:
-    """The module of a class. That of the script has another name in processes that `multiprocessing` spawns."""
+    """The module of a class. That of the script has another name in processes that `multiprocessing` spawns.
+
+    For the names of classes in files.
+    """
     return "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
 
 
 def _public_name(cls: type) -> str:
-    """The name without private modules, `graphnode.nn.Linear`: in another version it may be in another one."""
+    """The name without private modules, `graphnode.nn.Linear`: in another version it may be in another one.
+
+    So that files can still be read when a private module was renamed.
+    """
     parts = [
         part
         for part in _module(cls).split(".")
@@ -184,7 +206,11 @@ class _Writer:
         self._class_by_name = _classes_by_name()
 
     def token(self, token: Token) -> Any:
-        """The JSON of a token; a spec that is met for the first time is added to the table of specs."""
+        """The JSON of a token; a spec that is met for the first time is added to the table of specs.
+
+        For `tokens_to_json`. Specs are numbered as they come, and stand in the file
+        once.
+        """
         if isinstance(token, int):
             return {"again": token}
         if isinstance(token, RootSpec):
@@ -199,7 +225,11 @@ class _Writer:
         return {"new": self._numbers[id(token)]}
 
     def _class_number(self, cls: type) -> int:
-        """The number of a class in the table of classes, which it is added to."""
+        """The number of a class in the table of classes, which it is added to.
+
+        So that each name stands in the file once. A class that its name does not lead
+        back to is a fault.
+        """
         name = _public_name(cls)
         if self._class_by_name.get(name) is not cls:
             # Another class has the public name, or none is unambiguous.
@@ -209,7 +239,10 @@ class _Writer:
         return self.classes.setdefault(name, len(self.classes))
 
     def _node_json(self, spec: NodeSpec) -> dict[str, Any]:
-        """The JSON of a node spec: class, static values, and how the other fields nest."""
+        """The JSON of a node spec: class, static values, and how the other fields nest.
+
+        An entry of the list "specs" of the file.
+        """
         cls = spec.cls
         number = self._class_number(cls)
         named = zip(spec.template.statics, spec.statics, strict=True)
@@ -224,7 +257,10 @@ class _Writer:
         return {"node": number, "static": statics, "held": shapes}
 
     def _state_json(self, spec: StateSpec) -> dict[str, Any]:
-        """The JSON of a State spec: its class, and of its description only what is set."""
+        """The JSON of a State spec: its class, and of its description only what is set.
+
+        An entry of the list "specs" of the file.
+        """
         data: dict[str, Any] = {"state": self._class_number(spec.cls)}
         where = spec.cls.__name__
         if spec.name is not None:
@@ -243,7 +279,10 @@ class _Writer:
         return data
 
     def _value_json(self, where: str, value: Any) -> Any:
-        """The JSON of a static value; `None`, and a fault, if it has none."""
+        """The JSON of a static value; `None`, and a fault, if it has none.
+
+        It goes on after a fault, so that one error names all.
+        """
         try:
             return to_json(value)
         except JsonValueError as error:
@@ -251,12 +290,19 @@ class _Writer:
             return None
 
     def _root_json(self, spec: RootSpec) -> Any:
-        """The JSON of a root that is a pytree, with "object" in place of each node and State."""
+        """The JSON of a root that is a pytree, with "object" in place of each node and State.
+
+        The first token, if the graph was split as a list, dict or other pytree of
+        nodes.
+        """
         treedef = spec.treedef
         return self._tree_json(treedef.unflatten([_Leaf.LEAF] * treedef.num_leaves))
 
     def _tree_json(self, tree: Any) -> Any:
-        """The JSON of a pytree of leaves; other containers than lists, tuples and dicts are a fault."""
+        """The JSON of a pytree of leaves; other containers than lists, tuples and dicts are a fault.
+
+        For the root: a file may not name the classes of other pytrees.
+        """
         if tree is _Leaf.LEAF:
             return "object"
         if tree is None:
@@ -276,7 +322,10 @@ class _Writer:
 
 
 def _shape_to_json(shape: Shape) -> Any:
-    """The JSON of the shape of a field: of `(list, 2)` it is `{"list": 2}`."""
+    """The JSON of the shape of a field: of `(list, 2)` it is `{"list": 2}`.
+
+    For the part "held" of a node spec.
+    """
     if shape is REF:
         return "object"
     if shape is UNSET:
@@ -309,6 +358,8 @@ class _Reader:
     def tokens(self) -> tuple[Token, ...]:
         """All tokens.
 
+        For `tokens_from_json`; one error has the faults of the whole file.
+
         Raises:
             ConfigError: Something is wrong.
         """
@@ -326,7 +377,11 @@ class _Reader:
         return tuple(tokens)
 
     def _read_tokens(self) -> list[Token]:
-        """The tokens up to the first one with a fault: after it, nobody knows what they belong to."""
+        """The tokens up to the first one with a fault: after it, nobody knows what they belong to.
+
+        For `tokens`. It counts which references are still open, as a file may end too
+        soon or go on too long.
+        """
         tokens: list[Token] = []
         objects: list[Any] = []
         # A stack: the classes that the next references may have.
@@ -359,7 +414,11 @@ class _Reader:
         objects: list[Any],
         pending: list[tuple[type, ...]],
     ) -> Token | None:
-        """A token; the spec of a new object is added to `objects`, and its references to `pending`."""
+        """A token; the spec of a new object is added to `objects`, and its references to `pending`.
+
+        For `_read_tokens`: `objects` is what "again" may refer to, and `pending` what
+        has to follow.
+        """
         kind = number = None
         if isinstance(data, dict) and len(data) == 1:
             ((kind, number),) = data.items()
@@ -384,19 +443,28 @@ class _Reader:
         return spec  # type: ignore[no-any-return]
 
     def _check_class(self, where: str, cls: type, admitted: tuple[type, ...]) -> None:
-        """Note a fault if an object is not of the classes that its place admits."""
+        """Note a fault if an object is not of the classes that its place admits.
+
+        Otherwise a file could build a graph that no constructor would have let pass.
+        """
         if not issubclass(cls, admitted):
             others = [class_name(other, cls) for other in admitted[1:]]
             expected = " or ".join([a_class(admitted[0], cls), *others])
             self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
 
     def _fault(self, where: str, text: str) -> None:
-        """Note what is wrong at a place; a file could have any number of faults, so they are bounded."""
+        """Note what is wrong at a place; a file could have any number of faults, so they are bounded.
+
+        One `ConfigError` then names them together.
+        """
         if len(self.faults) < _MAX_FAULTS:
             self.faults.append(f"{where}: {text}")
 
     def _read_classes(self, names: list[Any]) -> list[Any]:
-        """The classes of these names, and `None` for unknown ones."""
+        """The classes of these names, and `None` for unknown ones.
+
+        So that each spec refers to its class by a number.
+        """
         by_name = _classes_by_name()
         classes: list[Any] = []
         for at, name in enumerate(names):
@@ -412,7 +480,11 @@ class _Reader:
         return classes
 
     def _class_at(self, where: str, number: Any, base: type) -> Any:
-        """The class of a number in the table of classes; `None`, with a fault, if it is not a `base`."""
+        """The class of a number in the table of classes; `None`, with a fault, if it is not a `base`.
+
+        For a spec of a node, and of a State: neither may name a class of the other
+        sort.
+        """
         if type(number) is not int or not 0 <= number < len(self._classes):
             self._fault(where, "expected the number of a class")
             return None
@@ -425,6 +497,8 @@ class _Reader:
 
     def _spec_at(self, number: int, where: str) -> _ReadSpec | None:
         """The spec of a number, read when a token first refers to it; `None` if it has faults.
+
+        For tokens: one that nothing refers to is not looked at.
 
         Args:
             number: Its position in the list of specs.
@@ -443,7 +517,10 @@ class _Reader:
         return self._specs[number]
 
     def _read_spec(self, where: str, data: Any) -> _ReadSpec | None:
-        """A spec as its JSON says, of a node or a State; `None` if it has faults."""
+        """A spec as its JSON says, of a node or a State; `None` if it has faults.
+
+        An entry of the list "specs" of the file.
+        """
         parts = set(data) if isinstance(data, dict) else set[str]()
         if parts == {"node", "static", "held"}:
             return self._read_node(where, data)
@@ -454,7 +531,10 @@ class _Reader:
         return None
 
     def _read_state(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
-        """The spec of a State, which refers to nothing; `None` if it has faults."""
+        """The spec of a State, which refers to nothing; `None` if it has faults.
+
+        An entry of the list "specs" that has the key "state".
+        """
         cls = self._class_at(where, data["state"], State)
         sharding = self._read_value(f"{where}.sharding", data.get("sharding"))
         metadata = data.get("metadata", {})
@@ -479,7 +559,10 @@ class _Reader:
             return None
 
     def _read_node(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
-        """The spec of a node, and the classes that its references may have; `None` if it has faults."""
+        """The spec of a node, and the classes that its references may have; `None` if it has faults.
+
+        An entry of the list "specs" that has the key "node".
+        """
         cls = self._class_at(where, data["node"], NodeBase)
         if cls is None:
             return None
@@ -507,7 +590,11 @@ class _Reader:
     def _admit_statics(
         self, where: str, cls: type[NodeBase], statics: dict[str, Any]
     ) -> None:
-        """Check the static values of a node for their fields; each is replaced by what the field keeps."""
+        """Check the static values of a node for their fields; each is replaced by what the field keeps.
+
+        As the constructor would: a file may not put into a field what its annotation
+        refuses.
+        """
         admit = plan_of(cls).admit
         for name, value in statics.items():
             try:
@@ -518,7 +605,10 @@ class _Reader:
     def _references(
         self, where: str, template: Template, shapes: Mapping[str, Shape]
     ) -> list[tuple[type, ...]] | None:
-        """The classes that each reference of a node may have; `None` if more tokens would have to follow."""
+        """The classes that each reference of a node may have; `None` if more tokens would have to follow.
+
+        For `_read_token`, which holds the objects that follow to them.
+        """
         admitted: list[tuple[type, ...]] = []
         limit = self._tokens_left
         for field in template.dynamic_fields:
@@ -543,6 +633,9 @@ class _Reader:
     ) -> dict[str, Any] | None:
         """The fields of a node by name, in the order of `names`; `None` if there is no object to read.
 
+        For `_read_node`: once for its static values, and once for the shapes of the
+        other fields.
+
         Args:
             where: The place of the object, for messages.
             cls: The class of the node.
@@ -562,7 +655,10 @@ class _Reader:
         return {name: read(f"{where}.{name}", data.get(name)) for name in names}
 
     def _read_value(self, where: str, data: Any) -> Any:
-        """The static value that JSON stands for; `None`, with a fault, if it stands for none."""
+        """The static value that JSON stands for; `None`, with a fault, if it stands for none.
+
+        For `_read_fields`, and for the metadata of States.
+        """
         try:
             return from_json(data)
         except JsonValueError as error:
@@ -570,7 +666,10 @@ class _Reader:
             return None
 
     def _read_shape(self, where: str, data: Any) -> Shape:
-        """The shape that JSON stands for; `UNSET`, with a fault, if it stands for none."""
+        """The shape that JSON stands for; `UNSET`, with a fault, if it stands for none.
+
+        What stands under "held" for one field of a node.
+        """
         try:
             return _shape_from_json(data, self._tokens_left, 0)
         except JsonValueError as error:
@@ -578,7 +677,10 @@ class _Reader:
             return UNSET
 
     def _read_root(self, data: Any) -> RootSpec | None:
-        """The spec of a root that is a pytree; `None`, with a fault, if JSON does not stand for one."""
+        """The spec of a root that is a pytree; `None`, with a fault, if JSON does not stand for one.
+
+        For the first token of a graph that was split as a pytree.
+        """
         try:
             tree = _tree_from_json(data, 0)
         except JsonValueError as error:
@@ -597,7 +699,10 @@ _STATE_PARTS: Final = ("name", "tag", "sharding", "metadata", "stacked")
 
 
 def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
-    """The named axes of a State; `None` if the data is not a list of them in order."""
+    """The named axes of a State; `None` if the data is not a list of them in order.
+
+    For `_read_state`: what `gn.stack` wrote into the description of a State.
+    """
     if not isinstance(data, list):
         return None
     axes: list[NamedAxis] = []
@@ -613,7 +718,11 @@ def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
 
 
 def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
-    """The shape that JSON stands for, of a list of at most so many objects, so many levels below its field."""
+    """The shape that JSON stands for, of a list of at most so many objects, so many levels below its field.
+
+    For `_read_shape`. Both limits are there as a file could claim any number, or nest
+    without end.
+    """
     if data is None:
         return None
     if data == "object":
@@ -640,6 +749,8 @@ def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
 def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
     """The shape of a dict, of the JSON of its pairs in the order in which it was filled.
 
+    For `_shape_from_json`: pairs, as the order of filling is part of the structure.
+
     Args:
         content: What stands under "dict".
         limit: How many objects a list in it may have.
@@ -653,13 +764,20 @@ def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
 
 
 def _check_is_list(kind: str, content: Any) -> None:
-    """Raise `JsonValueError` if the content of a container is not a list."""
+    """Raise `JsonValueError` if the content of a container is not a list.
+
+    So that what iterates over it next fails on no other value.
+    """
     if not isinstance(content, list):
         raise JsonValueError(f"{kind} holds a list")
 
 
 def _container(data: Any, level: int) -> tuple[str, Any]:
-    """The kind of a container, and the JSON of its content."""
+    """The kind of a container, and the JSON of its content.
+
+    For shapes and for the pytree of a root, which are written alike; too deep a nesting
+    is refused here.
+    """
     if level > _MAX_LEVELS:
         raise JsonValueError(f"nested more than {_MAX_LEVELS} levels deep")
     if isinstance(data, dict) and len(data) == 1:
@@ -672,7 +790,10 @@ def _container(data: Any, level: int) -> tuple[str, Any]:
 
 
 def _pairs(data: Any, key_types: tuple[type, ...]) -> list[tuple[Any, Any]]:
-    """The keys of a dict with the JSON of the items."""
+    """The keys of a dict with the JSON of the items.
+
+    Keys need not be strings in a pytree, so that a dict is no JSON object.
+    """
 
     def is_pair(pair: Any) -> bool:
         """Whether JSON is a list of a key and an item."""
@@ -685,7 +806,10 @@ def _pairs(data: Any, key_types: tuple[type, ...]) -> list[tuple[Any, Any]]:
 
 
 def _tree_from_json(data: Any, level: int) -> Any:
-    """The pytree of a root, with a leaf in place of each node and State."""
+    """The pytree of a root, with a leaf in place of each node and State.
+
+    For `_read_root`, which takes its treedef: a leaf stands for nothing else.
+    """
     if data is None:
         return None
     if data == "object":

@@ -41,6 +41,9 @@ _new: Final = object.__new__
 def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
     """The live graph of a graphdef with new States that hold these values, in layout order.
 
+    For `gn.clone`, merges of state trees, and the copies that a transformed function
+    works on.
+
     Raises:
         FieldError: Some values cannot be held by a State; names all.
     """
@@ -62,6 +65,8 @@ def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
 def _state_values(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
     """Values as new States keep them.
 
+    For `build`: with the paths of the States that refuse theirs, for the error.
+
     Raises:
         FieldError: Names all that a State cannot hold.
     """
@@ -77,6 +82,8 @@ def _new_states(
     graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None
 ) -> list[State[Any]]:
     """New States of a graphdef, filled by loops that run in C; steps 1 and 2 of the module docstring.
+
+    For `build`, before `rebuild` puts nodes around them.
 
     Args:
         graphdef: The structure.
@@ -97,6 +104,9 @@ def rebuild(
     has_marks: bool | None = None,
 ) -> Any:
     """The live graph of a graphdef around these States: steps 1 and 3 above. No user code runs.
+
+    For `gn.unflatten`, `gn.view` and `build`. The binding is known at once, so that a
+    first split of the result costs no walk.
 
     Args:
         graphdef: The structure.
@@ -147,6 +157,9 @@ def build_missing(
     graphdef: GraphDef[Any], existing: Sequence[Any], values: Sequence[Any]
 ) -> list[Any]:
     """The objects of a graph whose first ones exist already; the others are built.
+
+    For the result of a transformed function: nodes that went in come out as the same
+    objects, and may be held by new ones.
 
     Args:
         graphdef: The structure of all.
