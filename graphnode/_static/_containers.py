@@ -37,12 +37,12 @@ def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
 
 
 def _tuple_key(value: tuple[Any, ...]) -> Hashable:
-    """The key of a tuple of a subclass, by its class, items and further attributes."""
+    """The key of a tuple of a subclass, such as a named tuple: its class, items and further attributes."""
     return (type(value), *map(static_key, value), *attributes_key(value))
 
 
 def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A tuple with read-only items; itself if they were so before."""
+    """A tuple with read-only items, for `frozen`; itself if they were so before."""
     items = [frozen(item) for item in value]
     # The same object where possible: whoever holds the tuple meets it again.
     if all(new is old for new, old in zip(items, value, strict=True)):
@@ -58,7 +58,11 @@ def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _read_only_subclass(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A named tuple with read-only items; no other attribute may hold an array that can be written to."""
+    """A named tuple with read-only items, for `frozen`.
+
+    An attribute beside the items must not hold an array that can be written to:
+    attributes are not copied.
+    """
     check_read_only(value, attributes_of(value))
     return _read_only_tuple(value)
 
@@ -87,7 +91,7 @@ def _tuple_subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Js
 
 
 def _frozenset_to_json(value: frozenset[Any], write_part: WritePart) -> Json:
-    """The items of a frozenset as a list of their JSON."""
+    """The items of a frozenset as a list of their JSON, in the same order in every process."""
     # Sorted: the order of a set differs from one process to the next.
     return sorted(_items_to_json(value, write_part), key=repr)
 
@@ -113,7 +117,7 @@ def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
 
 
 def _slice_parts(value: _Slice) -> tuple[Any, Any, Any]:
-    """Start, stop and step of a slice."""
+    """Start, stop and step of a slice, of which its key and both of its forms in files are made."""
     return (value.start, value.stop, value.step)
 
 
@@ -124,7 +128,7 @@ def _slice_key(value: _Slice) -> Hashable:
 
 
 def _read_only_slice(value: _Slice) -> _Slice:
-    """A slice of read-only bounds."""
+    """A slice of read-only bounds, for `frozen`: a bound may be an array."""
     return slice(*map(frozen, _slice_parts(value)))
 
 
@@ -137,7 +141,7 @@ def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
 
 
 def _is_bound(bound: object) -> bool:
-    """Whether a file can have this as start, stop or step."""
+    """Whether a configuration file can have this as start, stop or step of a slice."""
     return bound is None or type(bound) is int
 
 

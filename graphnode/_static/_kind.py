@@ -26,7 +26,10 @@ class StaticValueError(TypeError):
 
 
 class TracedValueError(StaticValueError):
-    """The value is one of a running trace."""
+    """The value is one of a running trace.
+
+    Apart from other faults, as `gn.config.build` then makes the model with real arrays.
+    """
 
 
 class JsonValueError(ValueError):
@@ -65,7 +68,7 @@ class ByName(NamedTuple):
     )
 
     def fault(self, value: object) -> str:
-        """The reason, of one value."""
+        """Why this value cannot be written: the text of the error where it has no registered name."""
         return self.reason.format(value=value)
 
 
@@ -147,7 +150,7 @@ DEFINED: Final = "x-graphnode"
 
 
 def any_data(target: Target) -> Mapping[str, Json]:
-    """The schema of what may be anything."""
+    """The JSON Schema of a kind that does not say what it reads: it admits anything."""
     return {}
 
 
@@ -172,22 +175,26 @@ class DataForm(Generic[T]):
 
 
 def unchanged(value: T) -> T:
-    """The value itself: the key of what equals nothing but its like, the read-only form of what never changes."""
+    """The value itself: the key of what equals nothing but its like, the read-only form of what never changes.
+
+    `set_kinds` looks for this very function: values with it are their own keys, without
+    a call.
+    """
     return value
 
 
 def never(cls: type) -> bool:
-    """Of no class."""
+    """Of no class: the default of `StaticKind.matches`, for kinds whose exact classes are all."""
     return False
 
 
 def subclass_of(*bases: type) -> Callable[[type], bool]:
-    """Whether a class is one of these or extends one."""
+    """A function for `StaticKind.matches`: whether a class is one of these or extends one."""
     return lambda cls: issubclass(cls, bases)
 
 
 def no_parts(value: object) -> Iterable[object]:
-    """A value that holds no others."""
+    """The default of `StaticKind.parts`: a value of the kind holds no other static values."""
     return ()
 
 

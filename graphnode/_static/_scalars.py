@@ -55,7 +55,7 @@ COMPLEX_SCHEMA: Final[Mapping[str, Json]] = {
 
 
 def _itself(value: Any, write_part: WritePart) -> Json:
-    """A value that JSON, or a file, has as it is."""
+    """The value itself, where JSON or a file has values of its type: the `write` of these kinds."""
     return value
 
 
@@ -88,7 +88,7 @@ def _float_to_json(value: float, write_part: WritePart) -> Json:
 
 
 def _float_from_json(data: Json, read_part: ReadPart) -> float:
-    """The float of a name: a NaN or an infinity."""
+    """The float of a name, where JSON has no number for it: a NaN or an infinity."""
     if data not in ("nan", "inf", "-inf"):
         raise JsonValueError("float is one of nan, inf, -inf; others are numbers")
     return float(data)
@@ -108,7 +108,7 @@ def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
 
 
 def complex_from_data(data: Json) -> complex:
-    """The complex number that a file gives as a number or as text."""
+    """The complex number that a file gives as number or text, `1+2j`; also for arrays and NumPy's scalars."""
     # To Python a boolean is an integer; to a file it is not.
     is_number = isinstance(data, int | float | complex) and not isinstance(data, bool)
     if not is_number and not (isinstance(data, str) and re.fullmatch(_COMPLEX, data)):
@@ -296,8 +296,13 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
 
 
 def _scalar_subclass_to_data(value: Any, write_part: WritePart) -> Json:
-    """As its base class is written, whose annotation would read it."""
+    """For a config file: written as its base class is (`class Seed(int)` as `3`).
+
+    The annotation of its field says what to read it as.
+    """
     base: Any = next(base for base in _BASES if isinstance(value, base))
+    # Of all base classes, `Fraction` alone keeps its content in slots, those of numerator
+    # and denominator: these are written, and no further attributes.
     check_no_attributes(value, frozenset(Fraction.__slots__))
     return write_part(base(value))
 

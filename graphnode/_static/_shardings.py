@@ -28,7 +28,7 @@ _MESH_BY_NAME: Final = ByName(
 
 
 def _is_axis(axis: object) -> bool:
-    """Whether data says how one axis is laid out: by a mesh axis, by several, or not at all."""
+    """Whether data of a file says how one axis is laid out: by a mesh axis, by several, or not at all."""
     if isinstance(axis, (list, tuple)):
         return all(isinstance(name, str) for name in axis)
     return axis is None or isinstance(axis, str)
