@@ -317,8 +317,8 @@ def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
 def _check_fits(numbers: _NumpyArray, array: _NumpyArray) -> None:
     """Raise if numbers have changed in an array of another dtype, apart from the rounding of floats.
 
-    Without it, NumPy and JAX would silently make 44 of a 300 in an int8, and infinity
-    of a large float.
+    Without it, integers that are too large would silently become others, and such
+    floats infinity.
 
     Raises:
         DataValueError: Names the first that does not fit.
@@ -339,7 +339,7 @@ def _dtype_of(data: Json) -> Any:
 
 
 def _complex_items(data: Json) -> Json:
-    """Numbers in nested lists as complex ones: in a file these are strings, such as `1+2j`, which NumPy does not read."""
+    """Numbers in nested lists, those in strings such as `1+2j` as complex ones: files have no others."""
     if isinstance(data, list):
         return [_complex_items(item) for item in data]
     return complex_from_data(data)

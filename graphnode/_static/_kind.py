@@ -28,7 +28,7 @@ class StaticValueError(TypeError):
 class TracedValueError(StaticValueError):
     """The value is one of a running trace.
 
-    Apart from other faults, as `gn.config.build` then makes the model with real arrays.
+    A class of its own, as `gn.config.summary` then makes the model with real arrays.
     """
 
 

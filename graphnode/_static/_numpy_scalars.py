@@ -102,7 +102,7 @@ def _scalar_from_data(data: Json, target: Target) -> Array:
 
 
 def _fits(cls: Any, data: int | float) -> bool:
-    """Whether a number stays what it is in a dtype, but for the rounding of a float: NumPy would let 300 overflow."""
+    """Whether a number stays what it is, but for the rounding of a float: NumPy would make a large one infinity."""
     if cls is np.bool_:
         return True
     is_integer = jnp.issubdtype(cls, jnp.integer)

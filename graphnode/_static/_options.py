@@ -22,7 +22,7 @@ def option_data(option: Any) -> Json:
 
 
 def read_option(data: Json, options: Sequence[Any]) -> Any:
-    """The option that data of a file gives, as exactly as Python tells values apart: 1 is not `true`, `1.0` or `"1"`.
+    """The option that data of a file gives, compared by type too: 1 is neither `true` nor `1.0` nor `"1"`.
 
     Raises:
         ExpectedError: It is none of them.

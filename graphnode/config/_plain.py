@@ -40,7 +40,7 @@ class Unordered(list[Any]):
 
 
 def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
-    """A static value as data for a file.
+    """A static value as data for a file, by its static kind; for `written`, and for defaults in a JSON Schema.
 
     Args:
         value: The value.
@@ -72,14 +72,14 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
 
 
 def _with_class(cls: type, data: Any, typed: Typed) -> Any:
-    """The data of a value, with the name of its class where it is asked for."""
+    """The data of a value, with the name of its class beside where `typed` asks for it: reading it may need that."""
     if is_record(cls):
         return {TYPE: name_of(cls), **data} if typed >= Typed.RECORDS else data
     return {TYPE: name_of(cls), VALUE: data} if typed is Typed.ALL else data
 
 
 def _unnamed_fault(value: Any, form: ByName) -> str:
-    """Why a value without a name is not written, where files have nothing but names."""
+    """Why a value without a name is not written, whose kind files have only by name; for a schedule, what to do."""
     # optax makes schedules as closures: a name would say nothing of their arguments.
     if str(getattr(value, "__module__", "")).startswith("optax."):
         return f"a schedule {_NO_CALL}"
@@ -119,7 +119,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, WritePart], Any]]] = {
 
 
 def _has_half_a_pair(text: str) -> bool:
-    """Whether a text has half of a surrogate pair, which UTF-8 cannot encode."""
+    """Whether a text has half of a surrogate pair, which UTF-8 cannot encode, and therefore no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -144,6 +144,8 @@ def check_has_name(call: Call) -> None:
 
 def written(config: Config[Any], name: str) -> Any:
     """A static value of a config as data, with its class only where it would be read back as another value without.
+
+    For files, and for `override`, which changes a part of the data.
 
     Raises:
         DataValueError: No file can hold it.

@@ -58,7 +58,7 @@ class Document:
         return place._replace(file=self.name)
 
     def same_place(self, container: Any, other: Any) -> None:
-        """Let a container stand where another one does."""
+        """Let a container have the place of another one: `_merge` copies a mapping, of which faults name the line."""
         self._nodes[id(container)] = self._nodes.get(id(other))
 
     def read(self, text: str, format: str) -> list[Fault]:
@@ -115,7 +115,7 @@ class Files:
         return self.read_text(text, str(path), BY_SUFFIX[path.suffix.lower()], path)
 
     def home(self, document: Document, container: Any, key: str | int) -> Home:
-        """Where an item was read, which is not where it stands if it was included or renamed."""
+        """Where an item was read, as faults name it: not where it stands, if it was included or renamed."""
         return self._homes.get((id(container), key), Home(document, container, key))
 
     def keep_home(self, container: Any, key: str | int, home: Home) -> None:
@@ -197,7 +197,7 @@ class Files:
     def _merge(
         self, document: Document, mapping: dict[str, Any], included: Document
     ) -> None:
-        """Take the fields of an included file, apart from those that are given beside."""
+        """Take the fields of an included file into the mapping that includes it; those given there win."""
         own = dict(mapping)
         if own:
             # Places are looked up by the container: that of the own fields is one of
@@ -273,7 +273,7 @@ def _included_path(
 
 
 def _chain(document: Document) -> Iterator[Path]:
-    """The files of a document and of all that include it, from the inside out."""
+    """The files of a document and of all that include it, from the inside out, among which it must not include one."""
     including: Document | None = document
     while including is not None:
         if including.path is not None:
@@ -282,7 +282,7 @@ def _chain(document: Document) -> Iterator[Path]:
 
 
 def check_no_faults(faults: Sequence[Fault]) -> None:
-    """Raise all faults, if there are any.
+    """Raise all faults that a pass over files has noted, if there are any.
 
     Raises:
         ConfigError: There are.
