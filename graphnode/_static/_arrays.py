@@ -153,7 +153,7 @@ _UNPLACED: Final = (
 
 
 def _array_to_json(value: Array, write_part: WritePart) -> Json:
-    """The JSON of an array: kind, dtype, shape, and its bytes, exactly."""
+    """An array in the JSON of a graphdef: kind, dtype, shape, and its bytes, so that it comes back exactly."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise JsonValueError("a random key has no JSON")
     if _placement(value) is not None:
@@ -190,7 +190,7 @@ def _kind_name(value: Array) -> str:
 
 
 def _array_from_json(data: Json, read_part: ReadPart) -> Array:
-    """The array that `_array_to_json` has written, with every part checked."""
+    """The array that `_array_to_json` has written, with every part checked, as a file may say anything."""
     parts = members(data, "array", ("kind", "dtype", "shape", "data"))
     dtype = dtype_from_json(parts["dtype"], read_part)
     shape: list[Json] = part(list, parts["shape"], "shape")

@@ -58,7 +58,7 @@ def find_places(cls: type, content_names: frozenset[str]) -> Places:
 
 
 def _slots_of(cls: type) -> frozenset[str]:
-    """The names of all slots of a class, its bases' included."""
+    """The names of all slots of a class, its bases' included: a part of what its instances hold, as `__dict__` is."""
     # By their descriptors, as the name of a slot `__name` is mangled. C classes have no
     # `__slots__`, and their descriptors are not attributes.
     namespaces = [vars(base) for base in cls.__mro__ if "__slots__" in vars(base)]

@@ -27,7 +27,7 @@ class _Unset:
 
 
 def function_key(function: types.FunctionType) -> Hashable:
-    """The function itself: no other equals it.
+    """The key of a function, which is itself: no other equals it.
 
     Raises:
         StaticValueError: It holds a node or State.
@@ -50,7 +50,7 @@ def _check_function(function: types.FunctionType) -> None:
 
 
 def method_key(method: types.MethodType) -> Hashable:
-    """The function and the key of the object: methods of equal objects are equal.
+    """The key of a method, its function and the key of its object: methods of equal objects are equal.
 
     Of an object that is not static itself, such as a list, it is the method, which
     equals those of the same object.

@@ -13,12 +13,12 @@ ANOTHER: Final = "another that prints the same"
 
 
 def _with_class(value: object) -> str:
-    """The `repr` of a value, with the name of its class in front."""
+    """The `repr` of a value, with the name of its class in front: for values of two classes that print the same."""
     return f"{type(value).__name__} {value!r}"
 
 
 def _with_full_class(value: object) -> str:
-    """The `repr` of a value, with module and name of its class in front."""
+    """The `repr` of a value, with module and name of its class in front, for classes of one name."""
     cls = type(value)
     return f"{cls.__module__}.{cls.__qualname__} {value!r}"
 
@@ -78,7 +78,7 @@ def _array_texts(left: Any, right: Any) -> tuple[str, str] | None:
 
 
 def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
-    """The texts of two parts of keys that differ: with a hint where they print the same."""
+    """What `distinct_texts` says of two parts of keys that differ: with a hint where they print the same."""
     texts = cut(_part_text(left)), cut(_part_text(right))
     if texts[0] != texts[1]:
         return texts

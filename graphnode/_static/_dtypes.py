@@ -146,7 +146,7 @@ def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
 
 
 def _class_to_data(value: type, write_part: WritePart) -> Json:
-    """The name of the dtype that a class stands for; any other class has only a registered name."""
+    """For a config file: the name of the dtype that a class stands for; any other class has only a registered name."""
     # To NumPy, any class it does not know is that of objects.
     if not _is_dtype(value) or jnp.dtype(value).hasobject:
         raise DataValueError(BY_NAME.fault(value.__qualname__))

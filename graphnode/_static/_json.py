@@ -66,6 +66,8 @@ def _has_same_key(first: object, second: object) -> bool:
 def _write_value(value: Any, level: int) -> Json:
     """The JSON of a static value: its own, a registered name, or an object with the tag of its kind.
 
+    Calls itself for the parts of a value; `to_json` then reads back what it gives.
+
     Args:
         value: The value.
         level: How deep it stands in the one that `to_json` was given.
@@ -90,7 +92,7 @@ def _write_value(value: Any, level: int) -> Json:
 
 
 def _read_value(data: Json, level: int) -> Any:
-    """The static value that JSON stands for.
+    """The static value that JSON stands for, for `from_json`; calls itself for the parts of a value.
 
     Args:
         data: The JSON.

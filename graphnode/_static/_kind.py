@@ -104,7 +104,7 @@ def tagged(
     read: Callable[[Json, ReadPart], T],
     schema: Mapping[str, Json],
 ) -> JsonForm[T]:
-    """The form of values that always stand under their tag; `write` gives what the tag holds."""
+    """The `JsonForm` of values that always stand under their tag; `write` gives what the tag holds."""
     return JsonForm(
         lambda value, write_part: {tag: write(value, write_part)}, tag, read, schema
     )
@@ -141,6 +141,7 @@ class Defined(NamedTuple):
     def __get_pydantic_json_schema__(
         self, core_schema: object, handler: object
     ) -> Mapping[str, Json]:
+        """What pydantic calls for metadata of a type, to get the schema of its values."""
         # Whoever writes the whole schema puts a reference in its place.
         return {DEFINED: self}
 

@@ -21,6 +21,7 @@ class Uncompiled:
         self.cls = cls
 
     def __bool__(self) -> bool:
+        """False, unlike a template: one look tells a walk whether the class must be compiled first."""
         return False
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -136,7 +136,7 @@ def _contents_by_name(value: Any) -> dict[str, Any]:
 
 
 def _record_parts(value: Any) -> Iterable[object]:
-    """The values in a record; none where it is compared by identity."""
+    """The values in a record, which may be arrays or hold some; none where it is compared by identity."""
     return (
         () if compares_by_identity(type(value)) else _contents_by_name(value).values()
     )
@@ -176,7 +176,7 @@ _OR_NAME: Final = "or register the value with gn.config.register(name, value)"
 
 
 def _record_to_json(value: Any, write_part: WritePart) -> Json:
-    """A record as the name of its class and the fields that its constructor takes.
+    """For the JSON of a graphdef: a record as the registered name of its class, and its constructor's fields.
 
     Raises:
         JsonValueError: It would not come back from these.
@@ -208,7 +208,7 @@ def _record_from_json(data: Json, read_part: ReadPart) -> Any:
 
 
 def _record_to_data(value: Any, write_part: WritePart) -> Json:
-    """A record as an object of the fields that its constructor takes.
+    """For a config file: a record as an object of the fields that its constructor takes.
 
     Raises:
         DataValueError: It would not come back from these.

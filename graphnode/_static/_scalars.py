@@ -71,19 +71,23 @@ def _float_key(value: Any) -> Hashable:
 
 
 def _complex_key(value: Any) -> Hashable:
-    """The key of a complex number: its class, and the hexadecimal texts of its two parts."""
+    """The key of a complex number: its class, and the hexadecimal texts of its two parts.
+
+    By these texts as for floats: a NaN is not equal to itself, and 0.0 is equal to
+    -0.0.
+    """
     return (complex, value.real.hex(), value.imag.hex())
 
 
 def _int_to_json(value: int, write_part: WritePart) -> Json:
-    """An integer, bounded in size: to read one of many digits takes the square of their number."""
+    """For graphdefs: an integer, bounded in size, as reading one of many digits takes the square of their number."""
     if value.bit_length() > _MAX_BITS:
         raise JsonValueError(f"an integer of more than {_MAX_BITS:,} bits has no JSON")
     return value
 
 
 def _float_to_json(value: float, write_part: WritePart) -> Json:
-    """A float, or its name where JSON has no number for it."""
+    """For the JSON of a graphdef: a float, or its name where JSON has no number for it."""
     return value if math.isfinite(value) else {"float": str(value)}
 
 
@@ -95,12 +99,12 @@ def _float_from_json(data: Json, read_part: ReadPart) -> float:
 
 
 def _complex_to_json(value: complex, write_part: WritePart) -> Json:
-    """A complex number as its real and its imaginary part."""
+    """For the JSON of a graphdef: a complex number as its real and its imaginary part."""
     return [write_part(value.real), write_part(value.imag)]
 
 
 def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
-    """The complex number of its real and its imaginary part."""
+    """The complex number that the two parts in the JSON of a graphdef stand for."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not float for part in parts):
         raise JsonValueError("complex is a list of two floats")
@@ -117,7 +121,7 @@ def complex_from_data(data: Json) -> complex:
 
 
 def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
-    """Bytes as the string whose UTF-8 they are."""
+    """For a config file, which has no bytes: the string whose UTF-8 they are."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -127,7 +131,7 @@ def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
 
 
 def _bytes_from_data(data: Json, target: Target) -> bytes:
-    """The UTF-8 of a string; bytes of a program are left as they are."""
+    """The bytes that a string in a config file stands for: its UTF-8. Bytes of a program are left as they are."""
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, bytes):
@@ -146,12 +150,12 @@ def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
 
 
 def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
-    """A fraction as its numerator and its denominator."""
+    """For the JSON of a graphdef: a fraction as its numerator and its denominator."""
     return [write_part(value.numerator), write_part(value.denominator)]
 
 
 def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
-    """The fraction of a numerator and a denominator above 0."""
+    """The fraction that numerator and denominator, above 0, in the JSON of a graphdef stand for."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not int for part in parts) or parts[1] < 1:
         raise JsonValueError(

@@ -35,7 +35,7 @@ def _is_axis(axis: object) -> bool:
 
 
 def _spec_to_data(value: _Spec, write_part: WritePart) -> Json:
-    """A partition spec as a list: for each axis a mesh axis, a list of these, or null."""
+    """For a config file: a partition spec as a list, with a mesh axis, a list of these, or null for each axis."""
     return [
         list(axis) if isinstance(axis, tuple) else write_part(axis) for axis in value
     ]

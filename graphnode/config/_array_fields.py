@@ -139,7 +139,7 @@ class ArrayField(NamedTuple):
         return [self._canonical(dtype) for dtype in widest]
 
     def _canonical(self, dtype: Any) -> Any:
-        """The dtype that an array of the library gets for one: JAX has none of 64 bits by default."""
+        """The dtype that an array of the annotated library gets for one: JAX has none of 64 bits by default."""
         if issubclass(self.cls, jax.Array):
             return jax.dtypes.canonicalize_dtype(dtype)
         return dtype
@@ -159,7 +159,7 @@ def array_field(annotation: Any, default: object) -> ArrayField:
 
 
 def _may_become(numbers: Any, dtype: Any) -> bool:
-    """Whether numbers may be meant to be of a dtype: integers of a float, but booleans of nothing else."""
+    """Whether numbers in a file may be meant to be of a dtype: integers of a float, but booleans of nothing else."""
     own, other = _rank(numbers.dtype.kind), _rank(dtype.kind)
     if own is None or other is None:
         return False

@@ -54,7 +54,10 @@ class Change(NamedTuple):
 
 
 def _unwritable_texts(left: Unwritable, right: Unwritable) -> tuple[str, str]:
-    """The texts of two values that no file can hold, each on one line: by name, or else as they differ in Python."""
+    """For a `Change`: the texts of two values that no file can hold, by name, or else as they differ in Python.
+
+    Each is on one line.
+    """
     if repr(left) != repr(right):
         return repr(left), repr(right)
     try:

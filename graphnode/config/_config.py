@@ -91,6 +91,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     else:
 
         def __class_getitem__(cls, item: object) -> type:
+            """Itself: `Config[Net]` is for type checkers alone."""
             # pydantic would make a class of its own for `Config[Net]`, which no config
             # is an instance of.
             return cls
@@ -103,6 +104,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     __hash__ = None  # type: ignore[assignment]  # it may change
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an empty config of its node class, made by `blank_of`, and the fields that it then gets."""
         # By the node class: the config's own is found under no name.
         state = self.__getstate__()
         fields = {name: pickled(value) for name, value in state["__dict__"].items()}
@@ -320,7 +322,10 @@ def slot_fault(config: Config[Any], name: str) -> tuple[Path, str] | None:
 
 
 def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
-    """What is wrong in the value of a field for nodes, and the keys within it that lead there, or `None`."""
+    """What is wrong in the value of a field for nodes, and the keys within it that lead there, or `None`.
+
+    For `mismatch`, which makes a text of both, and `slot_fault`.
+    """
     # Forms are as deep as somebody wrote them, so that this ends also for a list that
     # holds itself.
     todo: list[tuple[Form, Any, Path]] = [(form, value, ())]
@@ -344,7 +349,7 @@ def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
 
 
 def _leaf_fault(form: Form, value: object) -> str:
-    """What is wrong with a value that is neither the config nor the container that a form admits."""
+    """What `_mismatch_at` says of a value that is neither the config nor the container that a form admits."""
     if isinstance(value, Config):
         name = distinct_class_name(value.node_class, *form.classes)
         return f"expected {form}, found a config of {name}"
@@ -364,7 +369,7 @@ def configs_in(
 
 
 def _equal(root: Config[Any], other: Config[Any]) -> bool:
-    """Whether two graphs of configs are equal: in their fields, and in which references share a config.
+    """Whether two graphs of configs are equal, for `==`: in their fields, and in which references share a config.
 
     Both graphs are walked together, and each config is paired with the one at the same
     path. Sharing is the same where the pairs are one to one:
@@ -434,7 +439,11 @@ def _outline(value: Any) -> Any:
 
 
 def same_static(value: object, other: object) -> bool:
-    """Whether two static values are the same. One that cannot be compared by value is the same as itself alone."""
+    """Whether two static values are the same. One that cannot be compared by value is the same as itself alone.
+
+    For all that compares configs: `==`, `diff`, and `dump`, when it reads back what it
+    wrote.
+    """
     if value is other:
         return True
     try:

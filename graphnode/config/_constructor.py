@@ -101,7 +101,7 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[Argument]:
 
 
 def _argument(field: Field) -> Argument:
-    """The argument for a field: with its type and default, or with why no config can have it."""
+    """The argument for a field of a node class: with type and default, or with why no config can have it."""
     if field.kind is Kind.STATE:
         fault = "it takes a State that is ready, which no configuration gives"
         return _refused(field.name, fault)
@@ -172,7 +172,10 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> Argum
 
 
 def _node_default(field: Field) -> dict[str, Any]:
-    """The default of a field for nodes: None, an empty container, or what the class makes itself."""
+    """The default of a field for nodes: None, an empty container, or what the class makes itself.
+
+    As arguments of `pydantic.Field`; empty if the field must be given.
+    """
     make = field.default
     if make is None:
         return {}

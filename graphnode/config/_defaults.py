@@ -103,7 +103,7 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
 
 # Any: the default of a field is whatever makes it.
 def _factory(config: Config[Any], name: str) -> Any:
-    """What makes the default of a field for nodes: a class or a function."""
+    """What makes the default of a field for nodes, of a config that leaves it out: a class or a function."""
     return schema(config.node_class).fields[name].default
 
 
@@ -212,7 +212,10 @@ def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
 
 
 def _number_at(keys: Path) -> int:
-    """The number of the path of a node within a default, whose own number counts as 0."""
+    """The number of the path of a node within a default, whose own number counts as 0.
+
+    With it, a node draws in `built_at` what a config in its place would.
+    """
     return functools.reduce(number_below, keys, 0)
 
 
@@ -290,7 +293,7 @@ def _drawn(make: Callable[[], Any]) -> Any:
 
 
 def _in_lists(value: Any) -> Any:
-    """A value with lists in place of tuples, as in a config."""
+    """A value with lists in place of tuples, as in a config, to be compared with what configs build."""
     return mapped_slot(lambda leaf: leaf, value)
 
 
@@ -300,7 +303,10 @@ def _ids(value: Any) -> set[int]:
 
 
 def _is_built_from(configs: Any, default: Any) -> bool:
-    """Whether configs build a default again: the structure, and the same values from the same random numbers."""
+    """Whether configs build a default again: the structure, and the same values from the same random numbers.
+
+    If not, the function has done what no config says, and the default cannot be opened.
+    """
     try:
         built = _drawn(lambda: mapped_slot(_node_of_config, configs))
     except Exception:  # of a constructor

@@ -29,11 +29,11 @@ class Rename(NamedTuple):
     text: str
 
     def leads_to(self, path: Path) -> bool:
-        """Whether the value at a path of ours may come from `source`."""
+        """Whether the value at a path of ours may come from `source`: a message then names that path, too."""
         return len(path) == len(self.target) and self.passes(path)
 
     def passes(self, path: Path) -> bool:
-        """Whether the value at a path of ours may hold what comes from `source`."""
+        """Whether the value at a path of ours may hold what comes from `source`, so that it is never left out."""
         steps = zip(self.target, path, strict=False)
         return len(path) <= len(self.target) and all(
             step in (None, key) for step, key in steps

@@ -132,7 +132,7 @@ def filter_data(matcher: Matcher) -> str | list[str]:
 
 
 def _texts_of(matcher: Matcher) -> list[str] | None:
-    """The texts of all that a filter is made of; `None` where a part has none."""
+    """The texts of all that a filter is made of, for `filter_data`; `None` where a part has none."""
     if isinstance(matcher, Everything):
         return [EVERYTHING]
     if isinstance(matcher, Under):
@@ -153,7 +153,11 @@ def _texts_of(matcher: Matcher) -> list[str] | None:
 
 
 def _classes_of(matcher: Matcher) -> list[str] | None:
-    """The names of the State classes that a filter selects; `None` for a filter that is not by class alone."""
+    """The names of the State classes that a filter selects; `None` for a filter that is not by class alone.
+
+    Classes stand in one list in a file; and an optimizer takes parameters alone where a
+    filter names none.
+    """
     names: list[str] = []
     for part in matcher.parts if isinstance(matcher, AnyOf) else (matcher,):
         if not isinstance(part, OfType):
@@ -179,7 +183,7 @@ def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
 def labels_data(
     labels: Labels[Any], write_label: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """The mapping that a file has for labels.
+    """The mapping that a file has for labels, such as transformations by filter; `labels_of` is the way back.
 
     Raises:
         DataValueError: No file can hold a filter, or a label.

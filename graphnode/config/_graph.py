@@ -58,6 +58,8 @@ def children(
 ) -> Iterator[tuple[str, Path, Config[Any]]]:
     """The configs that one refers to: the field, the keys within its value, and the config.
 
+    Each walk through a graph of configs goes by these.
+
     Args:
         config: The config.
         declared: Whether fields come in the order that their class declares them in.

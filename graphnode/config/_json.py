@@ -72,7 +72,7 @@ class JsonReader:
         return self._place(key_at if of_key else value_at)
 
     def _place(self, at: int) -> Place:
-        """The line and column of an offset, both counted from 1."""
+        """The line and column of an offset, both counted from 1, as faults name them."""
         line = bisect.bisect_right(self._starts, at)
         return Place(line, at - self._starts[line - 1] + 1)
 

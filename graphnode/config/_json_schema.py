@@ -438,7 +438,7 @@ def _description(text: str | None) -> _Json:
 
 
 def _default(field: Any) -> _Json:
-    """The default of a field, where JSON has it."""
+    """The keyword for the default of a field, where JSON has it; editors show it."""
     if field.is_required():
         return {}
     value = field.get_default(call_default_factory=True)

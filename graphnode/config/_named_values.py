@@ -101,7 +101,7 @@ def instance_type(cls: Any) -> Any:
 
 
 def function_type(parameters: Any) -> Any:
-    """The type of a function that takes as many arguments as `Callable[parameters, ...]`.
+    """The type, for pydantic, of a function that takes as many arguments as `Callable[parameters, ...]`.
 
     The number distinguishes an initialiser from an activation.
     """

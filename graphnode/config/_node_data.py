@@ -36,7 +36,9 @@ _UNWRITTEN: Final = _Unwritten.UNWRITTEN
 def node_data(
     order: Sequence[Visit], *, defaults: bool, is_shown: bool = False
 ) -> dict[int, NodeData]:
-    """What is written of each config; a config below stands for itself in the values.
+    """What is written of each config, by its id; a config below stands for itself in the values.
+
+    `dump` makes text of it, and `flat` rows.
 
     Args:
         order: The configs, in the order of their fields.

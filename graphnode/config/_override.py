@@ -146,7 +146,7 @@ def _apply(root: Config[Any], change: str) -> _Spot:
 
 
 def _parsed(change: str) -> tuple[Path, str]:
-    """The path of a change, and the text of its value."""
+    """The path of a change (`path=value`) as keys, and the text of its value."""
     match = _CHANGE.fullmatch(change) if isinstance(change, str) else None
     path = match["path"].strip() if match is not None else ""
     if match is None or not path:
@@ -240,7 +240,7 @@ def _part_with(config: Config[Any], name: str, data: Any, key: Key) -> Any:
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
-    """The name of the field that a key leads to; `path` is that of the config.
+    """The name of the field that a key of a change leads to; `path` is that of the config.
 
     Raises:
         ConfigError: The class has no such field, or the key is `type`.
@@ -259,7 +259,7 @@ def _field_of(config: Config[Any], key: Key, path: Path) -> str:
 
 
 def _opened(config: Config[Any], name: str, path: Path) -> Any:
-    """What a field holds, as something that a path leads into.
+    """What a field holds, as lists, dicts and configs that the path of a change leads into.
 
     A default of the class becomes configs in its place, and a static value the data
     that a file has for it.

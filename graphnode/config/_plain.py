@@ -87,7 +87,7 @@ def _unnamed_fault(value: Any, form: ByName) -> str:
 
 
 def _check_can_be_written(value: Any) -> None:
-    """Raise for a text or transformation of which a file would have only a part.
+    """Raise for a text or transformation of which a file would have only a part, so that it is not lost in silence.
 
     Raises:
         DataValueError: It is such a value.
@@ -104,7 +104,7 @@ _NO_CALL: Final = "does not say what made it: make it with gn.optim.call"
 
 
 def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
-    """The data of a call of a factory: `{type: adamw, learning_rate: 0.001}`."""
+    """For a file: the call of a factory of optax by its name and arguments, `{type: adamw, learning_rate: 0.001}`."""
     check_has_name(call)
     arguments = {name: write_part(item) for name, item in call.explicit().items()}
     return {TYPE: name_of(type(call)), **arguments}
@@ -128,7 +128,7 @@ def _has_half_a_pair(text: str) -> bool:
 
 
 def check_has_name(call: Call) -> None:
-    """Raise if no file names the function that was called.
+    """Raise if no file names the function that a call of optax calls: it could not be read back.
 
     Raises:
         DataValueError: It does not.

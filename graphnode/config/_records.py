@@ -198,7 +198,7 @@ class RecordField(NamedTuple):
         return records[0]
 
     def _construct(self, cls: Any, fields: dict[str, Any]) -> Any:
-        """A record of a class from its fields.
+        """A record of a class from its fields, each read as its annotation says.
 
         Raises:
             PydanticCustomError: The class does not take them.
@@ -245,7 +245,10 @@ def _model_of(
 
 
 def _defaults_of(cls: Any) -> dict[str, Any]:
-    """The fields of a record's constructor, each with its default as pydantic has it: `...` for none."""
+    """The fields of a record's constructor, each with its default as pydantic has it: `...` for none.
+
+    From them, `_model_of` makes the model.
+    """
     if is_named_tuple(cls):
         return {name: cls._field_defaults.get(name, ...) for name in cls._fields}
     defaults: dict[str, Any] = {}

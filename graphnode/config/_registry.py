@@ -162,7 +162,7 @@ def known_values() -> Mapping[str, Any]:
 
 
 def near_hint(name: object, names: Iterable[str]) -> str:
-    """`did you mean 'relu'?`, where something is close."""
+    """`did you mean 'relu'?`, where a name that is known is close; else empty, and messages list the names."""
     return did_you_mean(name, names, longest=_MAX_NAME)
 
 

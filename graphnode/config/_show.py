@@ -65,7 +65,7 @@ def _origins(root: Config[Any], walker: Walk) -> dict[Path_, str]:
 
 
 def _nearest(origins: Mapping[Path_, str], keys: Path_) -> str:
-    """The origin of a value, or of what it is part of."""
+    """Where a value comes from, by its path: its own origin, or that of what it is part of."""
     for length in range(len(keys), 0, -1):
         if keys[:length] in origins:
             return origins[keys[:length]]

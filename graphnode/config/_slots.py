@@ -56,6 +56,8 @@ def form_at(form: Form, keys: Path) -> Form:
 def mapped_slot(function: Callable[[Any], Any], value: Any) -> Any:
     """The value of a slot with `function` of each leaf in place of the leaf, in new containers.
 
+    For copies of configs, and to put nodes in place of configs, or the other way round.
+
     Tuples become lists, as in files: what they hold can then be replaced.
     """
     # This recurses as deep as the annotation, which somebody wrote by hand.

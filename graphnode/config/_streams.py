@@ -32,7 +32,7 @@ def is_streams(cls: type) -> bool:
 
 
 def admits_streams(form: Form) -> bool:
-    """Whether a place of this form takes random streams."""
+    """Whether a place of this form takes random streams: then a seed alone will do in a file, or nothing."""
     return Rngs in form.classes
 
 

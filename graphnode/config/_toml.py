@@ -108,7 +108,7 @@ def _without_lines(text: re.Match[str]) -> str:
 
 
 def _places_of(text: str) -> dict[_Path, Place]:
-    """Where each key stands, by its path.
+    """Where each key of a text stands, by its path, as tomllib does not say.
 
     A path is that of the open table and the keys of the line. Below an array of tables
     it has the position of the table that is open there:

@@ -44,7 +44,7 @@ def read_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
 
 
 def union_of(members: Sequence[Any]) -> Any:
-    """The union of types that only the running program knows."""
+    """The union of types that only the running program knows, for pydantic: nobody can write it as an annotation."""
     union: Any = Union
     return union[tuple(members)]
 

@@ -41,7 +41,7 @@ class ValueFault(NamedTuple):
 def value_error(
     what: str, code: Code = "wrong_value", *, hint: str = ""
 ) -> PydanticCustomError:
-    """The error for a value that a field does not take."""
+    """The error that a validator of ours raises for a value that a field does not take; pydantic carries it."""
     # As the argument of a template: the text itself may have braces.
     parts = {"text": with_hint(what, hint), "what": what, "hint": hint}
     return PydanticCustomError(code, "{text}", parts)
@@ -102,7 +102,7 @@ def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
 
 
 def _text_of(detail: Any) -> str:
-    """What an error says: our text, or pydantic's."""
+    """What one error of pydantic's says: our own text, where a validator of ours raised it, or pydantic's."""
     return str(detail["ctx"]["what"] if detail["type"] in _OURS else detail["msg"])
 
 
@@ -121,7 +121,10 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def inside(value: Any, steps: Sequence[Any]) -> str:
-    """Where within a value an error is: pydantic also names the members of unions that it tried."""
+    """Where within a value an error is, as text, from the steps that pydantic names.
+
+    These name the members of unions that it tried, too, which are left out.
+    """
     where = ""
     for step in steps:
         by_key = dict(items(value, as_written=True)) if is_container(value) else {}

@@ -86,6 +86,8 @@ _UNWRAPPED: Final = (*_STRICT, types.NoneType, tuple)
 def configurable(annotation: Any, default: object = None) -> Any:
     """The type that pydantic validates for the annotation of a static field.
 
+    For the fields of configs, and of records in them.
+
     Numbers and strings are not converted into each other, but a list is taken for a
     tuple, and an integer for a float.
 
@@ -398,7 +400,7 @@ def _of_named_class(data: dict[str, Any]) -> Any:
 
 @functools.cache
 def _reader(cls: Any) -> Callable[[Any], Any]:
-    """The function that reads the mapping of a class that the file has named."""
+    """The function that reads the mapping of a class that the file has named; made once for each class."""
     validated = configurable(cls)
     # A record has its class beside its fields, and needs no mapping around it.
     if not is_record(cls):

@@ -160,6 +160,8 @@ class Walk:
     def check_size(self, value: Any, path: Path_) -> None:
         """Raise if a static value is too large or too deep.
 
+        For `override`, whose static values are not walked.
+
         Raises:
             ConfigError: It is.
         """
@@ -248,7 +250,10 @@ class Walk:
             todo.append(self._below(item, raw, key, form, holder))
 
     def _count_again(self, item: _Item, raw: Any) -> None:
-        """Count the items of a container that an alias repeats: each time there are configs for all of them."""
+        """Count the items of a container that an alias repeats: each time there are configs for all of them.
+
+        Without a limit, a short file could ask for more of them than fit in memory.
+        """
         if id(raw) in self._walked:
             self._repeat(item, len(raw))
         self._walked.add(id(raw))
@@ -445,7 +450,7 @@ class Walk:
         self._ids[key] = config, item
 
     def _take_ref(self, item: _Item) -> None:
-        """Keep a ref until all ids are known."""
+        """Keep a `ref` until all ids are known: it may stand before what it names."""
         name = item.raw["ref"]
         # A second key would be lost without a word, as the node has its own fields.
         others = [key for key in item.raw if key != "ref"]
@@ -536,7 +541,7 @@ class Walk:
         self._note(self._fault_at(item, what, key, **parts))
 
     def _note(self, fault: Fault) -> None:
-        """Note a fault; ends the pass above `MAX_FAULTS`."""
+        """Note a fault for the report at the end; ends the pass above `MAX_FAULTS`."""
         if len(self.faults) >= MAX_FAULTS:
             raise _EnoughError(Fault(f"more than {MAX_FAULTS:,} faults"))
         self.faults.append(fault)

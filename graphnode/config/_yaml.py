@@ -58,7 +58,10 @@ class _DeepLoader(yaml.SafeLoader):
     # one or two will do.
 
     def next_possible_simple_key(self) -> int | None:
-        """The number of the oldest token that may turn out to begin a key."""
+        """The number of the oldest token that may turn out to begin a key.
+
+        PyYAML asks for it at every token.
+        """
         return next(
             (key.token_number for key in self.possible_simple_keys.values()), None
         )
@@ -278,7 +281,7 @@ class YamlReader:
         return self._flattened[id(mapping)]
 
     def _flatten(self, mapping: Any) -> None:
-        """Note the fields of a mapping, when those of all that it merges are known."""
+        """Note the fields of a mapping with those that `<<` merges, when the fields of all that it merges are known."""
         own, merges = self._own(mapping)
         self._flattened[id(mapping)] = fields = dict(own)
         for merged in merges:
@@ -289,7 +292,7 @@ class YamlReader:
                     fields.setdefault(key, value)
 
     def _may_merge(self, node: Any, count: int) -> bool:
-        """Whether `<<` may copy `count` more fields; notes once that it may not."""
+        """Whether `<<` may copy `count` more fields, of all that it may; notes once that it may not."""
         before = self._merged
         self._merged += count
         # True once alone, as the count only grows.
@@ -374,7 +377,7 @@ def _is_scalar(node: Any) -> bool:
 
 
 def _place(mark: Any) -> Place:
-    """The place of a mark, which PyYAML counts from 0."""
+    """The place of a mark, as faults name it: PyYAML counts from 0, and faults from 1."""
     return Place(mark.line + 1, mark.column + 1) if mark is not None else Place()
 
 

@@ -80,7 +80,7 @@ def yaml_lines(root: Config[Any], nodes: Mapping[int, NodeData]) -> Iterator[str
 
 
 def _is_block(value: Any) -> bool:
-    """Whether a value has lines of its own: a config, or a container with one in it."""
+    """Whether a value has lines of its own in YAML: a config, or a container with one in it."""
     return isinstance(value, Config) or holds_configs(value)
 
 
