@@ -47,7 +47,11 @@ _DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
 
 
 def _array_key(array: Array) -> Hashable:
-    """The key of an array: its nature (see `_nature`), dtype, shape, and a digest of its bytes."""
+    """The key of an array: its nature (see `_nature`), dtype, shape, and a digest of its bytes.
+
+    Asked at every visit of a node that has the array, so that read-only ones are hashed
+    once.
+    """
     if isinstance(array, np.ma.MaskedArray):
         raise StaticValueError(
             "a masked array cannot be static: JAX has none; hold data and mask in two fields"
@@ -77,7 +81,11 @@ def _array_key(array: Array) -> Hashable:
 
 
 def _nature(array: Array) -> tuple[Hashable, ...]:
-    """The properties in which two arrays of the same content may differ."""
+    """The properties in which two arrays of the same content may differ.
+
+    For `_array_key`: the bytes are the same for an array and an `np.matrix`, or for one
+    on another device, and a program that was compiled for one is wrong for the other.
+    """
     if not isinstance(array, jax.Array):
         cls: type = type(array)
         return (cls, attributes_key(array))  # an `np.matrix` multiplies differently
@@ -87,7 +95,10 @@ def _nature(array: Array) -> tuple[Hashable, ...]:
 
 
 def _placement(array: Array) -> Hashable:
-    """The sharding of an array that was put on devices; `None` for one that JAX moves to where it is needed."""
+    """The sharding of an array that was put on devices; `None` for one that JAX moves to where it is needed.
+
+    For keys, and to refuse such an array in files: they could not say which devices.
+    """
     if not isinstance(array, jax.Array):
         return None
     is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
@@ -96,7 +107,7 @@ def _placement(array: Array) -> Hashable:
 
 
 def check_bytes(content: Array) -> None:
-    """Raise if the bytes of an array or scalar are not its content.
+    """Raise if the bytes of an array or scalar, which its key is made of, are not its content.
 
     Raises:
         StaticValueError: They are pointers.
@@ -110,7 +121,7 @@ def check_bytes(content: Array) -> None:
 
 
 def _read_only(array: Array) -> Array:
-    """An array that nobody can write to: itself, if that is so already, else a copy."""
+    """The array that a node keeps: itself if nobody can write to it, else a copy, as its key must stay true."""
     if not isinstance(array, np.ndarray) or _is_read_only(array):
         return array  # those of JAX always are
     copy = array.copy()
@@ -123,7 +134,10 @@ def _read_only(array: Array) -> Array:
 
 
 def _is_read_only(array: _NumpyArray) -> bool:
-    """Whether nobody can write to an array's memory, not even through the array that it is a view of."""
+    """Whether nobody can write to an array's memory, not even through the array that it is a view of.
+
+    Only such an array is kept without a copy, and hashed but once.
+    """
     base = array.base
     if array.flags.writeable:
         return False
@@ -139,7 +153,7 @@ _UNPLACED: Final = (
 
 
 def _array_to_json(value: Array, write_part: WritePart) -> Json:
-    """The JSON of an array: kind, dtype, shape, and its bytes, exactly."""
+    """An array in the JSON of a graphdef: kind, dtype, shape, and its bytes, so that it comes back exactly."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise JsonValueError("a random key has no JSON")
     if _placement(value) is not None:
@@ -166,14 +180,17 @@ def _array_to_json(value: Array, write_part: WritePart) -> Json:
 
 
 def _kind_name(value: Array) -> str:
-    """Which of the three forms of an array comes back: of JAX, of NumPy, or a scalar of NumPy."""
+    """Which of the three forms of an array comes back: of JAX, of NumPy, or a scalar of NumPy.
+
+    It stands in the JSON, so that `_array_from_json` gives back the same form.
+    """
     if isinstance(value, jax.Array):
         return "jax"
     return "numpy" if isinstance(value, np.ndarray) else "scalar"
 
 
 def _array_from_json(data: Json, read_part: ReadPart) -> Array:
-    """The array that `_array_to_json` has written, with every part checked."""
+    """The array that `_array_to_json` has written, with every part checked, as a file may say anything."""
     parts = members(data, "array", ("kind", "dtype", "shape", "data"))
     dtype = dtype_from_json(parts["dtype"], read_part)
     shape: list[Json] = part(list, parts["shape"], "shape")
@@ -269,7 +286,7 @@ def _array_from_data(data: Json, target: Target) -> Array:
 
 
 def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
-    """The NumPy array of numbers in nested lists.
+    """The NumPy array of numbers in nested lists, which `_array_from_data` then turns into the annotated form.
 
     Args:
         fields: The parts that the file gives: data, and perhaps the shape.
@@ -300,6 +317,9 @@ def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
 def _check_fits(numbers: _NumpyArray, array: _NumpyArray) -> None:
     """Raise if numbers have changed in an array of another dtype, apart from the rounding of floats.
 
+    Without it, integers that are too large would silently become others, and such
+    floats infinity.
+
     Raises:
         DataValueError: Names the first that does not fit.
     """
@@ -319,14 +339,17 @@ def _dtype_of(data: Json) -> Any:
 
 
 def _complex_items(data: Json) -> Json:
-    """Numbers in nested lists, of which complex ones are strings."""
+    """Numbers in nested lists, those in strings such as `1+2j` as complex ones: files have no others."""
     if isinstance(data, list):
         return [_complex_items(item) for item in data]
     return complex_from_data(data)
 
 
 def _checked_sizes(data: Json) -> list[int]:
-    """The shape that a file gives, checked to be a list of sizes."""
+    """The shape that a file gives, checked to be a list of sizes.
+
+    NumPy's own `reshape` would take -1, too, for a size that follows from the others.
+    """
     if not isinstance(data, list) or any(
         type(size) is not int or size < 0 for size in data
     ):
@@ -335,7 +358,10 @@ def _checked_sizes(data: Json) -> list[int]:
 
 
 def _numbers_schema() -> Mapping[str, Json]:
-    """The JSON Schema of numbers nested by axis, of which complex ones are strings."""
+    """The JSON Schema of numbers nested by axis, of which complex ones are strings.
+
+    For `data` beside a `dtype`, which may say that strings are complex numbers.
+    """
     return {
         **COMPLEX_SCHEMA,
         "type": ["number", "boolean", "array", "string"],
@@ -344,7 +370,11 @@ def _numbers_schema() -> Mapping[str, Json]:
 
 
 def _plain_numbers_schema() -> Mapping[str, Json]:
-    """The JSON Schema of real numbers nested by axis."""
+    """The JSON Schema of real numbers nested by axis.
+
+    For an array without a `dtype` beside it: nothing says there that a string is a
+    number.
+    """
     return {"type": ["number", "boolean", "array"], "items": {DEFINED: _PLAIN_NUMBERS}}
 
 

@@ -40,7 +40,11 @@ _PLACES: Final["weakref.WeakKeyDictionary[type, Places]"] = weakref.WeakKeyDicti
 
 
 def places_of(cls: type) -> Places:
-    """Where the instances of a class keep attributes, if its kind knows no names; worked out once."""
+    """Where the instances of a class keep attributes, if its kind knows no names; worked out once.
+
+    For the kinds whose values have no named content, such as tuples; records call
+    `find_places` with their fields.
+    """
     places = _PLACES.get(cls)
     if places is None:
         places = _PLACES[cls] = find_places(cls, frozenset())
@@ -48,13 +52,13 @@ def places_of(cls: type) -> Places:
 
 
 def find_places(cls: type, content_names: frozenset[str]) -> Places:
-    """Where the instances of a class keep attributes beside those that its kind knows."""
+    """Where the instances of a class keep attributes beside `content_names`, which its kind compares itself."""
     slots = sorted(_slots_of(cls) - content_names)
     return Places(tuple(slots), content_names | _cached_names(cls) | _NOTES)
 
 
 def _slots_of(cls: type) -> frozenset[str]:
-    """The names of all slots of a class, its bases' included."""
+    """The names of all slots of a class, its bases' included: a part of what its instances hold, as `__dict__` is."""
     # By their descriptors, as the name of a slot `__name` is mangled. C classes have no
     # `__slots__`, and their descriptors are not attributes.
     namespaces = [vars(base) for base in cls.__mro__ if "__slots__" in vars(base)]
@@ -69,7 +73,7 @@ def _slots_of(cls: type) -> frozenset[str]:
 
 
 def _cached_names(cls: type) -> frozenset[str]:
-    """The names of cached properties, which follow from the rest."""
+    """The names of cached properties: what they store would make a value's key change at the first look at one."""
     members = [member for base in cls.__mro__ for member in vars(base).values()]
     caches = [
         member for member in members if isinstance(member, functools.cached_property)
@@ -78,7 +82,7 @@ def _cached_names(cls: type) -> frozenset[str]:
 
 
 def attributes_of(value: Any, places: Places | None = None) -> dict[str, Any]:
-    """The attributes of an instance, by name and in order."""
+    """The attributes of an instance beside its content, by name; in one order, as they become part of its key."""
     slots, others = places or places_of(type(value))
     # A slot may be empty, which `hasattr` finds.
     attributes = {name: getattr(value, name) for name in slots if hasattr(value, name)}
@@ -90,6 +94,9 @@ def attributes_of(value: Any, places: Places | None = None) -> dict[str, Any]:
 
 def attributes_key(value: Any, places: Places | None = None) -> tuple[Hashable, ...]:
     """The key of the attributes of an instance.
+
+    Kinds append it to the key of the content: two values that differ in an attribute
+    are two structures.
 
     Raises:
         StaticValueError: One cannot be static; names it.
@@ -128,6 +135,9 @@ def check_no_attributes(value: Any, base_slots: frozenset[str] = frozenset()) ->
 def check_read_only(value: Any, contents: dict[str, Any]) -> None:
     """Raise if an attribute holds an array that somebody could still write to, as the value is not copied.
 
+    Of values that `frozen` gives back as they are. Their key would go stale if the
+    array were written to.
+
     Raises:
         StaticValueError: Names the attribute.
     """
@@ -141,7 +151,7 @@ def check_read_only(value: Any, contents: dict[str, Any]) -> None:
 
 
 def _holds_writable_array(content: object) -> bool:
-    """Whether a value is, or holds at any depth, a NumPy array that somebody could write to."""
+    """Whether a value is, or holds at any depth, a NumPy array that somebody could write to: for `check_read_only`."""
     if isinstance(content, np.ndarray):
         # `frozen` copies only what somebody could write to.
         return frozen(content) is not content

@@ -27,7 +27,7 @@ class _Unset:
 
 
 def function_key(function: types.FunctionType) -> Hashable:
-    """The function itself: no other equals it.
+    """The key of a function, which is itself: no other equals it.
 
     Raises:
         StaticValueError: It holds a node or State.
@@ -40,7 +40,7 @@ def function_key(function: types.FunctionType) -> Hashable:
 
 
 def _check_function(function: types.FunctionType) -> None:
-    """Check a function; only once, unless one of its variables is not set yet."""
+    """Refuse a function that holds a node or State; looked into once, unless one of its variables is not set yet."""
     variables = list(_outer_variables(function))
     check_captured(f"the function {function.__qualname__}", variables)
     # A variable that is assigned later may still get a node.
@@ -50,7 +50,7 @@ def _check_function(function: types.FunctionType) -> None:
 
 
 def method_key(method: types.MethodType) -> Hashable:
-    """The function and the key of the object: methods of equal objects are equal.
+    """The key of a method, its function and the key of its object: methods of equal objects are equal.
 
     Of an object that is not static itself, such as a list, it is the method, which
     equals those of the same object.
@@ -105,7 +105,10 @@ def check_captured(
 
 
 def _captured_contents(content: object) -> Iterable[object]:
-    """The items of plain containers, and what functions hold. Not of other classes, whose code would run."""
+    """What `check_captured` looks into next: the items of plain containers, and what functions hold.
+
+    Not what is in other classes, whose code would run.
+    """
     if isinstance(content, types.FunctionType):
         return [variable.content for variable in _outer_variables(content)]
     if isinstance(content, types.MethodType):
@@ -120,7 +123,10 @@ def _captured_contents(content: object) -> Iterable[object]:
 
 
 def _outer_variables(function: types.FunctionType) -> Iterator[_Variable]:
-    """The variables of a function from outside of its body: those of its closure, and its defaults."""
+    """The variables of a function from outside of its body: those of its closure, and its defaults.
+
+    These are all that a function carries with it, and so where a node may be hidden.
+    """
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:

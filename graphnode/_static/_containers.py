@@ -29,7 +29,7 @@ _Slice: TypeAlias = Any  # a `slice[Any, Any, Any]`, which only type checkers kn
 
 
 def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
-    """The items of a container as a list, each in the form that `write_part` gives it."""
+    """The items of a container as a list, each as `write_part` writes it: for graphdefs and for config files."""
     return [write_part(item) for item in value]
 
 
@@ -37,12 +37,12 @@ def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
 
 
 def _tuple_key(value: tuple[Any, ...]) -> Hashable:
-    """The key of a tuple of a subclass, by its class, items and further attributes."""
+    """The key of a tuple of a subclass, such as a named tuple: its class, items and further attributes."""
     return (type(value), *map(static_key, value), *attributes_key(value))
 
 
 def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A tuple with read-only items; itself if they were so before."""
+    """A tuple with read-only items, for `frozen`; itself if they were so before."""
     items = [frozen(item) for item in value]
     # The same object where possible: whoever holds the tuple meets it again.
     if all(new is old for new, old in zip(items, value, strict=True)):
@@ -58,13 +58,17 @@ def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _read_only_subclass(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A named tuple with read-only items; no other attribute may hold an array that can be written to."""
+    """A named tuple with read-only items, for `frozen`.
+
+    An attribute beside the items must not hold an array that can be written to:
+    attributes are not copied.
+    """
     check_read_only(value, attributes_of(value))
     return _read_only_tuple(value)
 
 
 def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
-    """A frozenset with read-only items; itself if they were so before, or if it is of a subclass."""
+    """A frozenset with read-only items, for `frozen`; itself if they were so before, or if it is of a subclass."""
     check_read_only(value, attributes_of(value))
     items = [frozen(item) for item in value]
     if type(value) is not frozenset or all(
@@ -75,7 +79,7 @@ def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
 
 
 def _tuple_subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
-    """A named tuple as an object of its names, any other subclass of a tuple as a list."""
+    """For a config file: a named tuple as an object of its names, any other subclass of a tuple as a list."""
     check_no_attributes(value)
     names: tuple[str, ...] | None = getattr(value, "_fields", None)
     if names is None:
@@ -87,13 +91,13 @@ def _tuple_subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Js
 
 
 def _frozenset_to_json(value: frozenset[Any], write_part: WritePart) -> Json:
-    """The items of a frozenset as a list of their JSON."""
+    """The items of a frozenset as a list of their JSON, in the same order in every process."""
     # Sorted: the order of a set differs from one process to the next.
     return sorted(_items_to_json(value, write_part), key=repr)
 
 
 def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
-    """The frozenset of a list of items; raises `JsonValueError` if one is not hashable."""
+    """The frozenset that a list in the JSON of a graphdef stands for; `JsonValueError` if an item is not hashable."""
     try:
         return frozenset(items(data, read_part))
     except TypeError as error:
@@ -101,7 +105,7 @@ def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
 
 
 def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
-    """The items of a frozenset as a list, in an order that is the same in every process."""
+    """For a config file: the items of a frozenset as a list, in an order that is the same in every process."""
     check_no_attributes(value)
     # By type first: items of several types cannot be compared.
     return sorted(
@@ -113,7 +117,7 @@ def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
 
 
 def _slice_parts(value: _Slice) -> tuple[Any, Any, Any]:
-    """Start, stop and step of a slice."""
+    """Start, stop and step of a slice, of which its key and both of its forms in files are made."""
     return (value.start, value.stop, value.step)
 
 
@@ -124,12 +128,12 @@ def _slice_key(value: _Slice) -> Hashable:
 
 
 def _read_only_slice(value: _Slice) -> _Slice:
-    """A slice of read-only bounds."""
+    """A slice of read-only bounds, for `frozen`: a bound may be an array."""
     return slice(*map(frozen, _slice_parts(value)))
 
 
 def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
-    """The slice of a list of start, stop and step."""
+    """The slice that a list of start, stop and step in the JSON of a graphdef stands for."""
     parts = items(data, read_part)
     if len(parts) != 3:
         raise JsonValueError("slice is a list of start, stop and step")
@@ -137,12 +141,12 @@ def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
 
 
 def _is_bound(bound: object) -> bool:
-    """Whether a file can have this as start, stop or step."""
+    """Whether a configuration file can have this as start, stop or step of a slice."""
     return bound is None or type(bound) is int
 
 
 def _slice_to_data(value: _Slice, write_part: WritePart) -> Json:
-    """A slice as a list of start, stop and step.
+    """For a config file: a slice as a list of start, stop and step.
 
     Raises:
         DataValueError: One of them is neither an integer nor `None`.
@@ -156,7 +160,7 @@ def _slice_to_data(value: _Slice, write_part: WritePart) -> Json:
 
 
 def _slice_from_data(data: Json, target: Target) -> _Slice:
-    """The slice that a list of two or three bounds stands for."""
+    """The slice that a list of two or three bounds in a config file stands for."""
     if isinstance(data, slice):
         return data
     # A list of one would be read as the start here, and as the stop by whoever knows

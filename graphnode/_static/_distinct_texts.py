@@ -13,12 +13,12 @@ ANOTHER: Final = "another that prints the same"
 
 
 def _with_class(value: object) -> str:
-    """The `repr` of a value, with the name of its class in front."""
+    """The `repr` of a value, with the name of its class in front: for values of two classes that print the same."""
     return f"{type(value).__name__} {value!r}"
 
 
 def _with_full_class(value: object) -> str:
-    """The `repr` of a value, with module and name of its class in front."""
+    """The `repr` of a value, with module and name of its class in front, for classes of one name."""
     cls = type(value)
     return f"{cls.__module__}.{cls.__qualname__} {value!r}"
 
@@ -31,7 +31,11 @@ _SHORTEST_FIRST: Final[tuple[Callable[[object], str], ...]] = (
 
 
 def distinct_texts(left: Any, right: Any) -> tuple[str, str]:
-    """The texts of two static values with different keys: their `repr`, and as much detail as they need to differ."""
+    """The texts of two static values with different keys: their `repr`, and as much detail as they need to differ.
+
+    Messages on two structures say `left != right`, which `1.0 != 1.0` would not explain
+    where one is NumPy's.
+    """
     for text_of in _SHORTEST_FIRST:
         texts = text_of(left), text_of(right)
         # The first pair that differs is the shortest.
@@ -47,7 +51,7 @@ def distinct_texts(left: Any, right: Any) -> tuple[str, str]:
 
 
 def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashable]:
-    """The first parts of two keys that differ, as deep inside as they do."""
+    """The first parts of two keys that differ, as deep inside as they do: `distinct_texts` shows these alone."""
     while (
         isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right)
     ):
@@ -74,7 +78,7 @@ def _array_texts(left: Any, right: Any) -> tuple[str, str] | None:
 
 
 def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
-    """The texts of two parts of keys that differ: with a hint where they print the same."""
+    """What `distinct_texts` says of two parts of keys that differ: with a hint where they print the same."""
     texts = cut(_part_text(left)), cut(_part_text(right))
     if texts[0] != texts[1]:
         return texts
@@ -88,7 +92,7 @@ def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
 
 
 def _part_text(part: Hashable) -> str:
-    """The text of a part of a key."""
+    """The text of a part of a key: of a pair such as `(int, 1)`, by which keys tell `1` from `True`, as `int 1`."""
     # A value beside its class
     if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):
         return f"{part[0].__name__} {part[1]!r}"
@@ -96,7 +100,11 @@ def _part_text(part: Hashable) -> str:
 
 
 def _is_replaced(part: object) -> bool:
-    """Whether a part is a class whose module has another one by its name, as after a reload."""
+    """Whether a part is a class whose module has another one by its name, as after a reload.
+
+    Its text is that of the new class, so that a message has to say that it is the old
+    one.
+    """
     if not isinstance(part, type):
         return False
     current = object_by_name(part.__module__, part.__qualname__)

@@ -54,7 +54,10 @@ _MAX_NAME: Final = 40
 
 
 def _dtype_name(data: Json) -> str:
-    """The name of a dtype of a graphdef's JSON, checked to be one that JAX knows."""
+    """The name of a dtype of a graphdef's JSON, checked to be one that JAX knows.
+
+    `np.dtype` would read far more, such as lists of fields.
+    """
     name = part(str, data, "dtype")
     if name not in DTYPES:
         raise JsonValueError(f"{name[:40]!r} is not a valid dtype")
@@ -62,12 +65,15 @@ def _dtype_name(data: Json) -> str:
 
 
 def dtype_from_json(data: Json, read_part: ReadPart) -> Any:
-    """The NumPy dtype of a name."""
+    """The NumPy dtype of a name in the JSON of a graphdef."""
     return DTYPES[_dtype_name(data)]
 
 
 def _dtype_key(value: Any) -> Hashable:
-    """The key of a NumPy dtype: itself, with the metadata of it and of the dtypes inside of it."""
+    """The key of a NumPy dtype: itself, with the metadata of it and of the dtypes inside of it.
+
+    The metadata counts as NumPy's own `==` leaves it out, and a program can read it.
+    """
     # To NumPy, dtypes are equal whose metadata, or whose fields' metadata, differ.
     if value.metadata is None and value.names is None and value.subdtype is None:
         return (type(value), value)
@@ -84,7 +90,7 @@ def _dtype_key(value: Any) -> Hashable:
 
 
 def read_dtype(data: Json) -> Any:
-    """The dtype of a name; a dtype of a program is left as it is.
+    """The dtype that a configuration file names; a dtype that a program gives is left as it is.
 
     Raises:
         DataValueError: The data is not the name of a dtype that JAX computes with.
@@ -103,7 +109,7 @@ def read_dtype(data: Json) -> Any:
 
 
 def _is_dtype(value: Any) -> bool:
-    """Whether JAX takes a value for a dtype."""
+    """Whether JAX takes a value for a dtype: to tell `jnp.int8` from classes and data that mean something else."""
     try:
         jnp.dtype(value)
     except (
@@ -140,7 +146,7 @@ def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
 
 
 def _class_to_data(value: type, write_part: WritePart) -> Json:
-    """The name of the dtype that a class stands for; any other class has only a registered name."""
+    """For a config file: the name of the dtype that a class stands for; any other class has only a registered name."""
     # To NumPy, any class it does not know is that of objects.
     if not _is_dtype(value) or jnp.dtype(value).hasobject:
         raise DataValueError(BY_NAME.fault(value.__qualname__))

@@ -30,7 +30,11 @@ def _partial_key(value: _Partial) -> Hashable:
 
 
 def _partial_parts(value: _Partial) -> tuple[object, ...]:
-    """The values in a partial: its function, arguments and attributes."""
+    """The values in a partial: its function, arguments and attributes.
+
+    What is to be looked for in a static value, such as an array that can be written to,
+    is looked for in these.
+    """
     return (
         value.func,
         *value.args,
@@ -40,7 +44,7 @@ def _partial_parts(value: _Partial) -> tuple[object, ...]:
 
 
 def _read_only_partial(value: _Partial) -> _Partial:
-    """A copy: whoever made the partial can still write to its keywords and attributes."""
+    """The copy of a partial that a node keeps: whoever made it can still write to its keywords and attributes."""
     arguments = [frozen(argument) for argument in value.args]
     keywords = {name: frozen(argument) for name, argument in value.keywords.items()}
     # Around the constructor of a subclass, which may take other arguments.
@@ -56,7 +60,7 @@ def _read_only_partial(value: _Partial) -> _Partial:
 
 
 def _checked_object(value: Any) -> Any:
-    """The object itself, which must not wrap a function that holds a node or State."""
+    """The object itself, for `frozen`; raises if it wraps a function that holds a node or State, as `jax.jit` may."""
     # A function that `jax.jit` or another decorator made an object of says which one it
     # was.
     wrapped = getattr(value, "__wrapped__", None)

@@ -53,7 +53,10 @@ def from_json(data: Json) -> Any:
 
 
 def _has_same_key(first: object, second: object) -> bool:
-    """Whether two static values have equal keys; a value that has none raises `JsonValueError`."""
+    """Whether two static values are the same: `to_json` reads back what it writes, to see that nothing was lost.
+
+    A value that has no key raises `JsonValueError`.
+    """
     try:
         return static_key(first) == static_key(second)
     except StaticValueError as error:
@@ -62,6 +65,8 @@ def _has_same_key(first: object, second: object) -> bool:
 
 def _write_value(value: Any, level: int) -> Json:
     """The JSON of a static value: its own, a registered name, or an object with the tag of its kind.
+
+    Calls itself for the parts of a value; `to_json` then reads back what it gives.
 
     Args:
         value: The value.
@@ -87,7 +92,7 @@ def _write_value(value: Any, level: int) -> Json:
 
 
 def _read_value(data: Json, level: int) -> Any:
-    """The static value that JSON stands for.
+    """The static value that JSON stands for, for `from_json`; calls itself for the parts of a value.
 
     Args:
         data: The JSON.
@@ -115,7 +120,11 @@ def _read_value(data: Json, level: int) -> Any:
 
 
 def value_schema() -> Mapping[str, Json]:
-    """What `to_json` writes, as a JSON Schema in which `#/$defs/value` is any static value, and `values` a list."""
+    """What `to_json` writes, as a JSON Schema in which `#/$defs/value` is any static value, and `values` a list.
+
+    For the schema of graphdefs, which is published so that other programs can check
+    them.
+    """
     forms = [kind.json for kind in KINDS if isinstance(kind.json, JsonForm)]
     name = {"description": "What the program registered under it.", "type": "string"}
     tags = {form.tag: form.schema for form in forms if form.tag is not None}

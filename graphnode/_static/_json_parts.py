@@ -26,12 +26,12 @@ BASE64_SCHEMA: Final[Mapping[str, Json]] = {
 
 
 def values_schema(count: int) -> Mapping[str, Json]:
-    """The schema of so many values."""
+    """The schema of a list of `count` static values, such as the two parts of a complex number."""
     return {**VALUES_SCHEMA, "minItems": count, "maxItems": count}
 
 
 def part(cls: type[P], data: Json, what: str) -> P:
-    """`data`, which has to be of a class."""
+    """`data`, which has to be of a class; an error names it as `what`. So a wrong type is found where it stands."""
     # To Python a boolean is an integer; to a file it is not.
     if not isinstance(data, cls) or (isinstance(data, bool) and cls is not bool):
         raise JsonValueError(f"{what} does not fit: {type(data).__name__}")
@@ -39,20 +39,20 @@ def part(cls: type[P], data: Json, what: str) -> P:
 
 
 def members(data: Json, what: str, names: tuple[str, ...]) -> dict[str, Json]:
-    """`data`, which has to be an object of exactly these names."""
+    """`data`, which has to be an object of exactly these names, so that none is overlooked; errors say `what` it is."""
     if not isinstance(data, dict) or set(data) != set(names):
         raise JsonValueError(f"{what} is an object of {', '.join(names)}")
     return data
 
 
 def items(data: Json, read_part: ReadPart) -> list[Any]:
-    """The values in a list."""
+    """The static values in a list of JSON, each read by `read_part`."""
     entries: list[Json] = part(list, data, "a list of items")
     return [read_part(entry) for entry in entries]
 
 
 def registered_value(data: Json) -> Any:
-    """The value that is registered under a name."""
+    """The value that is registered under a name in JSON; an unknown name is an error, and nothing is imported."""
     name = part(str, data, "name")
     if name not in VALUES:
         raise JsonValueError(f"nothing is registered as {name[:40]!r}")
@@ -60,7 +60,10 @@ def registered_value(data: Json) -> Any:
 
 
 def registered_name(value: object) -> str | None:
-    """The name that a static value is registered under, or `None`; a copy has the name of what it was made of."""
+    """The name that a static value is registered under, or `None`; a copy has the name of what it was made of.
+
+    So that files can say functions and other values that no data describes.
+    """
     name = name_of(value)
     if name is not None or not kind_of(value).is_copied:
         return name
@@ -73,7 +76,7 @@ def registered_name(value: object) -> str | None:
 
 
 def _is_equal(value: object, registered: object) -> bool:
-    """Whether a static value equals what is registered, which may be anything."""
+    """Whether a static value has the key of what is registered, which may be anything, also what has no key."""
     key = static_key(value)
     try:
         return key == static_key(registered)
@@ -82,7 +85,7 @@ def _is_equal(value: object, registered: object) -> bool:
 
 
 def registered_class(data: Json, matches: Callable[[type], bool], what: str) -> Any:
-    """The class that is registered under a name, which has to be of some kind."""
+    """The class that is registered under a name, for JSON that makes an instance of it: a `what`, by `matches`."""
     cls = registered_value(data)
     if not isinstance(cls, type) or not matches(cls):
         raise JsonValueError(f"{data[:40]!r} is not {with_article(what)}")
@@ -90,7 +93,7 @@ def registered_class(data: Json, matches: Callable[[type], bool], what: str) -> 
 
 
 def class_name(cls: type) -> str:
-    """The name that a class is registered under."""
+    """The name that a class is registered under, by which JSON says what a record or enum is of; an error for none."""
     name = name_of(cls)
     if name is None:
         remedy = "register it with gn.config.register(name, cls)"
@@ -99,12 +102,12 @@ def class_name(cls: type) -> str:
 
 
 def base64_text(content: bytes) -> str:
-    """Bytes as text."""
+    """Bytes as text, for JSON, which has no bytes."""
     return base64.b64encode(content).decode()
 
 
 def base64_bytes(data: Json) -> bytes:
-    """The bytes of a text."""
+    """The bytes of a text that `base64_text` has written; any other character is an error."""
     text = part(str, data, "base64")
     try:
         return base64.b64decode(text, validate=True)

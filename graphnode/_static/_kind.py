@@ -26,7 +26,10 @@ class StaticValueError(TypeError):
 
 
 class TracedValueError(StaticValueError):
-    """The value is one of a running trace."""
+    """The value is one of a running trace.
+
+    A class of its own, as `gn.config.summary` then makes the model with real arrays.
+    """
 
 
 class JsonValueError(ValueError):
@@ -65,7 +68,7 @@ class ByName(NamedTuple):
     )
 
     def fault(self, value: object) -> str:
-        """The reason, of one value."""
+        """Why this value cannot be written: the text of the error where it has no registered name."""
         return self.reason.format(value=value)
 
 
@@ -101,7 +104,7 @@ def tagged(
     read: Callable[[Json, ReadPart], T],
     schema: Mapping[str, Json],
 ) -> JsonForm[T]:
-    """The form of values that always stand under their tag; `write` gives what the tag holds."""
+    """The `JsonForm` of values that always stand under their tag; `write` gives what the tag holds."""
     return JsonForm(
         lambda value, write_part: {tag: write(value, write_part)}, tag, read, schema
     )
@@ -138,6 +141,7 @@ class Defined(NamedTuple):
     def __get_pydantic_json_schema__(
         self, core_schema: object, handler: object
     ) -> Mapping[str, Json]:
+        """What pydantic calls for metadata of a type, to get the schema of its values."""
         # Whoever writes the whole schema puts a reference in its place.
         return {DEFINED: self}
 
@@ -147,7 +151,7 @@ DEFINED: Final = "x-graphnode"
 
 
 def any_data(target: Target) -> Mapping[str, Json]:
-    """The schema of what may be anything."""
+    """The JSON Schema of a kind that does not say what it reads: it admits anything."""
     return {}
 
 
@@ -172,22 +176,26 @@ class DataForm(Generic[T]):
 
 
 def unchanged(value: T) -> T:
-    """The value itself: the key of what equals nothing but its like, the read-only form of what never changes."""
+    """The value itself: the key of what equals nothing but its like, the read-only form of what never changes.
+
+    `set_kinds` looks for this very function: values with it are their own keys, without
+    a call.
+    """
     return value
 
 
 def never(cls: type) -> bool:
-    """Of no class."""
+    """Of no class: the default of `StaticKind.matches`, for kinds whose exact classes are all."""
     return False
 
 
 def subclass_of(*bases: type) -> Callable[[type], bool]:
-    """Whether a class is one of these or extends one."""
+    """A function for `StaticKind.matches`: whether a class is one of these or extends one."""
     return lambda cls: issubclass(cls, bases)
 
 
 def no_parts(value: object) -> Iterable[object]:
-    """A value that holds no others."""
+    """The default of `StaticKind.parts`: a value of the kind holds no other static values."""
     return ()
 
 

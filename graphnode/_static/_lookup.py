@@ -23,7 +23,7 @@ _MATCHED: Final["weakref.WeakKeyDictionary[type, StaticKind[Any]]"] = (
 
 
 def set_kinds(kinds: Sequence[StaticKind[Any]]) -> None:
-    """Look values up among these kinds; the last one has to match all classes."""
+    """Let values be looked up among these kinds, as `_table` lists them; the last one has to match all classes."""
     _KINDS[:] = kinds
     for kind in kinds:
         for cls in kind.classes:
@@ -35,7 +35,10 @@ def set_kinds(kinds: Sequence[StaticKind[Any]]) -> None:
 
 
 def match_kind(cls: type) -> StaticKind[Any]:
-    """The kind of a class that may not be finished: what is not a dataclass now may be one later."""
+    """The kind of a class, as an annotation names it; not kept, as the class may not be finished.
+
+    What is not a dataclass while its body runs may be one later.
+    """
     exact = _EXACT.get(cls)
     if exact is not None:
         return exact
@@ -43,7 +46,7 @@ def match_kind(cls: type) -> StaticKind[Any]:
 
 
 def kind_of(value: object) -> StaticKind[Any]:
-    """The kind of a value."""
+    """The kind of a value: what it has as key, copy and forms in files. Found once for each class, and kept."""
     cls = type(value)
     kind = _EXACT.get(cls) or _MATCHED.get(cls)
     if kind is None:

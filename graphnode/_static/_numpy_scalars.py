@@ -51,7 +51,7 @@ _NUMBERS_OF: Final = (
 
 
 def _numbers_of(cls: Any) -> _Numbers | None:
-    """What stands for the scalars of a class, if that says the dtype."""
+    """What a file gives for the scalars of a class; `None` if it does not say the dtype, as `np.floating`."""
     if cls not in _SCALAR_CLASSES:
         return None
     return next(numbers for numbers in _NUMBERS_OF if jnp.issubdtype(cls, numbers.base))
@@ -102,7 +102,7 @@ def _scalar_from_data(data: Json, target: Target) -> Array:
 
 
 def _fits(cls: Any, data: int | float) -> bool:
-    """Whether a number stays what it is, but for the rounding of a float."""
+    """Whether a number stays what it is, but for the rounding of a float: NumPy would make a large one infinity."""
     if cls is np.bool_:
         return True
     is_integer = jnp.issubdtype(cls, jnp.integer)
@@ -116,7 +116,7 @@ def _fits(cls: Any, data: int | float) -> bool:
 
 
 def _scalar_schema(target: Target) -> Mapping[str, Json]:
-    """The JSON Schema of what `_scalar_from_data` takes: nothing, if the class does not say the dtype."""
+    """The JSON Schema of what `_scalar_from_data` takes; one that admits nothing if the class says no dtype."""
     numbers = _numbers_of(target.cls)
     return {"not": {}} if numbers is None else numbers.schema
 

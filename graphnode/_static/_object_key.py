@@ -26,6 +26,9 @@ _PROTOCOL: Final = 4
 def object_key(value: Any) -> Hashable:
     """The key of an object that is equal to whatever its class says, if that can be taken apart.
 
+    Python's `==` alone would do, but for classes whose own `__eq__` takes `1` for
+    `1.0`: these are taken apart.
+
     Raises:
         StaticValueError: It is not hashable, or does not say what it holds.
     """
@@ -46,7 +49,11 @@ def object_key(value: Any) -> Hashable:
 
 
 def _has_own_equality(cls: type) -> bool:
-    """Whether a class defines its own equality, as attrs, decimals and paths do."""
+    """Whether a class defines its own equality, as attrs, decimals and paths do.
+
+    Only the content of such values is compared part by part. The classes of JAX and
+    NumPy are trusted.
+    """
     if cls is range:  # which equals those of the same numbers, whatever its own stop is
         return True
     equality: object = cls.__eq__
@@ -55,7 +62,7 @@ def _has_own_equality(cls: type) -> bool:
 
 
 def content_key(value: Any) -> tuple[Hashable, ...]:
-    """The content of an object whose own `==` may take `1` for `1.0`: what pickle would write down of it.
+    """The content of an object whose own `==` may take `1` for `1.0`, as a key: what pickle would write of it.
 
     Raises:
         StaticValueError: The object does not say, or holds what cannot be static.
@@ -89,7 +96,10 @@ def content_key(value: Any) -> tuple[Hashable, ...]:
 
 
 def _reduced(value: Any) -> Any:
-    """What pickle would write down: what somebody registered for the class, as `re` does, comes first there too."""
+    """What pickle would write down of an object: from it `content_key` learns what the object is made of.
+
+    What somebody registered for the class, as `re` does, comes first there too.
+    """
     registered: Any = copyreg.dispatch_table.get(type(value))
     if registered is not None:
         return registered(value)
@@ -97,7 +107,7 @@ def _reduced(value: Any) -> Any:
 
 
 def _state_key(state: object, left_out: frozenset[str]) -> Hashable:
-    """The key of the state that pickle would write: of a dict, without names that do not count.
+    """The key of the state that pickle would write, for `content_key`: of a dict, without names that do not count.
 
     Args:
         state: The state of an object, by `__reduce_ex__`.

@@ -21,14 +21,20 @@ class Uncompiled:
         self.cls = cls
 
     def __bool__(self) -> bool:
+        """False, unlike a template: one look tells a walk whether the class must be compiled first."""
         return False
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its class, whose template may be compiled by now where the pickle is loaded."""
         return template_there, (self.cls, own_names(self.cls))
 
 
 def template_there(cls: type[Any], names: tuple[str, ...]) -> Any:
-    """The template of a class where a pickle of it is loaded: its own if it was there before."""
+    """The template of a class where a pickle of it is loaded: its own if it was there before.
+
+    `Uncompiled` and templates name this in their `__reduce__`: a template is code,
+    which no pickle holds.
+    """
     own = cls.__dict__.get("_template") if was_there(cls, names) else None
     return Uncompiled(cls) if own is None else own
 

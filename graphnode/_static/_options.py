@@ -8,7 +8,11 @@ from ._kind import ExpectedError, Json
 
 
 def option_data(option: Any) -> Json:
-    """What a file gives for an option: its value, or the name of an enum's member whose value is not a plain one."""
+    """What a file gives for an option: its value, or the name of an enum's member whose value is not a plain one.
+
+    For all that deals with a choice: reading it, its messages, its JSON Schema, and
+    writing it.
+    """
     if not isinstance(option, enum.Enum):
         return option
     is_plain = option.value is None or isinstance(
@@ -18,7 +22,7 @@ def option_data(option: Any) -> Json:
 
 
 def read_option(data: Json, options: Sequence[Any]) -> Any:
-    """The option that data gives: 1 is neither `true` nor `1.0` nor `"1"`.
+    """The option that data of a file gives, compared by type too: 1 is neither `true` nor `1.0` nor `"1"`.
 
     Raises:
         ExpectedError: It is none of them.
@@ -34,5 +38,5 @@ def read_option(data: Json, options: Sequence[Any]) -> Any:
 
 
 def options_schema(options: Iterable[Any]) -> Mapping[str, Json]:
-    """The options as a JSON Schema."""
+    """The options as a JSON Schema, from which editors complete them."""
     return {"enum": [option_data(option) for option in options]}

@@ -37,7 +37,7 @@ from ._options import option_data, options_schema, read_option
 
 
 def _is_record(cls: type) -> bool:
-    """Whether a class is a dataclass."""
+    """Whether a class is a dataclass: what decides that its values are of the kind `RECORD`."""
     return dataclasses.is_dataclass(cls)
 
 
@@ -82,7 +82,11 @@ def _fields_of(cls: Any) -> _Fields:
 
 
 def _has_base_in_c(cls: type) -> bool:
-    """Whether a class extends one in C that makes its own values, such as `float` or `dict`."""
+    """Whether a class extends one in C that makes its own values, such as `float` or `dict`.
+
+    The fields of such a record are not all of it, so that its key takes in what pickle
+    would write.
+    """
     makers = [
         vars(base)["__new__"]
         for base in cls.__mro__
@@ -94,7 +98,7 @@ def _has_base_in_c(cls: type) -> bool:
 
 
 def _init_fields(value: Any) -> list[str]:
-    """The names of the fields that the constructor of a dataclass takes; of a value or the class."""
+    """The names of the fields that a dataclass's constructor takes, which files hold; of a value or the class."""
     return [field.name for field in dataclasses.fields(value) if field.init]
 
 
@@ -119,7 +123,10 @@ def _record_key(value: Any) -> Hashable:
 
 
 def _contents_by_name(value: Any) -> dict[str, Any]:
-    """All that a record holds, by name: its fields, and what else was set on it."""
+    """All that a record holds, by name: its fields, and what else was set on it.
+
+    To look for arrays in it that somebody could write to.
+    """
     fields = _fields_of(type(value))
     # A field that is not set is found when the value is compared.
     values = {
@@ -129,20 +136,27 @@ def _contents_by_name(value: Any) -> dict[str, Any]:
 
 
 def _record_parts(value: Any) -> Iterable[object]:
-    """The values in a record; none where it is compared by identity."""
+    """The values in a record, which may be arrays or hold some; none where it is compared by identity."""
     return (
         () if compares_by_identity(type(value)) else _contents_by_name(value).values()
     )
 
 
 def _read_only_record(value: Any) -> Any:
-    """The record itself: a copy would run the user's code, and be another object than the one given."""
+    """The record itself, for `frozen`, which raises if an array in it can be written to.
+
+    A copy would run the user's code, and be another object than the one given.
+    """
     check_read_only(value, _contents_by_name(value))
     return value
 
 
 def _loss(value: Any) -> str | None:
-    """Why a record would not come back from a file, which gives its fields to the constructor; `None` if it would."""
+    """Why a record would not come back from a file; `None` if it would.
+
+    A file has its fields alone, and gives them to the constructor: what else it keeps,
+    or what the constructor changes, would be lost in silence.
+    """
     cls = type(value)
     # The constructor would not get them.
     others = ", ".join(attributes_of(value, _fields_of(cls).places))
@@ -162,7 +176,7 @@ _OR_NAME: Final = "or register the value with gn.config.register(name, value)"
 
 
 def _record_to_json(value: Any, write_part: WritePart) -> Json:
-    """A record as the name of its class and the fields that its constructor takes.
+    """For the JSON of a graphdef: a record as the registered name of its class, and its constructor's fields.
 
     Raises:
         JsonValueError: It would not come back from these.
@@ -194,7 +208,7 @@ def _record_from_json(data: Json, read_part: ReadPart) -> Any:
 
 
 def _record_to_data(value: Any, write_part: WritePart) -> Json:
-    """A record as an object of the fields that its constructor takes.
+    """For a config file: a record as an object of the fields that its constructor takes.
 
     Raises:
         DataValueError: It would not come back from these.
@@ -209,7 +223,7 @@ def _record_to_data(value: Any, write_part: WritePart) -> Json:
 
 
 def _enum_to_json(value: enum.Enum, write_part: WritePart) -> Json:
-    """A member of an enum as the names of its class and of itself."""
+    """A member of an enum as the registered name of its class and its own name."""
     return {"class": class_name(type(value)), "member": value.name}
 
 
@@ -231,7 +245,7 @@ _PLAIN: Final = frozenset({int, str, float, bool, NoneType})
 
 
 def _checked_member(value: enum.Enum) -> enum.Enum:
-    """The member itself; asked where it is given, not at every visit.
+    """The member itself, for `frozen`; checked where it is given, as that is not done at every visit.
 
     Raises:
         StaticValueError: It stands for a node or State.

@@ -10,14 +10,14 @@ from ._objects import GraphObject
 
 
 def _refuse_tracer(value: Any) -> Hashable:
-    """Raise, in place of a key: the value is known only while a function is traced."""
+    """Raise, where the key of a traced value is asked for: it is known only while a function is traced."""
     raise TracedValueError(
         f"a traced value ({value!r}) cannot be static: it would be baked into the structure; hold it in a State"
     )
 
 
 def _refuse_graph_object(value: Any) -> Hashable:
-    """Raise, in place of a key: a node or State belongs in a field of its own kind."""
+    """Raise, where the key of a node or State is asked for: it belongs in a field of its own kind."""
     raise StaticValueError(
         f"{with_article(type(value).__name__)} cannot be static: declare the field state() or subnode()"
     )

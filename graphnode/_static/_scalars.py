@@ -55,7 +55,7 @@ COMPLEX_SCHEMA: Final[Mapping[str, Json]] = {
 
 
 def _itself(value: Any, write_part: WritePart) -> Json:
-    """A value that JSON, or a file, has as it is."""
+    """The value itself, where JSON or a file has values of its type: the `write` of these kinds."""
     return value
 
 
@@ -71,36 +71,40 @@ def _float_key(value: Any) -> Hashable:
 
 
 def _complex_key(value: Any) -> Hashable:
-    """The key of a complex number: its class, and the hexadecimal texts of its two parts."""
+    """The key of a complex number: its class, and the hexadecimal texts of its two parts.
+
+    By these texts as for floats: a NaN is not equal to itself, and 0.0 is equal to
+    -0.0.
+    """
     return (complex, value.real.hex(), value.imag.hex())
 
 
 def _int_to_json(value: int, write_part: WritePart) -> Json:
-    """An integer, bounded in size: to read one of many digits takes the square of their number."""
+    """For graphdefs: an integer, bounded in size, as reading one of many digits takes the square of their number."""
     if value.bit_length() > _MAX_BITS:
         raise JsonValueError(f"an integer of more than {_MAX_BITS:,} bits has no JSON")
     return value
 
 
 def _float_to_json(value: float, write_part: WritePart) -> Json:
-    """A float, or its name where JSON has no number for it."""
+    """For the JSON of a graphdef: a float, or its name where JSON has no number for it."""
     return value if math.isfinite(value) else {"float": str(value)}
 
 
 def _float_from_json(data: Json, read_part: ReadPart) -> float:
-    """The float of a name: a NaN or an infinity."""
+    """The float of a name, where JSON has no number for it: a NaN or an infinity."""
     if data not in ("nan", "inf", "-inf"):
         raise JsonValueError("float is one of nan, inf, -inf; others are numbers")
     return float(data)
 
 
 def _complex_to_json(value: complex, write_part: WritePart) -> Json:
-    """A complex number as its real and its imaginary part."""
+    """For the JSON of a graphdef: a complex number as its real and its imaginary part."""
     return [write_part(value.real), write_part(value.imag)]
 
 
 def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
-    """The complex number of its real and its imaginary part."""
+    """The complex number that the two parts in the JSON of a graphdef stand for."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not float for part in parts):
         raise JsonValueError("complex is a list of two floats")
@@ -108,7 +112,7 @@ def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
 
 
 def complex_from_data(data: Json) -> complex:
-    """The complex number that a file gives as a number or as text."""
+    """The complex number that a file gives as number or text, `1+2j`; also for arrays and NumPy's scalars."""
     # To Python a boolean is an integer; to a file it is not.
     is_number = isinstance(data, int | float | complex) and not isinstance(data, bool)
     if not is_number and not (isinstance(data, str) and re.fullmatch(_COMPLEX, data)):
@@ -117,7 +121,7 @@ def complex_from_data(data: Json) -> complex:
 
 
 def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
-    """Bytes as the string whose UTF-8 they are."""
+    """For a config file, which has no bytes: the string whose UTF-8 they are."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -127,7 +131,7 @@ def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
 
 
 def _bytes_from_data(data: Json, target: Target) -> bytes:
-    """The UTF-8 of a string; bytes of a program are left as they are."""
+    """The bytes that a string in a config file stands for: its UTF-8. Bytes of a program are left as they are."""
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, bytes):
@@ -146,12 +150,12 @@ def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
 
 
 def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
-    """A fraction as its numerator and its denominator."""
+    """For the JSON of a graphdef: a fraction as its numerator and its denominator."""
     return [write_part(value.numerator), write_part(value.denominator)]
 
 
 def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
-    """The fraction of a numerator and a denominator above 0."""
+    """The fraction that numerator and denominator, above 0, in the JSON of a graphdef stand for."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not int for part in parts) or parts[1] < 1:
         raise JsonValueError(
@@ -296,8 +300,13 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
 
 
 def _scalar_subclass_to_data(value: Any, write_part: WritePart) -> Json:
-    """As its base class is written, whose annotation would read it."""
+    """For a config file: written as its base class is (`class Seed(int)` as `3`).
+
+    The annotation of its field says what to read it as.
+    """
     base: Any = next(base for base in _BASES if isinstance(value, base))
+    # Of all base classes, `Fraction` alone keeps its content in slots, those of numerator
+    # and denominator: these are written, and no further attributes.
     check_no_attributes(value, frozenset(Fraction.__slots__))
     return write_part(base(value))
 

@@ -28,14 +28,14 @@ _MESH_BY_NAME: Final = ByName(
 
 
 def _is_axis(axis: object) -> bool:
-    """Whether data says how one axis is laid out: by a mesh axis, by several, or not at all."""
+    """Whether data of a file says how one axis is laid out: by a mesh axis, by several, or not at all."""
     if isinstance(axis, (list, tuple)):
         return all(isinstance(name, str) for name in axis)
     return axis is None or isinstance(axis, str)
 
 
 def _spec_to_data(value: _Spec, write_part: WritePart) -> Json:
-    """A partition spec as a list: for each axis a mesh axis, a list of these, or null."""
+    """For a config file: a partition spec as a list, with a mesh axis, a list of these, or null for each axis."""
     return [
         list(axis) if isinstance(axis, tuple) else write_part(axis) for axis in value
     ]

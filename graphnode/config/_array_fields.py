@@ -68,13 +68,17 @@ class ArrayField(NamedTuple):
 
     @property
     def _form(self) -> Any:
-        """How the static kind of the array class reads data of a file."""
+        """How the static kind of the array class reads data of a file: `read` and `schema` ask it first."""
         form = match_kind(self.cls).data
         assert isinstance(form, DataForm)
         return form
 
     def _fault(self, array: Any) -> str | None:
-        """What of an array's dtype and sizes the annotation does not admit, or `None`."""
+        """What of an array's dtype and sizes the annotation does not admit, or `None`.
+
+        Sizes by name, such as "rows", are left to the constructor, which knows the
+        other fields.
+        """
         if self.contract is None:
             return None
         fault = self.contract.dtype_fault(array.dtype)
@@ -108,7 +112,10 @@ class ArrayField(NamedTuple):
         return f"{text}; write {{dtype: {own}, data: ...}} if that is meant"
 
     def _dtypes(self, natural: Any) -> list[Any]:
-        """The dtypes that the annotation admits, the best first: the default's, NumPy's, its own."""
+        """The dtypes that the annotation admits, the best first: the default's, NumPy's, its own.
+
+        `_with_dtype` takes the first of them that the numbers of the file may have.
+        """
         dtypes: list[Any] = []
         if isinstance(self.default, jax.Array | np.ndarray):
             dtypes.append(self.default.dtype)
@@ -120,7 +127,11 @@ class ArrayField(NamedTuple):
         return [dtype for dtype in dtypes if self.contract.dtype_fault(dtype) is None]
 
     def _declared(self, names: Collection[str]) -> list[Any]:
-        """The dtypes of an annotation to try: of several, only the widest of each kind."""
+        """The dtypes of an annotation to try: of several, only the widest of each kind.
+
+        They come last: a default, or the numbers themselves, say more about what is
+        meant.
+        """
         if len(names) == 1:
             # The dtype of random keys is one of JAX, which NumPy does not know.
             return [np.dtype(name) for name in names if name != "prng_key"]
@@ -128,14 +139,14 @@ class ArrayField(NamedTuple):
         return [self._canonical(dtype) for dtype in widest]
 
     def _canonical(self, dtype: Any) -> Any:
-        """The dtype that an array of the library gets for one: JAX has none of 64 bits by default."""
+        """The dtype that an array of the annotated library gets for one: JAX has none of 64 bits by default."""
         if issubclass(self.cls, jax.Array):
             return jax.dtypes.canonicalize_dtype(dtype)
         return dtype
 
 
 def array_field(annotation: Any, default: object) -> ArrayField:
-    """What a field with the annotation takes: an array class, or one of jaxtyping's."""
+    """What a field with the annotation takes, for `configurable`: an array class, or one of jaxtyping's."""
     if not is_jaxtyping(annotation):
         return ArrayField(annotation, None, default)
     library: Any = annotation.array_type
@@ -148,7 +159,7 @@ def array_field(annotation: Any, default: object) -> ArrayField:
 
 
 def _may_become(numbers: Any, dtype: Any) -> bool:
-    """Whether numbers may be meant to be of a dtype: integers of a float, but booleans of nothing else."""
+    """Whether numbers in a file may be meant to be of a dtype: integers of a float, but booleans of nothing else."""
     own, other = _rank(numbers.dtype.kind), _rank(dtype.kind)
     if own is None or other is None:
         return False
@@ -157,7 +168,10 @@ def _may_become(numbers: Any, dtype: Any) -> bool:
 
 
 def _rank(kind: str) -> int | None:
-    """The position of a dtype's kind in `_WIDENING`; `None` for other kinds, such as keys."""
+    """The position of a dtype's kind in `_WIDENING`; `None` for other kinds, such as keys.
+
+    Numbers are taken for those of a higher rank.
+    """
     for rank, kinds in enumerate(_WIDENING):
         if kind in kinds:
             return rank
@@ -165,7 +179,7 @@ def _rank(kind: str) -> int | None:
 
 
 def _rows_schema(contract: Contract) -> dict[str, Any]:
-    """Nested lists of numbers, as long as the axes are."""
+    """The JSON Schema of nested lists of numbers, as deep and as long as the axes of a contract."""
     schema: dict[str, Any] = {"type": _number_types(contract)}
     last = len(contract.axes) - 1
     # From the last axis, whose items are the numbers, outwards.
@@ -181,7 +195,7 @@ def _rows_schema(contract: Contract) -> dict[str, Any]:
 
 
 def _number_types(contract: Contract) -> str | list[str]:
-    """The JSON types of the numbers in an array, by the dtypes that its contract admits."""
+    """The JSON types of the numbers in an array, for `_rows_schema`, by the dtypes that its contract admits."""
     names = contract.dtypes
     if names is None or any(name.startswith("complex") for name in names):
         # JSON has no complex numbers: in files they are texts, such as `1+2j`.

@@ -75,23 +75,36 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
 
 
 def build_here(config: Config[M]) -> M:
-    """Build the model of a config from the ambient stream: nodes draw in the order they are made."""
+    """Build the model of a config from the ambient stream: nodes draw in the order they are made.
+
+    For a default that is tried out: `_defaults` compares what its configs make with
+    what its function made.
+    """
     return _build(config, None)
 
 
 def built_at(config: Config[M], key: jax.Array, number: int) -> M:
-    """Build the model of a config that stands at a path below the root, given by its number."""
+    """Build the model of a config below the root, with the random numbers of its path there, given by number.
+
+    To see whether it draws the same as the default in whose place it stands.
+    """
     return _build(config, key, number)
 
 
 def stream_at(key: jax.Array, number: int) -> contextlib.AbstractContextManager[object]:
-    """The stream that the node at a path draws from, by the number of the path."""
+    """The stream that the node at a path draws from, by the number of the path.
+
+    For each node of `build`: its numbers follow from its path, not from the nodes made
+    before it.
+    """
     # The key is derived at the first draw, if there is one.
     return scope_of(Stream(key, _OF_BUILD, number, trace=current_trace()))
 
 
 def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
     """What keeps the nodes of a model from being made: each fault with the config that it is of.
+
+    For `graphnode config check` and `graphnode summary`.
 
     No arrays are made, unless a constructor needs their values. A node that holds one
     with a fault is left out.
@@ -107,7 +120,11 @@ def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
 
 
 def abstractly(make: Callable[[], T]) -> T:
-    """The result of a function, without arrays unless a constructor in it needs their values."""
+    """The result of a function, without arrays unless a constructor in it needs their values.
+
+    For what needs a model's structure alone, such as `gn.config.summary`: a large one
+    would not fit in memory.
+    """
     try:
         return eval_shape(make)
     except Exception as error:
@@ -118,6 +135,9 @@ def abstractly(make: Callable[[], T]) -> T:
 
 def _needs_values(error: Exception) -> bool:
     """Whether a constructor has raised because it needs the values of arrays where there are none.
+
+    `abstractly` then makes the model once more, with arrays; any other error is one of
+    the model.
 
     It looks at them, or makes a static one.
     """
@@ -149,7 +169,7 @@ def _collect_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
 
 
 def fault_text(error: Exception) -> str:
-    """What a constructor raised, in one line, with its class where it is not one of graphnode's."""
+    """What a constructor raised, in one line, for a fault: with its class where it is not one of graphnode's."""
     name = "" if isinstance(error, GraphnodeError) else f"{type(error).__name__}: "
     notes = [
         note for note in getattr(error, "__notes__", []) if not note.endswith(_NOTE)
@@ -158,7 +178,9 @@ def fault_text(error: Exception) -> str:
 
 
 def _build(config: Config[M], key: jax.Array | None, number: int = 0) -> M:
-    """Build the model of a config; without a key, its nodes draw from the ambient stream.
+    """Build the model of a config, for all of `build`, `build_here` and `built_at`.
+
+    Without a key, its nodes draw from the ambient stream.
 
     `number` is that of the path at which the root stands (`Visit.number`).
 
@@ -201,21 +223,21 @@ class _Making:
         self._later = {(id(visit.config), name) for visit, name in self.backward}
 
     def order_faults(self) -> Iterator[tuple[Visit, str]]:
-        """The references back to what is not made yet, in fields that cannot be set later."""
+        """The references back into a cycle, to what is not made yet, in fields that cannot be set later."""
         for visit, name in self.backward:
             if not _may_wait(visit.config, name):
                 text = "refers back to a node that holds this one, so it must allow None until that is made"
                 yield visit, f"{name} {text}"
 
     def take(self, step: _Step) -> None:
-        """Make a node, or set a field of one."""
+        """Take one step of the order: make a node, or set a field of one that refers back."""
         if step.name:
             self._link(step.visit, step.name)
         else:
             self._construct(step.visit)
 
     def is_ready(self, visit: Visit) -> bool:
-        """Whether all is made that the constructor takes."""
+        """Whether all is made that the constructor takes: after a fault, a node below may be missing."""
         below = [
             child
             for name, _, child in children(visit.config)
@@ -234,20 +256,20 @@ class _Making:
             raise
 
     def _link(self, visit: Visit, name: str) -> None:
-        """Set a field that refers back, now that all nodes are there."""
+        """Set a field that refers back into a cycle, and was left empty, now that all nodes are there."""
         value = _nodes_in_place(
             visit.config.slots[name], visit.config.__dict__[name], self.nodes
         )
         setattr(self.nodes[id(visit.config)], name, value)
 
     def _stream_of(self, number: int) -> contextlib.AbstractContextManager[object]:
-        """What the node at a path draws from."""
+        """The context in which the node at a path is made: its own stream, or the ambient one without a key."""
         if self._key is None:
             return contextlib.nullcontext()
         return stream_at(self._key, number)
 
     def _arguments(self, visit: Visit) -> dict[str, Any]:
-        """What the constructor takes; of a field that waits, what is there already."""
+        """The arguments of a node's constructor; for a field that waits for `_link`, `None` or an empty container."""
         config = visit.config
         if is_streams(config.node_class):
             return stream_arguments(config.__dict__[STREAMS])
@@ -285,7 +307,11 @@ class _Making:
         return {name: self._default_of(visit.config.node_class, field, number)}
 
     def _default_of(self, cls: type, field: Field, number: int) -> Any:
-        """What a class gives a field itself; where that is a class in turn, its own defaults stand at their paths."""
+        """What a class gives a field by default, drawn from the field's path, for `_left_out`.
+
+        Where that is made by a class in turn, its own defaults are drawn at their
+        paths.
+        """
         make: Any = field.default
         try:
             arguments = self._defaults_of(get_origin(make) or make, number)
@@ -329,6 +355,8 @@ def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]
 def _is_late(step: _Step, late: set[int]) -> bool:
     """Whether a step waits for the models of optimizers: the sort key of `_steps`.
 
+    An optimizer looks at its model when it is made, so that the model must be complete.
+
     `late` has the ids of the configs of optimizers, and of all that hold one.
     """
     if id(step.visit.config) in late:
@@ -341,7 +369,7 @@ def _is_late(step: _Step, late: set[int]) -> bool:
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:
-    """Whether a field can be set later: one that may be `None` until then, or a container that may be empty."""
+    """Whether a field can be set later, as one in a cycle must be: it may be `None` until then, or empty."""
     form = config.slots[name]
     if isinstance(config.__dict__[name], Config):
         return form.optional
@@ -349,7 +377,10 @@ def _may_wait(config: Config[Any], name: str) -> bool:
 
 
 def _nodes_in_place(form: Form, value: Any, nodes_by_id: dict[int, Node]) -> Any:
-    """The nodes of a slot, with tuples where its form has tuples: configs may hold lists."""
+    """The argument for a field of nodes: the nodes in place of the configs in its value, made before.
+
+    With tuples where the form has tuples, as configs may hold lists.
+    """
     if isinstance(value, Config):
         return nodes_by_id[id(value)]
     kind = slot_kind(form, value)
@@ -369,6 +400,10 @@ def _order(
     root: Config[Any], number: int
 ) -> tuple[list[Visit], list[tuple[Visit, str]]]:
     """The configs with those that each refers to before it, and the fields that refer to one which comes later.
+
+    The order in which `_Making` makes nodes. A depth-first walk in postorder, on a
+    stack of its own. A reference to a config that is still open leads back into a
+    cycle.
 
     A depth-first walk in postorder, on a stack of its own. A reference to a config that
     is still open leads back into a cycle.

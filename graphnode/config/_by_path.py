@@ -24,12 +24,12 @@ def change_path(path: Keys) -> str:
 
 
 def _change_key(key: Key) -> str:
-    """One key of a path in the text form of `change_path`."""
+    """One key of a path in the text form of `change_path`: in quotes if `override` would read its signs otherwise."""
     return json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key)
 
 
 def _has_signs(key: Key) -> bool:
-    """Whether a key has a sign that means something in the path of a change."""
+    """Whether a key has a sign that means something in the path of a change, `=` or a bracket."""
     return isinstance(key, str) and any(sign in key for sign in "=[]")
 
 
@@ -54,7 +54,10 @@ class Change(NamedTuple):
 
 
 def _unwritable_texts(left: Unwritable, right: Unwritable) -> tuple[str, str]:
-    """The texts of two values that no file can hold, each on one line: by name, or else as they differ in Python."""
+    """For a `Change`: the texts of two values that no file can hold, by name, or else as they differ in Python.
+
+    Each is on one line.
+    """
     if repr(left) != repr(right):
         return repr(left), repr(right)
     try:
@@ -123,14 +126,14 @@ class WrittenAlike(Unwritable):
 
 
 def row_text(value: object) -> str:
-    """A value of `flat`, for messages: as in a file, or what stands for it."""
+    """A value of `flat` as `diff` and `config show` print it: as in a file, or what stands for it there."""
     if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unwritable):
         return repr(value)
     return flow(value)
 
 
 def same_row(left: object, right: object) -> bool:
-    """Whether two values of `flat` are the same."""
+    """Whether two values of `flat`, at the same path of two configs, are the same: if not, `diff` shows both."""
     if isinstance(left, Unwritable) and isinstance(right, Unwritable):
         return same_static(left.value, right.value)
     # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
@@ -138,7 +141,10 @@ def same_row(left: object, right: object) -> bool:
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
-    """The values of a config by path: plain data, the types of nodes, and references to a node seen before."""
+    """The values of a config by path: plain data, the types of nodes, and references to a node seen before.
+
+    `diff` compares two configs by these rows, and `config show` prints them.
+    """
     rows: dict[Keys, object] = {}
     order = visits(root, declared=True)
     nodes = node_data(order, defaults=True, is_shown=True)
@@ -159,7 +165,7 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
 
 
 def _rows(values: Mapping[Keys, Any]) -> Iterator[tuple[Keys, Any]]:
-    """Values by path, containers of configs taken apart."""
+    """Values by path, with a row for each config in a container: the rest is data, and stays one value."""
     # Reversed, as the last one is taken first.
     todo = list(values.items())[::-1]
     while todo:
@@ -173,7 +179,10 @@ def _rows(values: Mapping[Keys, Any]) -> Iterator[tuple[Keys, Any]]:
 
 # Any: whatever is static.
 def static_values(root: Config[Any]) -> dict[Keys, Any]:
-    """The static values of a config themselves, and the classes of its nodes, by the paths that `flat` has for them."""
+    """The static values of a config themselves, and the classes of its nodes, by the paths that `flat` has for them.
+
+    For `diff`: two of them may be written alike and be different values.
+    """
     values: dict[Keys, Any] = {}
     for visit in visits(root, declared=True):
         config = visit.config
@@ -187,7 +196,11 @@ def static_values(root: Config[Any]) -> dict[Keys, Any]:
 
 
 def reordered(left: Config[Any], right: Config[Any]) -> Iterator[Change]:
-    """The dicts of nodes whose common keys stand in another order."""
+    """The dicts of nodes whose common keys stand in another order.
+
+    For `diff` and `dump`: a model may go through a dict in its order, which rows by
+    path do not show.
+    """
     orders, other_orders = _orders(left), _orders(right)
     for path in orders.keys() & other_orders.keys():
         keys, other_keys = orders[path], other_orders[path]
@@ -199,7 +212,7 @@ def reordered(left: Config[Any], right: Config[Any]) -> Iterator[Change]:
 
 
 def _orders(root: Config[Any]) -> dict[Keys, list[Any]]:
-    """The keys of each dict of nodes, by its path."""
+    """The keys of each dict of nodes in their order, by its path, for `reordered`."""
     orders: dict[Keys, list[Any]] = {}
     for visit in visits(root, declared=True):
         fields = visit.config.__dict__

@@ -75,7 +75,10 @@ def _exit_with(error: ConfigError) -> NoReturn:
 
 
 def _load_or_exit(file: Path, changes: Sequence[str] = ()) -> Config[Any]:
-    """The config of a file, with the changes of the command line; faults are printed, and end the command."""
+    """The config of a file with the changes of the command line, for the commands that need no places.
+
+    Faults are printed, and end the command.
+    """
     try:
         config = load(file, Node)
         return override(config, changes) if changes else config

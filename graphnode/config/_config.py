@@ -91,17 +91,20 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     else:
 
         def __class_getitem__(cls, item: object) -> type:
+            """Itself: `Config[Net]` is for type checkers alone."""
             # pydantic would make a class of its own for `Config[Net]`, which no config
             # is an instance of.
             return cls
 
     def __eq__(self, other: object) -> bool:
+        """Whether both describe the same graph of configs, by their fields and by what is shared."""
         # pydantic's own would recurse, and not end in a cycle.
         return _equal(self, other) if isinstance(other, Config) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # it may change
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an empty config of its node class, made by `blank_of`, and the fields that it then gets."""
         # By the node class: the config's own is found under no name.
         state = self.__getstate__()
         fields = {name: pickled(value) for name, value in state["__dict__"].items()}
@@ -124,7 +127,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
 
 def _named(value: Any) -> Any:
-    """A value as it prints: by its registered name, if it has one."""
+    """A value as a config prints it: by its registered name, as in a file, if it has one."""
     name = registered_name(value) if callable(value) else None
     return value if name is None else Text(name)
 
@@ -166,7 +169,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 def _make_config_class(
     cls: type[Node], fields: Mapping[str, Field]
 ) -> type[Config[Any]]:
-    """The config class of a node class, by its compiled fields; `config_of` keeps it."""
+    """The config class of a node class, by its compiled fields, which `config_of` keeps."""
     arguments = arguments_of(cls, fields)
     docs = field_docs(cls)
     slots: dict[str, Form] = {}
@@ -195,6 +198,9 @@ def _make_config_class(
 def _check_no_aliases(cls: type, model: type[pydantic.BaseModel]) -> None:
     """Raise if the metadata of a field renames it for pydantic.
 
+    With an alias, files would say a field by another name than `override` and messages
+    do.
+
     Raises:
         ConfigError: Names all such fields.
     """
@@ -209,7 +215,7 @@ def _check_no_aliases(cls: type, model: type[pydantic.BaseModel]) -> None:
 
 
 def check_config(value: object) -> None:
-    """Raise if an argument of a public function is not a config.
+    """Raise if an argument of a public function, such as `build` or `dump`, is not a config.
 
     Raises:
         TypeError: It is not; the message has how one is made of a node or of its class.
@@ -225,7 +231,11 @@ def check_config(value: object) -> None:
 
 
 def empty_config(model: type[Config[M]]) -> Config[M]:
-    """A config without fields, which `fill` gives it."""
+    """A config without fields, which `fill` gives it.
+
+    In this way others can refer to it before its own fields are known, as a cycle
+    needs.
+    """
     # Not `model_construct`, which would set the defaults.
     cls: Any = model
     return cast("Config[M]", cls.__new__(cls))
@@ -250,6 +260,8 @@ def fill(config: Config[Any], fields: Mapping[str, Any]) -> None:
 def field_value(config: Config[Any], name: str, data: object) -> Any:
     """The value that data for a static field of a config is read as.
 
+    To see what written data would come back as, before it is written to a file.
+
     Raises:
         pydantic.ValidationError: The field does not take it.
     """
@@ -268,7 +280,10 @@ def takes_streams(config: Config[Any], name: str) -> bool:
 
 
 def _slot_type(form: Form) -> Any:
-    """The pydantic type of a field for nodes: configs of the classes of a form, in its containers."""
+    """The pydantic type of a field for nodes, which `Config` validates at each assignment.
+
+    It takes configs of the classes of a form, in its containers, and looks no deeper.
+    """
 
     def check(value: Any) -> Any:
         """The value itself, if the form admits it."""
@@ -283,7 +298,10 @@ def _slot_type(form: Form) -> Any:
 
 
 def mismatch(form: Form, value: Any) -> str | None:
-    """What is wrong with a value that stands where a form admits nodes, or `None`. Configs are not looked into."""
+    """What is wrong with a value that stands where a form admits nodes, or `None`. Configs are not looked into.
+
+    For all who put configs in a field: pydantic, files, and `override` with a default.
+    """
     fault = _mismatch_at(form, value)
     if fault is None:
         return None
@@ -294,13 +312,20 @@ def mismatch(form: Form, value: Any) -> str | None:
 
 
 def slot_fault(config: Config[Any], name: str) -> tuple[Path, str] | None:
-    """What is wrong in a field for nodes, and at which keys: its lists and dicts may have been changed since."""
+    """What is wrong in a field for nodes, and at which keys, or `None`, for whoever walks through configs.
+
+    It was validated when it was assigned, but its lists and dicts may have been changed
+    since.
+    """
     value = config.__dict__[name]
     return None if value is DEFAULT else _mismatch_at(config.slots[name], value)
 
 
 def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
-    """What is wrong in the value of a field for nodes, and the keys within it that lead there, or `None`."""
+    """What is wrong in the value of a field for nodes, and the keys within it that lead there, or `None`.
+
+    For `mismatch`, which makes a text of both, and `slot_fault`.
+    """
     # Forms are as deep as somebody wrote them, so that this ends also for a list that
     # holds itself.
     todo: list[tuple[Form, Any, Path]] = [(form, value, ())]
@@ -324,7 +349,7 @@ def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
 
 
 def _leaf_fault(form: Form, value: object) -> str:
-    """What is wrong with a value that is neither the config nor the container that a form admits."""
+    """What `_mismatch_at` says of a value that is neither the config nor the container that a form admits."""
     if isinstance(value, Config):
         name = distinct_class_name(value.node_class, *form.classes)
         return f"expected {form}, found a config of {name}"
@@ -337,14 +362,14 @@ def _leaf_fault(form: Form, value: object) -> str:
 def configs_in(
     value: Any, *, as_written: bool = False
 ) -> Iterator[tuple[Path, Config[Any]]]:
-    """The configs in the value of a slot, with the keys that lead to them."""
+    """The configs in the value of a slot (a field for nodes), each with the keys that lead to it in there."""
     for keys, leaf in leaves(value, as_written=as_written):
         if isinstance(leaf, Config):
             yield keys, leaf
 
 
 def _equal(root: Config[Any], other: Config[Any]) -> bool:
-    """Whether two graphs of configs are equal: in their fields, and in which references share a config.
+    """Whether two graphs of configs are equal, for `==`: in their fields, and in which references share a config.
 
     Both graphs are walked together, and each config is paired with the one at the same
     path. Sharing is the same where the pairs are one to one:
@@ -376,7 +401,10 @@ def _equal(root: Config[Any], other: Config[Any]) -> bool:
 def _pairs_below(
     left: Config[Any], right: Config[Any]
 ) -> list[tuple[Config[Any], Config[Any]]] | None:
-    """The configs that two of one class hold at the same keys; `None` if the two differ otherwise."""
+    """The configs that two of one class hold at the same keys, which `_equal` compares next.
+
+    `None` if the two differ otherwise.
+    """
     pairs: list[tuple[Config[Any], Config[Any]]] = []
     for name, value in left.__dict__.items():
         other = right.__dict__[name]
@@ -397,7 +425,10 @@ def _pairs_below(
 
 
 def _outline(value: Any) -> Any:
-    """The value of a slot apart from which configs stand in it; of a dict also the order, which a model may run in."""
+    """What `==` compares of a slot at once: its value with the same mark in place of each config in it.
+
+    Of a dict also the order, which a model may run in.
+    """
     if not is_container(value):
         return value if value is None or value is DEFAULT else Config
     # A list stands for a tuple, as files have no other: both build the same.
@@ -408,7 +439,11 @@ def _outline(value: Any) -> Any:
 
 
 def same_static(value: object, other: object) -> bool:
-    """Whether two static values are the same. One that cannot be compared by value is the same as itself alone."""
+    """Whether two static values are the same. One that cannot be compared by value is the same as itself alone.
+
+    For all that compares configs: `==`, `diff`, and `dump`, when it reads back what it
+    wrote.
+    """
     if value is other:
         return True
     try:
@@ -418,13 +453,13 @@ def same_static(value: object, other: object) -> bool:
 
 
 def is_default(model: type[Config[Any]], name: str, value: object) -> bool:
-    """Whether a value of a static field is its default."""
+    """Whether a value of a static field is its default, and so need not stand in a file."""
     if model.model_fields[name].is_required():
         return False
     return same_static(value, field_default(model, name))
 
 
 def field_default(model: type[Config[Any]], name: str) -> Any:
-    """The default of a field that has one."""
+    """The default of a field that has one; made anew where it comes from a function."""
     info = model.model_fields[name]
     return info.get_default(call_default_factory=True, validated_data={})

@@ -56,7 +56,7 @@ class Argument(NamedTuple):
 
 
 def arguments_of(cls: type[Node], fields: Mapping[str, Field]) -> list[Argument]:
-    """The arguments of a node class.
+    """The arguments of the constructor of a node class, of which `config_of` makes the fields of its config.
 
     Raises:
         ConfigError: A config cannot have one of them, or nothing declares them; names
@@ -101,7 +101,7 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[Argument]:
 
 
 def _argument(field: Field) -> Argument:
-    """The argument for a field: with its type and default, or with why no config can have it."""
+    """The argument for a field of a node class: with type and default, or with why no config can have it."""
     if field.kind is Kind.STATE:
         fault = "it takes a State that is ready, which no configuration gives"
         return _refused(field.name, fault)
@@ -119,7 +119,7 @@ def _argument(field: Field) -> Argument:
 
 
 def _refused(name: str, fault: str) -> Argument:
-    """An argument that no config can have, which `arguments_of` reports."""
+    """An argument that no config can have, with the reason: `arguments_of` collects these, and raises all at once."""
     return Argument(name, Any, {}, fault=fault)
 
 
@@ -140,7 +140,7 @@ def _with_default(field: Field, make: Callable[[], object]) -> Argument:
 
 
 def _name_fault(name: str) -> str:
-    """Why no config has a field of this name; empty if one may have it."""
+    """Why no config has a field of this name, such as `type`; empty if one may have it."""
     if name in RESERVED:
         return f"files use {name!r} otherwise; choose another name"
     if name in _NAMES_OF_CONFIG or name.startswith("_"):
@@ -172,7 +172,10 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> Argum
 
 
 def _node_default(field: Field) -> dict[str, Any]:
-    """The default of a field for nodes: None, an empty container, or what the class makes itself."""
+    """The default of a field for nodes: None, an empty container, or what the class makes itself.
+
+    As arguments of `pydantic.Field`; empty if the field must be given.
+    """
     make = field.default
     if make is None:
         return {}
@@ -189,9 +192,13 @@ def _node_default(field: Field) -> dict[str, Any]:
 
 
 def _or_left_out(annotation: Any) -> Any:
-    """The pydantic type of a static field that the class computes if it is left out; DEFAULT takes a value away."""
+    """The pydantic type of a static field that the class computes if it is left out.
+
+    Assigning DEFAULT takes a given value away again.
+    """
 
     def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
+        """DEFAULT itself, which the field's type would refuse; else what that type makes of the value."""
         return value if value is DEFAULT else handler(value)
 
     return Annotated[annotation, pydantic.WrapValidator(validate)]
@@ -204,6 +211,7 @@ def _read_only_type(annotation: Any) -> Any:
     """The pydantic type of a static field that keeps its value as a node does: no array can be written to."""
 
     def validate(value: Any) -> Any:
+        """The value with read-only arrays, once pydantic has read it; what cannot be static is a fault."""
         try:
             return _read_only(value)
         except StaticValueError as error:
@@ -214,6 +222,8 @@ def _read_only_type(annotation: Any) -> Any:
 
 def unshared(value: Any) -> Any:
     """The value of a static field or init variable, such that nothing which is written to it shows elsewhere.
+
+    For `build` and copies of configs: the node or copy may write to what it gets.
 
     An init variable may be a list or dict, and may hold them: these are copied.
     """
@@ -226,7 +236,7 @@ def unshared(value: Any) -> Any:
 
 
 def _read_only_or_same(value: Any) -> Any:
-    """A value with read-only copies of its arrays; one that cannot be static is returned as it is.
+    """A value with read-only copies of its arrays, for defaults; one that cannot be static as it is.
 
     The constructor of the node has the better message for it.
     """
@@ -237,7 +247,7 @@ def _read_only_or_same(value: Any) -> Any:
 
 
 def _read_only(value: Any) -> Any:
-    """A value with read-only copies of the arrays in it.
+    """A value with read-only copies of the arrays in it: a config keeps it, and nobody may change it from outside.
 
     Raises:
         StaticValueError: A dataclass holds an array that somebody could still write to.
@@ -250,7 +260,7 @@ def _read_only(value: Any) -> Any:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The strings under the fields of a class and of its parents."""
+    """The strings under the fields of a class and of its parents, as descriptions for JSON Schemas, by field."""
     docs: dict[str, str] = {}
     # Parents first, so that the text of a subclass wins.
     for base in reversed(cls.__mro__):

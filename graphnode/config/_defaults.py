@@ -72,6 +72,8 @@ class _NoConfigError(Exception):
 def default_of(config: Config[Any], name: str, where: str) -> Any:
     """The default that a class makes for a field, as configs: one, or a container of them.
 
+    For `opened`: a change that leads into a node which no config is there for yet.
+
     Args:
         config: A config that leaves the field to its class.
         name: The field.
@@ -101,18 +103,22 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
 
 # Any: the default of a field is whatever makes it.
 def _factory(config: Config[Any], name: str) -> Any:
-    """What makes the default of a field for nodes: a class or a function."""
+    """What makes the default of a field for nodes, of a config that leaves it out: a class or a function."""
     return schema(config.node_class).fields[name].default
 
 
 def _class_of(factory: Any) -> type[Node] | None:
-    """The node class that a factory is, if it is not a function."""
+    """The node class that a factory is, if it is not a function.
+
+    A class is called without arguments, and its config says all; what a function makes
+    has to be tried out.
+    """
     cls = get_origin(factory) or factory
     return cls if isinstance(cls, type) and issubclass(cls, Node) else None
 
 
 def opened(config: Config[Any], name: str, path: Path) -> Any:
-    """The configs that stand for a field which a config leaves out.
+    """Configs that stand for a field which a config leaves out, so that parts of them can be changed or compared.
 
     Args:
         config: A config that leaves the field to its class, or to `build`.
@@ -168,7 +174,7 @@ def opened_like(
 
 
 def _open(config: Config[Any], name: str, path: Path) -> Opened:
-    """Put configs in place of a default."""
+    """Put configs in place of a default, for `opened_like`; gives how a difference then shows the default."""
     value = opened(config, name, path)
     written_out = WrittenOut(_draws_otherwise(config, name, value))
     left_out = LeftOut(maker_of(config, name))
@@ -178,7 +184,7 @@ def _open(config: Config[Any], name: str, path: Path) -> Opened:
 
 
 def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
-    """Whether configs draw other numbers than the default that they stand for.
+    """Whether configs draw other numbers than the default that they stand for: `diff` has to say so.
 
     A function draws all that it makes from the stream of the field, one after the
     other, and configs draw by their own paths.
@@ -206,7 +212,10 @@ def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
 
 
 def _number_at(keys: Path) -> int:
-    """The number of the path of a node within a default, whose own number counts as 0."""
+    """The number of the path of a node within a default, whose own number counts as 0.
+
+    With it, a node draws in `built_at` what a config in its place would.
+    """
     return functools.reduce(number_below, keys, 0)
 
 
@@ -231,7 +240,7 @@ def _config_without_arguments(cls: type[Node]) -> Config[Any]:
 
 
 def _configs_of_function(factory: Callable[[], Any]) -> Any:
-    """Configs of what a function makes.
+    """Configs of what a function makes as a default, if it is certain that they build the same.
 
     Raises:
         _NoConfigError: They would not be the same model under every change.
@@ -265,33 +274,39 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
 
 
 def _config_of_node(leaf: Any) -> Any:
-    """The config of a node; any other leaf as it is."""
+    """The config of a node, for `mapped_slot`; any other leaf, such as `None`, as it is."""
     return to_config(leaf) if isinstance(leaf, Node) else leaf
 
 
 def _node_of_config(leaf: Any) -> Any:
-    """The node that a config builds; any other leaf as it is."""
+    """The node that a config builds, for `mapped_slot`; any other leaf, such as `None`, as it is."""
     return build_here(leaf) if isinstance(leaf, Config) else leaf
 
 
 def _drawn(make: Callable[[], Any]) -> Any:
-    """What a function makes, each time with the same random numbers."""
+    """What a function makes, each time with the same random numbers.
+
+    So that what configs build can be compared with it, number by number.
+    """
     with scope_of(Stream(jax.random.key(0), trace=current_trace())):
         return make()
 
 
 def _in_lists(value: Any) -> Any:
-    """A value with lists in place of tuples, as in a config."""
+    """A value with lists in place of tuples, as in a config, to be compared with what configs build."""
     return mapped_slot(lambda leaf: leaf, value)
 
 
 def _ids(value: Any) -> set[int]:
-    """The ids of the nodes and States of a value."""
+    """The ids of the nodes and States of a value: two results of one factory must have none in common."""
     return {*map(id, nodes(value).values()), *map(id, states(value).values())}
 
 
 def _is_built_from(configs: Any, default: Any) -> bool:
-    """Whether configs build a default again: the structure, and the same values from the same random numbers."""
+    """Whether configs build a default again: the structure, and the same values from the same random numbers.
+
+    If not, the function has done what no config says, and the default cannot be opened.
+    """
     try:
         built = _drawn(lambda: mapped_slot(_node_of_config, configs))
     except Exception:  # of a constructor
@@ -302,7 +317,7 @@ def _is_built_from(configs: Any, default: Any) -> bool:
 
 
 def _values(value: Any) -> list[tuple[str, bytes]]:
-    """The type and bits of each array: by bits, so that NaN equals itself."""
+    """The type and bits of each array in nodes, to see whether two models are the same: by bits, for NaN."""
     arrays = jax.tree.leaves(treefy_states(value))
     return [(str(jax.typeof(array)), _bytes(array)) for array in arrays]
 
@@ -316,6 +331,9 @@ def _bytes(array: Any) -> bytes:
 
 def _doubtful(root: Config[Any], is_same: Callable[[], bool]) -> Iterator[str]:
     """The fields below a config which a factory may have given or the class computed: their default would be the same.
+
+    After a change of another field, one that the class computes would differ, and one
+    that was given would not: `default_of` refuses.
 
     Nodes that the class would make itself are left to it first: their factories take no
     arguments, so that they are the same under every change.
@@ -334,6 +352,8 @@ def _doubtful(root: Config[Any], is_same: Callable[[], bool]) -> Iterator[str]:
 
 def _leave_out(config: Config[Any], name: str, is_same: Callable[[], bool]) -> bool:
     """Give a field the default in place of its value, and take that back if other nodes would be built.
+
+    For `_doubtful`: whether the default would do just the same.
 
     Returns:
         Whether the field has lost a value.

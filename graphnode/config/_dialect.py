@@ -29,11 +29,11 @@ class Rename(NamedTuple):
     text: str
 
     def leads_to(self, path: Path) -> bool:
-        """Whether the value at a path of ours may come from `source`."""
+        """Whether the value at a path of ours may come from `source`: a message then names that path, too."""
         return len(path) == len(self.target) and self.passes(path)
 
     def passes(self, path: Path) -> bool:
-        """Whether the value at a path of ours may hold what comes from `source`."""
+        """Whether the value at a path of ours may hold what comes from `source`, so that it is never left out."""
         steps = zip(self.target, path, strict=False)
         return len(path) <= len(self.target) and all(
             step in (None, key) for step, key in steps
@@ -66,7 +66,10 @@ class Dialect(NamedTuple):
         return bool(self.unknown.fitting(path))
 
     def source_of(self, path: Path) -> str | None:
-        """The path in the file, as text, of what has a path of ours; `None` if nothing renames it."""
+        """The path in the file, as text, of what has a path of ours; `None` if nothing renames it.
+
+        So that a fault names what the user finds in the file.
+        """
         for rename in self.renames:
             if rename.leads_to(path):
                 return rename.text
@@ -110,7 +113,7 @@ def dialect_of(
 
 
 def _check_arguments(rename: object, ignore: object, names: object) -> None:
-    """Raise if an argument of `load` is of another type than its annotation says.
+    """Raise if an argument of `load` is of another type than its annotation says, such as one text as `ignore`.
 
     Raises:
         TypeError: One is; names it.
@@ -123,7 +126,7 @@ def _check_arguments(rename: object, ignore: object, names: object) -> None:
 
 
 def _parsed_rename(source: str, target: str) -> Rename:
-    """One entry of the argument `rename`, as steps.
+    """One entry of the argument `rename` of `load`, with both paths as steps, for `Translation`.
 
     Raises:
         PathError: A text is not a path, or the two have not the same number of stars.
@@ -152,14 +155,17 @@ def _parsed_steps(text: str) -> _Steps:
 
 
 def _not_empty(path: P) -> P:
-    """A path itself, if it has a key; raises `PathError` if not."""
+    """A path of `rename` or `ignore` itself; `PathError` if it has no key: it would mean the whole file."""
     if not path:
         raise PathError("the path of a key is expected, found the empty text")
     return path
 
 
 def with_own_containers(value: Any) -> Any:
-    """A copy of the lists and dicts of some data, shared as they are; all else is the same object."""
+    """A copy of the lists and dicts of some data, with the same sharing and cycles; all else is the same object.
+
+    For `validate`: the caller's data stay as they are when keys are renamed.
+    """
     copies: dict[int, Any] = {}
     containers: list[Any] = []
     todo = [value]
@@ -232,7 +238,7 @@ class Translation:
                 del spot.holder[path[-1]]
 
     def _moves(self, rename: Rename) -> Iterator[_Move]:
-        """The values that a rename finds in the data, each with the path it moves to."""
+        """The values that a rename finds, each with the path it moves to: its stars are keys of the source."""
         for spot in self._spots(rename.source, is_wanted=True):
             stars = iter(spot.stars)
             target = tuple(
@@ -242,7 +248,7 @@ class Translation:
             yield _Move(spot, target, spot.holder[spot.path[-1]], home)
 
     def _spots(self, steps: _Steps, *, is_wanted: bool = False) -> Iterator[_Spot]:
-        """The values at a path, or at those that a path with stars stands for."""
+        """The values at a path, or at those that a path with stars stands for: what is to be renamed or left out."""
         todo: list[_Position] = [(self._document.root, (), ())]
         while todo:
             value, path, stars = todo.pop()
@@ -263,7 +269,7 @@ class Translation:
                     self._files.faults.append(Fault(what, path=path_str(key_path)))
 
     def _note_absent(self, value: Any, step: Key | None) -> None:
-        """Note a key of a rename that a mapping lacks: a key much like it may be misspelled."""
+        """Note a key of a rename that a mapping lacks: the walk takes a key much like it for a misspelled one."""
         if isinstance(value, dict) and isinstance(step, str):
             self.absent.setdefault(id(value), []).append(step)
 
@@ -288,7 +294,7 @@ class Translation:
             self._files.faults.append(Fault(what, path=target, place=place))
 
     def _holder(self, path: Sequence[Key]) -> dict[Any, Any] | None:
-        """The mapping at a path, made where it is not there; `None` where something else is."""
+        """The mapping that a moved value goes into, made where it is not there; `None` where something else is."""
         holder: Any = self._document.root
         for key in path:
             if isinstance(holder, dict):
@@ -301,7 +307,7 @@ class Translation:
 
 
 def _keys_at(value: Any, step: Key | None) -> Sequence[Key]:
-    """The keys or positions of a container that a step stands for."""
+    """The keys or positions of a container that a step of a path stands for: one, all for a star, or none."""
     keys: Sequence[Key] = []
     if isinstance(value, dict):
         keys = list(value)

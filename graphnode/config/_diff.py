@@ -54,7 +54,7 @@ def diff(config: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 
 
 def _differences(left: Config[Any], right: Config[Any]) -> list[Change]:
-    """The values that differ, and the dicts whose keys stand in another order; not sorted by path."""
+    """What `diff` then sorts: the values that differ, and the dicts whose keys stand in another order."""
     values, other_values = flat(left), flat(right)
     changes: list[Change] = []
     for path in {*values, *other_values}:

@@ -94,12 +94,12 @@ def _path_filters(paths: Sequence[str]) -> list[Matcher]:
 
 # Any: of classes or of filters.
 def _any_of(filters: Sequence[Any]) -> Matcher:
-    """The filter for what one of several filters, or of several classes, selects."""
+    """The filter for what one of several filters, or of several classes, selects; a single one stays itself."""
     return as_filter(filters[0]) if len(filters) == 1 else AnyOf(*filters)
 
 
 def _state_classes() -> dict[str, list[type[State[Any]]]]:
-    """The State classes that are known, by name."""
+    """The State classes that are known, by name: a text in a filter that is none of these is a path."""
     named: dict[str, list[type[State[Any]]]] = {}
     for cls in newest(with_subclasses((State,))):
         named.setdefault(cls.__name__, []).append(cls)
@@ -107,7 +107,7 @@ def _state_classes() -> dict[str, list[type[State[Any]]]]:
 
 
 def _only_class(classes: Sequence[type[State[Any]]], name: str) -> type[State[Any]]:
-    """The class that a name stands for; an error if there are several."""
+    """The class that a name in a filter stands for; an error if there are several, of which no text says one."""
     if len(classes) > 1:
         modules = ", ".join([cls.__module__ for cls in classes])
         raise value_error(f"several State classes are named {name!r}: {modules}")
@@ -116,6 +116,8 @@ def _only_class(classes: Sequence[type[State[Any]]], name: str) -> type[State[An
 
 def filter_data(matcher: Matcher) -> str | list[str]:
     """The text, or list of texts, that a file has for a filter.
+
+    For `dump`, with an optimizer.
 
     Raises:
         DataValueError: No file can hold it.
@@ -130,7 +132,7 @@ def filter_data(matcher: Matcher) -> str | list[str]:
 
 
 def _texts_of(matcher: Matcher) -> list[str] | None:
-    """The texts of all that a filter is made of; `None` where a part has none."""
+    """The texts of all that a filter is made of, for `filter_data`; `None` where a part has none."""
     if isinstance(matcher, Everything):
         return [EVERYTHING]
     if isinstance(matcher, Under):
@@ -151,7 +153,11 @@ def _texts_of(matcher: Matcher) -> list[str] | None:
 
 
 def _classes_of(matcher: Matcher) -> list[str] | None:
-    """The names of the State classes that a filter selects; `None` for a filter that is not by class alone."""
+    """The names of the State classes that a filter selects; `None` for a filter that is not by class alone.
+
+    Classes stand in one list in a file; and an optimizer takes parameters alone where a
+    filter names none.
+    """
     names: list[str] = []
     for part in matcher.parts if isinstance(matcher, AnyOf) else (matcher,):
         if not isinstance(part, OfType):
@@ -161,7 +167,9 @@ def _classes_of(matcher: Matcher) -> list[str] | None:
 
 
 def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
-    """Labels by filter from a mapping. `**`, which is for what no other one selects, may stand anywhere in it.
+    """Labels by filter, such as transformations for parts of a model, from the mapping in a file.
+
+    `**`, which is for what no other one selects, may stand anywhere in it.
 
     Raises:
         PydanticCustomError: A key is not a filter.
@@ -175,7 +183,7 @@ def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
 def labels_data(
     labels: Labels[Any], write_label: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """The mapping that a file has for labels.
+    """The mapping that a file has for labels, such as transformations by filter; `labels_of` is the way back.
 
     Raises:
         DataValueError: No file can hold a filter, or a label.

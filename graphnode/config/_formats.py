@@ -57,15 +57,17 @@ class Format(NamedTuple):
 
 
 def _lacks_nothing(value: object) -> bool:
-    """For a format that can say every value."""
+    """For YAML, which can say every value: `Format.lacks`, by which `dump` refuses what a format cannot say."""
     return False
 
 
 def _is_not_finite(value: object) -> bool:
+    """For JSON, which has no infinity and no NaN (`Format.lacks`)."""
     return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_null(value: object) -> bool:
+    """For TOML, which has no null (`Format.lacks`)."""
     return value is None
 
 

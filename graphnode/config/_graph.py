@@ -18,7 +18,7 @@ Link = tuple[Any, Key] | None
 
 
 def keys_of(link: Link) -> Path:
-    """The keys of a link, from the root on."""
+    """The keys of a link, from the root on: made where a path is shown, as all paths together cost too much."""
     keys: list[Key] = []
     while link is not None:
         link, key = link
@@ -48,7 +48,7 @@ class Visit(NamedTuple):
 
 
 def number_below(number: int, key: Key) -> int:
-    """The number of a path with one more key."""
+    """The number of a path with one more key: what a node at the path folds into the key of `build`."""
     # With the dot, which a key has in quotes alone: `up.1` is not `up1`.
     return zlib.crc32(f".{path_str((key,))}".encode(), number)
 
@@ -57,6 +57,8 @@ def children(
     config: Config[Any], *, declared: bool = False, as_written: bool = False
 ) -> Iterator[tuple[str, Path, Config[Any]]]:
     """The configs that one refers to: the field, the keys within its value, and the config.
+
+    Each walk through a graph of configs goes by these.
 
     Args:
         config: The config.
@@ -121,7 +123,7 @@ def visits(
 
 
 def _slot_faults(visit: Visit) -> Iterator[Fault]:
-    """What does not fit in the fields for nodes, whose lists and dicts change without validation."""
+    """What does not fit in the fields for nodes, each with its path: their lists and dicts change unvalidated."""
     for name in sorted(visit.config.slots):
         fault = slot_fault(visit.config, name)
         if fault is not None:
@@ -130,7 +132,10 @@ def _slot_faults(visit: Visit) -> Iterator[Fault]:
 
 
 def shared(order: Sequence[Visit]) -> set[int]:
-    """The ids of the configs that are referred to more than once; the root counts as one reference."""
+    """The ids of the configs that are referred to more than once; the root counts as one reference.
+
+    In a file these have an `id`, and the other places a `ref`.
+    """
     seen, repeated = {id(order[0].config)}, set[int]()
     for visit in order:
         for _, _, child in children(visit.config):
@@ -141,11 +146,15 @@ def shared(order: Sequence[Visit]) -> set[int]:
 
 
 def copied(root: Config[M]) -> Config[M]:
-    """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same."""
+    """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same.
+
+    For `override` and `diff`, which leave the caller's configs as they are.
+    """
     configs = [visit.config for visit in visits(root)]
     twins = {id(config): empty_config(type(config)) for config in configs}
 
     def twin_of(leaf: Any) -> Any:
+        """The copy of a config; any other leaf, such as `None`, as it is."""
         return twins[id(leaf)] if isinstance(leaf, Config) else leaf
 
     for config in configs:

@@ -64,7 +64,7 @@ class JsonReader:
             self.faults.append(Fault(error.text, place=self._place(error.at)))
 
     def locate(self, node: _Offsets, key: str | int | None, *, of_key: bool) -> Place:
-        """Where an item of a container stands, or the container."""
+        """Where an item of a container stands (its key, with `of_key`), or the container: the place of a fault."""
         offsets = node.items.get(key) if key is not None else None
         if offsets is None:
             return self._place(node.start)
@@ -72,7 +72,7 @@ class JsonReader:
         return self._place(key_at if of_key else value_at)
 
     def _place(self, at: int) -> Place:
-        """The line and column of an offset, both counted from 1."""
+        """The line and column of an offset, both counted from 1, as faults name them."""
         line = bisect.bisect_right(self._starts, at)
         return Place(line, at - self._starts[line - 1] + 1)
 
@@ -158,7 +158,7 @@ class JsonReader:
         return container
 
     def _scalar(self, token: re.Match[str]) -> Any:
-        """The string, number, boolean or null of a token."""
+        """The string, number, boolean or null that a token stands for."""
         if token["string"] is not None:
             return self._string(token)
         if token["word"] is not None:
@@ -190,7 +190,7 @@ class JsonReader:
         return text
 
     def _token(self, expected: str) -> re.Match[str]:
-        """The token at the cursor, which goes on to the next one."""
+        """The token at the cursor, which goes on to the next one; `expected` is what an error says was expected."""
         start = self._at
         token = _TOKEN.match(self._text, start)
         if token is not None:
@@ -208,6 +208,7 @@ class JsonReader:
         raise _SyntaxFaultError(start, what)
 
     def _skip_blanks(self) -> None:
+        """Move the cursor behind blanks, so that a token or the end stands there."""
         blanks = _BLANKS.match(self._text, self._at)
         if blanks is not None:
             self._at = blanks.end()
@@ -215,6 +216,6 @@ class JsonReader:
     def _expected(
         self, expected: str, text: str, at: int | None = None
     ) -> _SyntaxFaultError:
-        """The fault that `text` stands where something else is expected; at the cursor by default."""
+        """The error to raise where `text` stands and something else is expected; at the cursor by default."""
         what = f"{expected} is expected, found {short(text)}"
         return _SyntaxFaultError(self._at if at is None else at, what)

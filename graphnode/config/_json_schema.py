@@ -107,7 +107,7 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
 
 
 def _tags_of(classes: _Classes) -> tuple[dict[str, type[NodeBase]], list[str]]:
-    """The classes that can be configured, by the tags that a place admits; and why others cannot."""
+    """The classes that a file may name in a place and that can be configured, by tag; and why others cannot."""
     tags: dict[str, type[NodeBase]] = {}
     faults: list[str] = []
     for tag, cls in Tags(classes).by_tag.items():
@@ -124,9 +124,11 @@ class _Generate(GenerateJsonSchema):
     """pydantic's own, without titles, which repeat the names, and defaults, which `_default` writes as data."""
 
     def default_schema(self, schema: Any) -> _Json:
+        """The schema of a field without the default, which `_default` writes as data of a file."""
         return self.generate_inner(schema["schema"])
 
     def field_title_should_be_set(self, schema: Any) -> bool:
+        """No: a title would repeat the name of the field."""
         return False
 
 
@@ -148,7 +150,7 @@ class _Schemas:
         self._todo: list[tuple[str, Callable[[], _Json]]] = []
 
     def finished(self) -> _Json:
-        """All definitions, by name."""
+        """All definitions by name, the `$defs` of the schema: each may ask for further ones while it is made."""
         definitions: _Json = {}
         while self._todo:
             name, make = self._todo.pop()
@@ -156,7 +158,10 @@ class _Schemas:
         return definitions
 
     def _defined(self, key: Hashable, name: str, make: Callable[[], _Json]) -> _Json:
-        """A reference to a definition, which `make` makes later."""
+        """A reference to a definition, which `make` makes later.
+
+        So classes may hold each other, and a class that many hold is written once.
+        """
         if key not in self._names:
             # Two classes may have one name.
             unique, number = name, 1
@@ -171,7 +176,7 @@ class _Schemas:
     # Nodes
 
     def node(self, classes: _Classes) -> _Json:
-        """A node of some classes or their subclasses."""
+        """A reference to the schema of a node of some classes or their subclasses: for the root, and for places."""
         make = self._strict_node if self._is_strict else self._editor_node
         name = f"{_joined(classes)}.node"
         return self._defined(("node", classes), name, partial(make, classes))
@@ -264,7 +269,10 @@ class _Schemas:
     def _record(
         self, model: type[pydantic.BaseModel], common: Mapping[str, Any]
     ) -> _Json:
-        """A mapping with the fields of a model."""
+        """The schema of a mapping with the fields of a model: of a node's config, or of a record.
+
+        What is `common` to all, such as `id`, stands beside them.
+        """
         slots: Mapping[str, Form] = getattr(model, "slots", {})
         static: _Json = {}
         if model.model_fields:  # without any, pydantic gives no properties
@@ -282,7 +290,7 @@ class _Schemas:
         return _closed(properties, required)
 
     def _form(self, form: Form) -> _Json:
-        """What a form admits: nodes, null, and containers of them."""
+        """The schema of a field for nodes: what its form admits, which may be nodes, null, and containers of them."""
         choices = list(self._choices(form))
         if len(choices) > 1 and self._is_strict:
             return {"oneOf": choices}
@@ -295,7 +303,7 @@ class _Schemas:
         return {**merged, "type": types if len(types) > 1 else types[0]}
 
     def _choices(self, form: Form) -> Iterator[_Json]:
-        """What a form admits of each type of JSON."""
+        """What a form admits of each type of JSON, as one schema for each, which `_form` joins."""
         if form.classes or form.dict_of is not None:
             yield {"type": "object", **self._mapping(form)}
         if admits_streams(form):
@@ -338,7 +346,11 @@ class _Schemas:
     # Static values
 
     def _static(self, schema: Any) -> Any:
-        """The schema that pydantic makes of a field, with references in place of what is to be defined."""
+        """The schema that pydantic makes of a field, with references in place of what is to be defined.
+
+        In place of a `Defined`, which stands in it under the key `x-graphnode`, comes a
+        reference.
+        """
         if isinstance(schema, list):
             return [self._static(item) for item in schema]
         if not isinstance(schema, dict):
@@ -384,7 +396,10 @@ _DROPPED: Final = ("title", "uniqueItems", "format")
 
 
 def _closed(properties: _Json, required: list[str]) -> _Json:
-    """A mapping without other fields; what is required may come from a file that it includes."""
+    """A mapping without other fields, so that editors show a misspelled key.
+
+    What is required may come from a file that it includes.
+    """
     schema: _Json = {
         "properties": {"include": _INCLUDE, **properties},
         "additionalProperties": False,
@@ -395,19 +410,19 @@ def _closed(properties: _Json, required: list[str]) -> _Json:
 
 
 def _has(key: str) -> _Json:
-    """A mapping that has a key."""
+    """The schema of a mapping that has a key, for conditions."""
     # `required` alone holds for all that is not a mapping, such as the null that an
     # item is before anything is written.
     return {"type": "object", "required": [key]}
 
 
 def _has_none(*keys: str) -> _Json:
-    """Anything but a mapping with one of some keys."""
+    """The schema of anything but a mapping with one of some keys, for conditions."""
     return {"not": {"anyOf": [_has(key) for key in keys]}}
 
 
 def _tagged(tags: list[str]) -> _Json:
-    """A mapping whose `type` is one of some tags."""
+    """The schema of a mapping whose `type` is one of some tags: the nodes of one class."""
     tag: _Json = {"const": tags[0]} if len(tags) == 1 else {"enum": tags}
     return {"properties": {"type": tag}, **_has("type")}
 
@@ -418,12 +433,12 @@ def _joined(classes: _Classes) -> str:
 
 
 def _description(text: str | None) -> _Json:
-    """The keyword for a text, if there is one."""
+    """The keyword of a schema for a text, which editors show; none if there is no text."""
     return {"description": text} if text else {}
 
 
 def _default(field: Any) -> _Json:
-    """The default of a field, where JSON has it."""
+    """The keyword for the default of a field, where JSON has it; editors show it."""
     if field.is_required():
         return {}
     value = field.get_default(call_default_factory=True)
@@ -439,7 +454,7 @@ def _default(field: Any) -> _Json:
 
 
 def _first_paragraph(cls: Any) -> str:
-    """The first paragraph of a class's docstring, on one line; empty if nobody wrote one."""
+    """The first paragraph of a class's docstring on one line, as its description; empty if nobody wrote one."""
     text = inspect.cleandoc(cls.__doc__ or "")
     if text.startswith(f"{cls.__name__}("):  # what dataclasses write, not a person
         return ""

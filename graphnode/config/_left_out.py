@@ -41,12 +41,15 @@ class _Default:
         return "DEFAULT"
 
     def __copy__(self) -> "_Default":
+        """Itself: whether a field is left out is asked by identity."""
         return self
 
     def __deepcopy__(self, memo: object) -> "_Default":
+        """Itself: whether a field is left out is asked by identity."""
         return self
 
     def __reduce__(self) -> str:
+        """By name, so that pickle gives the one object: whether a field is left out is asked by identity."""
         return "DEFAULT"
 
 

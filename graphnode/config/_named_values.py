@@ -30,7 +30,7 @@ _JSON_SAMPLES: Final[dict[str, Any]] = {
 def registered_type(
     is_admitted: Callable[[Any], bool], what: str, base: type = object
 ) -> Any:
-    """The type of a value that a file gives by its name in the registry, and a program as it is.
+    """The type, for pydantic, of a value that a file gives by its name in the registry, and a program as it is.
 
     Args:
         is_admitted: Whether the annotation admits a value.
@@ -66,7 +66,7 @@ def registered_type(
 
 
 def value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
-    """The value that is registered under a name.
+    """The value that is registered under a name in a file; for `registered_type`, and `{type: registered, ...}`.
 
     Raises:
         PydanticCustomError: The name is unknown; lists those that would be admitted.
@@ -82,7 +82,7 @@ def value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
 
 
 def class_type(base: Any) -> Any:
-    """The type of a class that extends another one, which is `object` unless it is a class."""
+    """The type for an annotation `type[C]`: a registered class that extends C; any, unless C is a class."""
     # `Any` is a class since Python 3.11, and nothing extends it.
     bound = base if isinstance(base, type) and base is not Any else object
     return registered_type(
@@ -93,7 +93,7 @@ def class_type(base: Any) -> Any:
 
 
 def instance_type(cls: Any) -> Any:
-    """The type of a registered instance of a class; a protocol is taken for that of a function."""
+    """The type for a class of which no data describes the instances: a registered one; of a protocol, a function."""
     # isinstance refuses most protocols, and files name functions where they stand.
     if getattr(cls, "_is_protocol", False) or cls is collections.abc.Callable:
         return registered_type(callable, "function")
@@ -101,7 +101,7 @@ def instance_type(cls: Any) -> Any:
 
 
 def function_type(parameters: Any) -> Any:
-    """The type of a function that takes as many arguments as `Callable[parameters, ...]`.
+    """The type, for pydantic, of a function that takes as many arguments as `Callable[parameters, ...]`.
 
     The number distinguishes an initialiser from an activation.
     """
@@ -113,7 +113,10 @@ def function_type(parameters: Any) -> Any:
 
 
 def _takes(function: Callable[..., object], count: int) -> bool:
-    """Whether a function can be called with `count` arguments by position; yes where nobody can know."""
+    """Whether a function can be called with `count` arguments by position; yes where nobody can know.
+
+    An initializer and an activation are told apart by it.
+    """
     try:
         # Defaults and `*args` then count as in a call.
         inspect.signature(function).bind(*[None] * count)

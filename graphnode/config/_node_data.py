@@ -36,7 +36,9 @@ _UNWRITTEN: Final = _Unwritten.UNWRITTEN
 def node_data(
     order: Sequence[Visit], *, defaults: bool, is_shown: bool = False
 ) -> dict[int, NodeData]:
-    """What is written of each config; a config below stands for itself in the values.
+    """What is written of each config, by its id; a config below stands for itself in the values.
+
+    `dump` makes text of it, and `flat` rows.
 
     Args:
         order: The configs, in the order of their fields.
@@ -78,7 +80,7 @@ def node_data(
 
 # Any: plain data, configs, or what stands for a value that is only shown.
 def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) -> Any:
-    """What is written of one field, or `_UNWRITTEN`.
+    """What is written of one field of a config, or `_UNWRITTEN` where the file may leave it out.
 
     Raises:
         DataValueError: No file can hold its value.
@@ -102,14 +104,17 @@ def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) 
 
 
 def maker_of(config: Config[Any], name: str) -> str:
-    """The name of what makes a field that is left out: its class, or `gn.config.build` for streams."""
+    """The name of what makes a field that is left out, as `diff` and `config show` print it.
+
+    Its class, or `gn.config.build` for streams.
+    """
     if takes_streams(config, name):
         return "gn.config.build"
     return config.node_class.__name__
 
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
-    """Whether a field of a config has another value than its default."""
+    """Whether a field of a config has another value than its default: if not, a file may leave it out."""
     model, value = type(config), config.__dict__[name]
     if name not in config.slots:
         return not is_default(model, name, value)

@@ -79,7 +79,11 @@ PARAMETERS: Final = as_filter(ParamState)
 def optimizer_arguments(
     model: Any, tx: Any, wrt: Matcher, freeze: Matcher | None
 ) -> dict[str, Any]:
-    """The arguments of `Optimizer` from the fields of its config: `freeze` becomes part of `wrt`."""
+    """The arguments of `Optimizer` from the fields of its config: `freeze` becomes part of `wrt`.
+
+    For `build`: a file says `freeze` beside `wrt`, which are one filter to the
+    constructor.
+    """
     by_filter = (
         dict(zip(tx.filters, tx.values, strict=True)) if isinstance(tx, Labels) else tx
     )
@@ -93,6 +97,8 @@ def optimizer_arguments(
 # Any: nodes, and lists and dicts of them.
 def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
     """The fields of the config of a live optimizer; its model is one of some other nodes, or of their containers.
+
+    For `to_config`.
 
     Raises:
         ConfigError: None of them has the parameters that it optimizes, or several have.
@@ -114,7 +120,7 @@ def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
 
 
 def _model_of(optimizer: Optimizer, others: Iterable[Any]) -> Any:
-    """The one of some nodes, and containers of them, that has the parameters of an optimizer.
+    """The one of some nodes, and containers of them, whose parameters an optimizer has: it does not keep its model.
 
     Raises:
         ConfigError: None has them, or several have.
@@ -143,7 +149,10 @@ def _has_parameters(node: Any, optimizer: Optimizer) -> bool:
 
 
 def _has_shapes(node: Any, optimizer: Optimizer) -> bool:
-    """Whether the memory of an optimizer, which mirrors its parameters, fits a node that has States at their paths."""
+    """Whether the memory of an optimizer, which mirrors its parameters, fits a node that has States at their paths.
+
+    Two models may have the same paths, as encoder and decoder do, and other sizes.
+    """
     try:
         optimizer.native_state(node)
     except UpdateError:

@@ -70,7 +70,10 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
 
 
 def changed(config: Config[M], changes: Iterable[str]) -> tuple[Config[M], list[Path]]:
-    """The changed copy, and the paths at which other nodes, or containers of nodes, stand in place of what was there.
+    """The changed copy, and the paths at which other nodes, or containers of them, stand in place of what was there.
+
+    For `override`, and for `config show`, which says that these come from the command
+    line.
 
     Raises:
         ConfigError: As of `override`.
@@ -119,7 +122,7 @@ class _Spot(NamedTuple):
 
 
 def _apply(root: Config[Any], change: str) -> _Spot:
-    """Make a change; gives where."""
+    """Make a change in the copy of a config, `path=value`; gives where it was made."""
     keys, text = _parsed(change)
     spot = _find(root, keys)
     files = Files()
@@ -143,7 +146,7 @@ def _apply(root: Config[Any], change: str) -> _Spot:
 
 
 def _parsed(change: str) -> tuple[Path, str]:
-    """The path of a change, and the text of its value."""
+    """The path of a change (`path=value`) as keys, and the text of its value."""
     match = _CHANGE.fullmatch(change) if isinstance(change, str) else None
     path = match["path"].strip() if match is not None else ""
     if match is None or not path:
@@ -156,7 +159,7 @@ def _parsed(change: str) -> tuple[Path, str]:
 
 
 def _dotted(match: re.Match[str]) -> str:
-    """A position in brackets as a dotted key; a key in quotes, where brackets are text, as it is."""
+    """A position in brackets as a dotted key, for `parse_path`; a key in quotes, where brackets are text, as it is."""
     return match["quoted"] or f".{match['position']}"
 
 
@@ -177,7 +180,7 @@ def _check_no_comment(change: str, text: str, value: Any) -> None:
 
 
 def _assign(spot: _Spot, value: Any) -> None:
-    """Assign the value of a field.
+    """Assign the value that a change gives a field, or of which it has replaced a part.
 
     Raises:
         ConfigError: It does not take it; the text is that of a file.
@@ -194,7 +197,7 @@ def _assign(spot: _Spot, value: Any) -> None:
 
 
 def _find(root: Config[Any], keys: Path) -> _Spot:
-    """Follow a path, which may end at what is not there yet: a new key of a dict.
+    """Follow the path of a change to where its value goes, which may not be there yet: a new key of a dict.
 
     Raises:
         ConfigError: It leads nowhere.
@@ -226,7 +229,7 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
 
 
 def _part_with(config: Config[Any], name: str, data: Any, key: Key) -> Any:
-    """The part of the data of a field that a key leads into.
+    """The part of the data of a field that a key of a change leads into.
 
     A position in an array leads into its lists, beside which the dtype stays what it is.
     """
@@ -237,7 +240,7 @@ def _part_with(config: Config[Any], name: str, data: Any, key: Key) -> Any:
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
-    """The name of the field that a key leads to; `path` is that of the config.
+    """The name of the field that a key of a change leads to; `path` is that of the config.
 
     Raises:
         ConfigError: The class has no such field, or the key is `type`.
@@ -256,7 +259,7 @@ def _field_of(config: Config[Any], key: Key, path: Path) -> str:
 
 
 def _opened(config: Config[Any], name: str, path: Path) -> Any:
-    """What a field holds, as something that a path leads into.
+    """What a field holds, as lists, dicts and configs that the path of a change leads into.
 
     A default of the class becomes configs in its place, and a static value the data
     that a file has for it.
@@ -270,7 +273,7 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
 
 
 def _data_of(config: Config[Any], name: str, path: Path) -> Any:
-    """A static value as data of a file.
+    """A static value as data of a file, so that a change can replace a part of it.
 
     Raises:
         ConfigError: No file can hold it, the class computes it, the field reads its data
@@ -299,7 +302,7 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
 
 
 def _refused(path: str, what: str, hint: str = "") -> ConfigError:
-    """The error of one change."""
+    """The error of one change, which `changed` collects, to raise all at once."""
     return ConfigError([Fault(what, path=path, hint=hint)])
 
 
@@ -321,12 +324,12 @@ def _unread(value: object, path: Path) -> ConfigError:
 
 
 def _item(holder: Any, key: Key) -> Any:
-    """What stands at a key; `None` for a new key of a dict."""
+    """What stands at a key of a list or dict; `None` for a new key of a dict, which a change may add."""
     return holder.get(key) if isinstance(holder, dict) else holder[key]
 
 
 def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
-    """The key of an item in a list or dict, positions counted from the start.
+    """The key of an item in a list or dict that a change leads to, with positions counted from the start.
 
     Raises:
         ConfigError: The key leads nowhere; lists the ones that do.
@@ -352,7 +355,7 @@ def _position_in(value: list[Any], key: Key, path: Path) -> int:
 
 
 def _no_key(value: dict[str, Any], key: Key, path: Path) -> ConfigError:
-    """The error of a key that a dict lacks: has the key that was meant, or those that are there."""
+    """The error of a change whose path has a key that a dict lacks, with the key that was meant or those there."""
     where = change_path(path)
     if str(key) in value:
         hint = f"its key is {change_path((*path, str(key)))}"

@@ -40,7 +40,7 @@ class Unordered(list[Any]):
 
 
 def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
-    """A static value as data for a file.
+    """A static value as data for a file, by its static kind; for `written`, and for defaults in a JSON Schema.
 
     Args:
         value: The value.
@@ -72,14 +72,14 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
 
 
 def _with_class(cls: type, data: Any, typed: Typed) -> Any:
-    """The data of a value, with the name of its class where it is asked for."""
+    """The data of a value, with the name of its class beside where `typed` asks for it: reading it may need that."""
     if is_record(cls):
         return {TYPE: name_of(cls), **data} if typed >= Typed.RECORDS else data
     return {TYPE: name_of(cls), VALUE: data} if typed is Typed.ALL else data
 
 
 def _unnamed_fault(value: Any, form: ByName) -> str:
-    """Why a value without a name is not written, where files have nothing but names."""
+    """Why a value without a name is not written, whose kind files have only by name; for a schedule, what to do."""
     # optax makes schedules as closures: a name would say nothing of their arguments.
     if str(getattr(value, "__module__", "")).startswith("optax."):
         return f"a schedule {_NO_CALL}"
@@ -87,7 +87,7 @@ def _unnamed_fault(value: Any, form: ByName) -> str:
 
 
 def _check_can_be_written(value: Any) -> None:
-    """Raise for a text or transformation of which a file would have only a part.
+    """Raise for a text or transformation of which a file would have only a part, so that it is not lost in silence.
 
     Raises:
         DataValueError: It is such a value.
@@ -104,7 +104,7 @@ _NO_CALL: Final = "does not say what made it: make it with gn.optim.call"
 
 
 def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
-    """The data of a call of a factory: `{type: adamw, learning_rate: 0.001}`."""
+    """For a file: the call of a factory of optax by its name and arguments, `{type: adamw, learning_rate: 0.001}`."""
     check_has_name(call)
     arguments = {name: write_part(item) for name, item in call.explicit().items()}
     return {TYPE: name_of(type(call)), **arguments}
@@ -119,7 +119,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, WritePart], Any]]] = {
 
 
 def _has_half_a_pair(text: str) -> bool:
-    """Whether a text has half of a surrogate pair, which UTF-8 cannot encode."""
+    """Whether a text has half of a surrogate pair, which UTF-8 cannot encode, and therefore no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -128,7 +128,7 @@ def _has_half_a_pair(text: str) -> bool:
 
 
 def check_has_name(call: Call) -> None:
-    """Raise if no file names the function that was called.
+    """Raise if no file names the function that a call of optax calls: it could not be read back.
 
     Raises:
         DataValueError: It does not.
@@ -144,6 +144,8 @@ def check_has_name(call: Call) -> None:
 
 def written(config: Config[Any], name: str) -> Any:
     """A static value of a config as data, with its class only where it would be read back as another value without.
+
+    For files, and for `override`, which changes a part of the data.
 
     Raises:
         DataValueError: No file can hold it.

@@ -58,11 +58,11 @@ class Document:
         return place._replace(file=self.name)
 
     def same_place(self, container: Any, other: Any) -> None:
-        """Let a container stand where another one does."""
+        """Let a container have the place of another one: `_merge` copies a mapping, of which faults name the line."""
         self._nodes[id(container)] = self._nodes.get(id(other))
 
     def read(self, text: str, format: str) -> list[Fault]:
-        """Read a text into `root`; gives the faults, of which any makes the data useless."""
+        """Read a text of a format into `root`; gives the faults, of which any makes the data useless."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -98,7 +98,7 @@ class Files:
     def read_text(
         self, text: str, name: str, format: str, path: Path | None = None
     ) -> Document:
-        """Read a text; faults are in `faults`."""
+        """Read the first text of a configuration, with all that it includes; faults are in `faults`."""
         document = Document(name, path)
         self.faults += document.read(text, format)
         if not self.faults:
@@ -106,7 +106,7 @@ class Files:
         return document
 
     def read_file(self, path: Path) -> Document:
-        """Read a file."""
+        """Read the first file of a configuration, with all that it includes; faults are in `faults`."""
         try:
             text = self._text_of(path)
         except _UnreadableError as error:
@@ -115,11 +115,11 @@ class Files:
         return self.read_text(text, str(path), BY_SUFFIX[path.suffix.lower()], path)
 
     def home(self, document: Document, container: Any, key: str | int) -> Home:
-        """Where an item was read, which is not where it stands if it was included or renamed."""
+        """Where an item was read, as faults name it: not where it stands, if it was included or renamed."""
         return self._homes.get((id(container), key), Home(document, container, key))
 
     def keep_home(self, container: Any, key: str | int, home: Home) -> None:
-        """Note where an item was read that now stands at `key` of a container."""
+        """Note where an item was read that a rename has put at `key` of a container, so that faults name that place."""
         self._kept.append(container)
         self._homes[id(container), key] = home
 
@@ -166,7 +166,7 @@ class Files:
     def _included(
         self, document: Document, name: object, top: Path | None
     ) -> Document | None:
-        """The document that another one includes; `None` if it has faults of its own, which are noted.
+        """The document that an `include` names; `None` if it has faults of its own, which are noted.
 
         Raises:
             _UnreadableError: The name is not one of a file that may be included here.
@@ -197,7 +197,7 @@ class Files:
     def _merge(
         self, document: Document, mapping: dict[str, Any], included: Document
     ) -> None:
-        """Take the fields of an included file, apart from those that are given beside."""
+        """Take the fields of an included file into the mapping that includes it; those given there win."""
         own = dict(mapping)
         if own:
             # Places are looked up by the container: that of the own fields is one of
@@ -212,7 +212,7 @@ class Files:
                 self._homes[id(mapping), key] = Home(included, included.root, key)
 
     def _text_of(self, path: Path) -> str:
-        """The text of a file.
+        """The text of a file, within limits: another suffix, a device, or too many bytes is an error.
 
         Raises:
             _UnreadableError: The file has none, or too much.
@@ -273,7 +273,7 @@ def _included_path(
 
 
 def _chain(document: Document) -> Iterator[Path]:
-    """The files of a document and of all that include it, from the inside out."""
+    """The files of a document and of all that include it, from the inside out, among which it must not include one."""
     including: Document | None = document
     while including is not None:
         if including.path is not None:
@@ -282,7 +282,7 @@ def _chain(document: Document) -> Iterator[Path]:
 
 
 def check_no_faults(faults: Sequence[Fault]) -> None:
-    """Raise all faults, if there are any.
+    """Raise all faults that a pass over files has noted, if there are any.
 
     Raises:
         ConfigError: There are.

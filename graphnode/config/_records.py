@@ -77,7 +77,7 @@ class RecordField(NamedTuple):
         return self._construct_any(fields)
 
     def schema(self) -> Defined:
-        """The schema of what `read` accepts."""
+        """The JSON Schema of what `read` accepts, made later: a reference stands in its place."""
         name = "-".join([cls.__name__ for cls in self.classes])
         return Defined(name, ("records", self.classes), self._make_schema)
 
@@ -102,13 +102,16 @@ class RecordField(NamedTuple):
         return all(map(inspect.isabstract, self.classes))
 
     def _have_field(self, name: str) -> bool:
-        """Whether a class of the annotation has a field of this name."""
+        """Whether a class of the annotation has a field of this name.
+
+        Where `type` is one, it does not name a class.
+        """
         return any(
             name in _model_of(cls, self.type_of).model_fields for cls in self.classes
         )
 
     def _choices(self) -> list[Any]:
-        """The classes that a record may be of."""
+        """The classes that a file may name for a record; for calls of optax, one for each function that is known."""
         calls: list[Any] = []
         for cls in self.classes:
             if issubclass(cls, Call):
@@ -119,7 +122,7 @@ class RecordField(NamedTuple):
         return [cls for cls in classes if not inspect.isabstract(cls)]
 
     def _mapping(self, data: Any) -> dict[str, Any]:
-        """The fields of a record, by name.
+        """The fields that data gives a record, by name; a named tuple may come as a list.
 
         Raises:
             PydanticCustomError: The data has none.
@@ -172,7 +175,7 @@ class RecordField(NamedTuple):
         return classes[0]
 
     def _construct_any(self, fields: dict[str, Any]) -> Any:
-        """The record of the one class that takes some fields.
+        """The record of the one class of a union that takes some fields, where nothing names the class.
 
         Raises:
             PydanticCustomError: No class takes them, or several do.
@@ -195,7 +198,7 @@ class RecordField(NamedTuple):
         return records[0]
 
     def _construct(self, cls: Any, fields: dict[str, Any]) -> Any:
-        """A record of a class from its fields.
+        """A record of a class from its fields, each read as its annotation says.
 
         Raises:
             PydanticCustomError: The class does not take them.
@@ -225,7 +228,7 @@ class RecordField(NamedTuple):
 def _model_of(
     cls: Any, type_of: Callable[[Any, object], Any]
 ) -> type[pydantic.BaseModel]:
-    """A model of the fields of a dataclass or named tuple."""
+    """A pydantic model of the fields of a dataclass or named tuple, which reads each as its annotation says."""
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
     definitions: dict[str, Any] = {}
     for name, default in _defaults_of(cls).items():
@@ -242,7 +245,10 @@ def _model_of(
 
 
 def _defaults_of(cls: Any) -> dict[str, Any]:
-    """The fields of a record's constructor, each with its default as pydantic has it: `...` for none."""
+    """The fields of a record's constructor, each with its default as pydantic has it: `...` for none.
+
+    From them, `_model_of` makes the model.
+    """
     if is_named_tuple(cls):
         return {name: cls._field_defaults.get(name, ...) for name in cls._fields}
     defaults: dict[str, Any] = {}

@@ -99,7 +99,10 @@ def register(name: str, value: Any = _NO_VALUE, /) -> Any:
 
 
 def _definition(value: Any) -> object:
-    """What is the same of a function or class that is defined again, as in a notebook; else the object itself."""
+    """What is the same of a function or class that is defined again, as in a notebook; else the object itself.
+
+    So that `register` may run again with its cell.
+    """
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)
     is_named = isinstance(module, str) and isinstance(name, str)
@@ -108,12 +111,12 @@ def _definition(value: Any) -> object:
 
 
 def _is_node_class(value: object) -> bool:
-    """Whether a registered value is a node class, whose name is a tag."""
+    """Whether a registered value is a node class, so that its name is a further tag (a `type:` of nodes)."""
     return isinstance(value, type) and issubclass(value, NodeBase)
 
 
 def value_of(name: str) -> Any:
-    """The value that is registered under a name.
+    """The value that a name in a file stands for, by `names=` of `load` or else by the registry.
 
     Raises:
         UnknownNameError: The name is unknown.
@@ -127,7 +130,7 @@ def value_of(name: str) -> Any:
 
 
 def value_names() -> Iterable[str]:
-    """The names of all registered values."""
+    """The names that a file may use for values: of the registry, and by `names=` of the `load` that is running."""
     return known_values()
 
 
@@ -140,7 +143,7 @@ _MEANT: Final[ContextVar[Mapping[str, Any]]] = ContextVar(
 
 @contextlib.contextmanager
 def meaning(names: Mapping[str, Any]) -> Generator[None]:
-    """Let names stand for other values than those that are registered, while files are read."""
+    """For `load(names=...)`: names stand for other values than those that are registered, while files are read."""
     token = _MEANT.set(names)
     try:
         yield
@@ -149,17 +152,17 @@ def meaning(names: Mapping[str, Any]) -> Generator[None]:
 
 
 def meant_names() -> Mapping[str, Any]:
-    """The names that stand for other values than those that are registered."""
+    """What `names=` of the `load` that is running says: names that stand for other values than those registered."""
     return _MEANT.get()
 
 
 def known_values() -> Mapping[str, Any]:
-    """What names stand for."""
+    """All values by the names that stand for them in files now: the registered ones, and `names=` before them."""
     return {**VALUES, **meant_names()} if meant_names() else VALUES
 
 
 def near_hint(name: object, names: Iterable[str]) -> str:
-    """`did you mean 'relu'?`, where something is close."""
+    """`did you mean 'relu'?`, where a name that is known is close; else empty, and messages list the names."""
     return did_you_mean(name, names, longest=_MAX_NAME)
 
 
@@ -202,7 +205,7 @@ class Tags:
 
     @functools.cached_property
     def _known(self) -> set[str]:
-        """The names of all node classes."""
+        """The names of all node classes, so that `find` can tell a class of the wrong kind from an unknown one."""
         return {cls.__name__ for cls in _concrete((NodeBase,))}
 
     @property
@@ -213,7 +216,7 @@ class Tags:
         return self.by_tag[tag] if tag is not None and not others else None
 
     def find(self, tag: object) -> type[NodeBase]:
-        """The class with a tag.
+        """The class that `type:` in a file names.
 
         Raises:
             UnknownNameError: The tag is unknown here; lists the known ones.
@@ -233,7 +236,7 @@ class Tags:
         raise UnknownNameError(f"unknown type {short(tag)}", hint)
 
     def tag_of(self, cls: type[NodeBase]) -> str:
-        """The tag of a class that is admitted here."""
+        """The tag of a class that is admitted here, for writing a file: `find` gives the class back."""
         return self._of_class.get(cls, cls.__name__)
 
 
@@ -245,7 +248,10 @@ def format_names(names: Iterable[str], limit: int = 12) -> str:
 
 
 def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:
-    """The classes that can be built, by their definition; of one that was defined again the newest."""
+    """The classes below some that can be built, and so have tags, in the order of their definition.
+
+    Of one that was defined again, as in a notebook, the newest.
+    """
     return newest(cls for cls in with_subclasses(allowed) if _can_be_built(cls))
 
 
@@ -260,7 +266,7 @@ def _can_be_built(cls: type) -> bool:
 
 
 def with_subclasses(classes: Iterable[type]) -> Iterator[type]:
-    """Classes and all that extend them, each once."""
+    """Classes and all that extend them, each once: what a file may name where the annotation names the first."""
     todo = list(classes)
     seen: set[type] = set()
     while todo:
@@ -274,11 +280,11 @@ def with_subclasses(classes: Iterable[type]) -> Iterator[type]:
 
 # Any: nodes for one caller, records for the other.
 def newest(classes: Iterable[type]) -> Iterator[Any]:
-    """Of classes that are one definition, which has run again, the last one."""
+    """Of classes that are one definition, which has run again as in a notebook, the last: names mean that one."""
     return iter({(cls.__module__, cls.__qualname__): cls for cls in classes}.values())
 
 
 def _qualified(cls: type) -> str:
-    """`graphnode.nn.Linear`: modules that are private are left out."""
+    """`graphnode.nn.Linear`, without modules that are private: the tag of a class whose name another has, too."""
     parts = [part for part in cls.__module__.split(".") if not part.startswith("_")]
     return ".".join([*parts, cls.__qualname__.rpartition("<locals>.")[2]])

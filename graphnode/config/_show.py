@@ -55,7 +55,7 @@ def value_rows(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Va
 
 
 def _origins(root: Config[Any], walker: Walk) -> dict[Path_, str]:
-    """Where each field of each node comes from, by path."""
+    """Where each field of each node comes from, as `config show` prints it beside the value, by path."""
     origins: dict[Path_, str] = {}
     # In the order of `flat`, so that shared nodes have the same paths.
     for visit in visits(root, declared=True):
@@ -65,7 +65,7 @@ def _origins(root: Config[Any], walker: Walk) -> dict[Path_, str]:
 
 
 def _nearest(origins: Mapping[Path_, str], keys: Path_) -> str:
-    """The origin of a value, or of what it is part of."""
+    """Where a value comes from, by its path: its own origin, or that of what it is part of."""
     for length in range(len(keys), 0, -1):
         if keys[:length] in origins:
             return origins[keys[:length]]
@@ -73,7 +73,7 @@ def _nearest(origins: Mapping[Path_, str], keys: Path_) -> str:
 
 
 def _default_paths(root: Config[Any]) -> frozenset[Path_]:
-    """The fields that have their default."""
+    """The paths of the fields that have their default: `config show` says so of them."""
     return frozenset(
         (*visit.path, name)
         for visit in visits(root, declared=True)
@@ -84,6 +84,8 @@ def _default_paths(root: Config[Any]) -> frozenset[Path_]:
 
 def load_checked(path: Path, cls: type[M]) -> Config[M]:
     """The config of a file whose nodes can be made: what their constructors refuse has a place in the file, too.
+
+    For `graphnode config check`.
 
     Raises:
         ConfigError: All faults of the file; where it has none, those of the

@@ -26,7 +26,10 @@ def slot_kind(form: Form, value: object) -> ContainerKind | None:
 
 
 def key_fault(value: Container) -> str | None:
-    """What is wrong with the keys of a container in a slot, or `None`. The readers of files have checked theirs."""
+    """What is wrong with the keys of a dict in a slot, which become parts of paths, or `None`.
+
+    The readers of files have checked theirs; a program may give any.
+    """
     if not isinstance(value, dict):
         return None
     wrong = [type(key).__name__ for key in value if not isinstance(key, str)]
@@ -36,12 +39,15 @@ def key_fault(value: Container) -> str | None:
 
 
 def _sequence_kind(form: Form) -> ContainerKind:
-    """What a list in a file stands for, by the form of its place."""
+    """What a list in a file stands for, a list or a tuple, by the form of its place: files have no tuples."""
     return tuple if form.list_of is None else list
 
 
 def form_at(form: Form, keys: Path) -> Form:
-    """The form of what stands at keys within the value of a slot."""
+    """The form of what stands at keys within the value of a slot.
+
+    So that a change of `layers[2]` is held to what the list may have there.
+    """
     for key in keys:
         form = form.item(dict if isinstance(key, str) else _sequence_kind(form), key)
     return form
@@ -49,6 +55,8 @@ def form_at(form: Form, keys: Path) -> Form:
 
 def mapped_slot(function: Callable[[Any], Any], value: Any) -> Any:
     """The value of a slot with `function` of each leaf in place of the leaf, in new containers.
+
+    For copies of configs, and to put nodes in place of configs, or the other way round.
 
     Tuples become lists, as in files: what they hold can then be replaced.
     """

@@ -24,24 +24,27 @@ DEFAULT_STREAM: Final = "default"
 
 
 def is_streams(cls: type) -> bool:
-    """Whether a class is `Rngs` itself, of which a file gives seeds by the names of streams."""
+    """Whether a class is `Rngs` itself, of which a file gives seeds by the names of streams.
+
+    Its config is read, written and built otherwise than those of other classes.
+    """
     return cls is Rngs
 
 
 def admits_streams(form: Form) -> bool:
-    """Whether a place of this form takes random streams."""
+    """Whether a place of this form takes random streams: then a seed alone will do in a file, or nothing."""
     return Rngs in form.classes
 
 
 def as_mapping(raw: object) -> object:
-    """The mapping that a seed alone stands for; anything else itself."""
+    """The mapping that a seed alone stands for (`rngs: 0`); anything else itself."""
     # In Python a bool is an int; in a file, `true` is no seed.
     is_seed = isinstance(raw, int) and not isinstance(raw, bool)
     return {DEFAULT_STREAM: raw} if is_seed else raw
 
 
 def _validate(data: object) -> tuple[tuple[str, int | None], ...]:
-    """Names with seeds, in order: static, as what configs hold is."""
+    """The value of the field `streams`, for pydantic: names with seeds, in order; static, as what configs hold is."""
     try:
         streams: dict[Any, Any] = dict(cast("Any", data) or {DEFAULT_STREAM: None})
     except (TypeError, ValueError):
@@ -63,7 +66,7 @@ Seeds: Final[Any] = pydantic.PlainValidator(_validate)
 
 
 def stream_arguments(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
-    """The arguments of `Rngs`: seeds by name, and a key of the ambient stream for each `None`."""
+    """The arguments of `Rngs`, when one is built: seeds by name, and a key of the ambient stream for each `None`."""
     arguments: dict[str, Any] = dict(streams)
     if None not in arguments.values():
         return arguments

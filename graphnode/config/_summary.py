@@ -68,7 +68,7 @@ class Summary:
 
 
 def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
-    """The shortest of the paths: through the cycles of a graph there are many."""
+    """The shortest of some paths, for a cell of the table: through the cycles of a graph there are many."""
     text = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
     return f"{text} and {len(paths) - limit} more" if len(paths) > limit else text
 
@@ -112,7 +112,7 @@ def summary(config: Config[Any] | Node, /) -> Summary:
 
 
 def _abstract_model(config: Config[Any] | Node) -> Node:
-    """The model of a config, or a live model, with shapes in place of arrays."""
+    """The model of a config, or a copy of a live one, with shapes in place of arrays: `summary` needs no others."""
     if isinstance(config, Node):
         abstract: Node = eval_shape(lambda: clone(config))
         return abstract
@@ -125,7 +125,10 @@ def _abstract_model(config: Config[Any] | Node) -> Node:
 def _others(
     path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]
 ) -> tuple[Path, ...]:
-    """The further paths of a State: its own, and those through a node that is shared."""
+    """The further paths of a State: its own, and those through a node that is shared.
+
+    The table says where else a State is, as it counts once.
+    """
     paths = list(own)
     for length in range(len(path)):
         starts = shared_nodes.get(path[:length], ())
@@ -134,7 +137,7 @@ def _others(
 
 
 def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
-    """The row of a State, by its path, class, value (a pytree of arrays) and other paths."""
+    """The row of a State in the table, from its path, class, value (a pytree of arrays) and other paths."""
     leaves = jax.tree.leaves(value)
     parameters = size = 0
     for leaf in leaves:

@@ -74,7 +74,7 @@ def to_config(node: M, /) -> Config[M]:
 
 
 def _with_paths(faults: list[tuple[Node, Fault]], root: Node) -> list[Fault]:
-    """Faults with paths from the root in place of those from their nodes."""
+    """Faults with paths from the root, which the user knows, in place of those from their nodes."""
     # Only here, where there are faults: all paths of a long chain cost its square.
     paths = {id(node): path_str(path) for path, node in iter_node(root)}
     return [
@@ -85,7 +85,7 @@ def _with_paths(faults: list[tuple[Node, Fault]], root: Node) -> list[Fault]:
 def _fill_from(
     part: Node, reached: list[Node], configs: dict[int, Config[Any]]
 ) -> list[Fault]:
-    """Give the config of a node its fields; what is wrong, with paths that start at the node."""
+    """Give the config of a node its fields; returns what is wrong, with paths that start at the node."""
     try:
         fields = _fields(part, reached, configs)
     except ConfigError as error:
@@ -103,6 +103,9 @@ def _fill_from(
 
 def _check_builds(config: Config[Any], node: Node) -> None:
     """Raise if what `build` makes of a config is another structure than the node that it was made of.
+
+    The last step of `to_config`: some of a live model, such as tied States, is in no
+    field.
 
     Raises:
         ConfigError: Names all that differs.
@@ -128,7 +131,7 @@ def _other_shapes(node: Node, built: Node) -> Iterator[str]:
 
 
 def _reached(root: Node) -> list[Node]:
-    """The nodes that are arguments of constructors, not made by them."""
+    """The nodes below a root that are arguments of constructors: each gets a config. The others are made by these."""
     reached: dict[int, Node] = {}
     todo = [root]
     while todo:
@@ -159,13 +162,14 @@ def _containers(reached: list[Node]) -> Iterator[Any]:
 def _fields(
     node: Node, others: list[Node], configs: dict[int, Config[Any]]
 ) -> dict[str, Any]:
-    """The fields of the config of a node, with the configs of the nodes that it holds.
+    """The fields of a node's config, which `fill` then validates, with the configs of the nodes that it holds.
 
     Raises:
         ConfigError: Of its `__init_vars__`, or of an optimizer without its model.
     """
 
     def config_in_place(leaf: Any) -> Any:
+        """The config of a node; any other leaf, such as `None`, as it is."""
         return configs[id(leaf)] if isinstance(leaf, NodeBase) else leaf
 
     if isinstance(node, Rngs):

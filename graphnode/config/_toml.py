@@ -77,7 +77,7 @@ class TomlReader:
         return self._places.get(path, Place())
 
     def _number(self, root: Any) -> None:
-        """Note the path of each container, level by level."""
+        """Note the path of each container, level by level: from it, `locate` knows the place."""
         level: list[tuple[_Path, Any]] = [((), root)]
         depth = 0
         while level:
@@ -97,14 +97,18 @@ class TomlReader:
 
 
 def _without_lines(text: re.Match[str]) -> str:
-    """A string or comment, for `_TEXTS.sub`: of a string over several lines only the line breaks are left."""
+    """A string or comment, for `_TEXTS.sub`, such that nothing in it looks like a line with a key.
+
+    Of a string over several lines only the line breaks are left, by which lines are
+    counted.
+    """
     if text[0].startswith(('"' * 3, "'" * 3)):
         return re.sub(r"[^\n]", " ", text[0])
     return text[0]
 
 
 def _places_of(text: str) -> dict[_Path, Place]:
-    """Where each key stands, by its path.
+    """Where each key of a text stands, by its path, as tomllib does not say.
 
     A path is that of the open table and the keys of the line. Below an array of tables
     it has the position of the table that is open there:

@@ -17,7 +17,7 @@ from ._config import Config
 def toml_lines(
     root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """The lines of the text.
+    """The lines of a config as TOML, from the data of each config by its id, for `dump`.
 
     Raises:
         ConfigError: It is nested more deeply than tomli-w goes.
@@ -32,7 +32,10 @@ def toml_lines(
 
 
 def _nested(root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]) -> Any:
-    """Plain mappings and lists, in which each config stands once; nothing recurses, however deep they are."""
+    """Plain mappings and lists for tomli-w, in which each config stands once, and is a `ref` elsewhere.
+
+    Nothing recurses, however deep they are.
+    """
     result: list[Any] = [None]
     written: set[int] = set()
     todo: list[tuple[Any, Any, Any]] = [(result, 0, root)]

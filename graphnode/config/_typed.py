@@ -24,19 +24,29 @@ _CLASSES: Final[Mapping[str, Any]] = {
 
 
 def is_record(cls: object) -> bool:
-    """Whether the values of a class are written by their fields: those of dataclasses and named tuples."""
+    """Whether the values of a class are written by their fields: those of dataclasses and named tuples.
+
+    A mapping names its class among its fields; another value needs a mapping around it.
+    """
     return isinstance(cls, type) and (
         dataclasses.is_dataclass(cls) or is_named_tuple(cls)
     )
 
 
 def is_named_tuple(cls: type) -> bool:
-    """Whether a class is made by `typing.NamedTuple`, or as it makes them."""
+    """Whether a class is made by `typing.NamedTuple`, or as it makes them.
+
+    It is read by its fields, where another tuple is a list.
+    """
     return issubclass(cls, tuple) and hasattr(cls, "_fields")
 
 
 def named_classes() -> dict[str, Any]:
-    """The classes that a file may name where the annotation has none."""
+    """The classes that a file may name with `type:` where the annotation has none, by name.
+
+    Those of the static kinds, such as `Fraction`, and records and enums that are
+    registered.
+    """
     classes = dict(_CLASSES)
     for name in value_names():
         value = value_of(name)
@@ -53,7 +63,7 @@ def _has_type(value: object) -> bool:
 
 
 def name_of(cls: Any) -> str:
-    """The name of a class in a file."""
+    """The name of a class in a file, which stands there as `type:`."""
     # The exact class first: NumPy's float64 extends Python's float.
     exact = (name for name, of in _CLASSES.items() if cls is of)
     extended = (name for name, of in _CLASSES.items() if issubclass(cls, of))
@@ -66,7 +76,7 @@ def name_of(cls: Any) -> str:
 
 
 def unwrapped(data: Any, name: str) -> Any:
-    """The value of a mapping that names a type, `{type: name, value: ...}`; any other data itself."""
+    """The value in `{type: name, value: ...}`, if it is for this class; any other data itself."""
     if not isinstance(data, dict) or data.keys() != {TYPE, VALUE}:
         return data
     return data[VALUE] if data[TYPE] == name else data

@@ -17,7 +17,7 @@ Schema: TypeAlias = Mapping[str, Any]
 
 
 def validated_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
-    """The type of what `read` gives, which raises the errors that pydantic carries."""
+    """The pydantic type of what `read` gives, which raises errors that pydantic carries; with its JSON Schema."""
     if isinstance(schema, Defined):
         return Annotated[Any, pydantic.PlainValidator(read), schema]
     metadata = pydantic.WithJsonSchema(dict(schema))
@@ -25,7 +25,7 @@ def validated_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
 
 
 def read_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
-    """The type of what a function of a static kind reads, which raises `DataValueError`."""
+    """The pydantic type of what a function of a static kind reads, which raises `DataValueError`."""
 
     def validate(data: Any) -> Any:
         """What `read` makes of data, with its errors as those that pydantic carries."""
@@ -44,13 +44,16 @@ def read_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
 
 
 def union_of(members: Sequence[Any]) -> Any:
-    """The union of types that only the running program knows."""
+    """The union of types that only the running program knows, for pydantic: nobody can write it as an annotation."""
     union: Any = Union
     return union[tuple(members)]
 
 
 def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
-    """The union of some types, of which `tag_of` selects one by the data."""
+    """The union of some types, of which `tag_of` selects one by the data.
+
+    So that a fault is one of the member that was meant, and not one of each.
+    """
     members: list[Any] = []
     for tag, member in types.items():
         members.append(Annotated[member, pydantic.Tag(tag)])
@@ -59,7 +62,10 @@ def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
 
 
 def model_of_fields(name: str, fields: Mapping[str, Any], **options: Any) -> Any:
-    """A pydantic model of fields, each a pair of type and default, whatever their names."""
+    """A pydantic model of fields, each a pair of type and default, whatever their names.
+
+    For the config of a node class, and for records.
+    """
     with warnings.catch_warnings():
         # pydantic warns of a field that has the name of one of its methods.
         warnings.simplefilter("ignore", UserWarning)

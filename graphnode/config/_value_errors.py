@@ -41,7 +41,7 @@ class ValueFault(NamedTuple):
 def value_error(
     what: str, code: Code = "wrong_value", *, hint: str = ""
 ) -> PydanticCustomError:
-    """The error for a value that a field does not take."""
+    """The error that a validator of ours raises for a value that a field does not take; pydantic carries it."""
     # As the argument of a template: the text itself may have braces.
     parts = {"text": with_hint(what, hint), "what": what, "hint": hint}
     return PydanticCustomError(code, "{text}", parts)
@@ -69,12 +69,15 @@ def value_faults(
 
 
 def _are_of_type(details: Sequence[Any]) -> bool:
-    """Whether all errors of a value are that it is of another type."""
+    """Whether all errors of a value are that it is of another type: news only if nothing within it is wrong."""
     return all(detail["type"].endswith("_type") for detail in details)
 
 
 def _is_looked_into(place: tuple[str, str], others: Iterable[tuple[str, str]]) -> bool:
-    """Whether another fault is within the value at a place: a key, and where inside of its value."""
+    """Whether another fault is within the value at a place, so that some member of a union took its type.
+
+    A place is a key, and where inside of its value.
+    """
     key, where = place
     return any(
         other.startswith((f"{where}[", f"{where}.")) and other_key == key
@@ -83,7 +86,7 @@ def _is_looked_into(place: tuple[str, str], others: Iterable[tuple[str, str]]) -
 
 
 def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
-    """Kind, text and hint of all errors of one value."""
+    """Kind, text and hint of the one fault for all errors of a value, as each member of a union may raise one."""
     # A mapping was meant as a record: that other members take no mapping is no news.
     records = [detail for detail in details if detail["type"] in _OURS]
     if records and isinstance(details[0]["input"], dict):
@@ -99,7 +102,7 @@ def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
 
 
 def _text_of(detail: Any) -> str:
-    """What an error says: our text, or pydantic's."""
+    """What one error of pydantic's says: our own text, where a validator of ours raised it, or pydantic's."""
     return str(detail["ctx"]["what"] if detail["type"] in _OURS else detail["msg"])
 
 
@@ -113,12 +116,15 @@ def _hint_of(detail: Any) -> str:
 
 
 def _quoted(text: str) -> Iterator[str]:
-    """The names that a text has in single quotes."""
+    """The names in single quotes in pydantic's text of what it expected: one of them may have been meant."""
     yield from text.split("'")[1::2]
 
 
 def inside(value: Any, steps: Sequence[Any]) -> str:
-    """Where within a value an error is: pydantic also names the members of unions that it tried."""
+    """Where within a value an error is, as text, from the steps that pydantic names.
+
+    These name the members of unions that it tried, too, which are left out.
+    """
     where = ""
     for step in steps:
         by_key = dict(items(value, as_written=True)) if is_container(value) else {}
@@ -129,12 +135,12 @@ def inside(value: Any, steps: Sequence[Any]) -> str:
 
 
 def step_text(container: object, key: object) -> str:
-    """The text of one step into a container."""
+    """The text of one step into a container, as `inside` joins them."""
     return f".{key}" if isinstance(container, dict) else f"[{key}]"
 
 
 def value_text(value: object) -> str:
-    """A value that a file gave: its type, and itself if that is short."""
+    """A value that a file gave, for `found ...` in a message: its type, and itself if that is short."""
     if value is None:
         return "null"
     name = type(value).__name__

@@ -86,6 +86,8 @@ _UNWRAPPED: Final = (*_STRICT, types.NoneType, tuple)
 def configurable(annotation: Any, default: object = None) -> Any:
     """The type that pydantic validates for the annotation of a static field.
 
+    For the fields of configs, and of records in them.
+
     Numbers and strings are not converted into each other, but a list is taken for a
     tuple, and an integer for a float.
 
@@ -116,13 +118,17 @@ def configurable(annotation: Any, default: object = None) -> Any:
 
 
 def _is_any(annotation: Any) -> bool:
-    """Whether an annotation admits all values: `Any`, `object` or a type variable."""
+    """Whether an annotation admits all values (`Any`, `object`, a type variable), so that data must name its class."""
     is_variable = isinstance(annotation, TypeVar | typing_extensions.TypeVar)
     return is_variable or annotation in (Any, object)
 
 
 def _is_dtype(annotation: Any) -> bool:
-    """Whether an annotation is for dtypes: `np.dtype`, `DTypeLike`, `type[np.floating]` and the like."""
+    """Whether an annotation is for dtypes: `np.dtype`, `DTypeLike`, `type[np.floating]` and the like.
+
+    A file has the name of a dtype for each of them; as any other class, `type[np.floating]`
+    would be the registered name of a class.
+    """
     origin = get_origin(annotation) or annotation
     if origin is np.dtype or annotation is jax.typing.DTypeLike:
         return True
@@ -136,7 +142,7 @@ def _is_dtype(annotation: Any) -> bool:
 
 
 def _of_class(cls: Any, default: object) -> Any:
-    """The pydantic type for a class; what is not a class is left to pydantic."""
+    """The pydantic type for a class, by its static kind or as a registered value; what is no class pydantic reads."""
     if not isinstance(cls, type):
         return cls
     if cls in _PARAMETRIZED:
@@ -169,16 +175,22 @@ _PARAMETRIZED: Final[Mapping[Any, Any]] = {
 
 
 def _record_of(classes: tuple[Any, ...]) -> Any:
-    """The pydantic type for a record of one of some classes."""
+    """The pydantic type for a record of one of some classes: a mapping of fields, which may name the class."""
     field = RecordField(classes, configurable)
     return validated_by(field.read, field.schema())
 
 
 def _call_or_name(call: Any, is_admitted: Callable[[Any], bool], what: str) -> Any:
-    """A call of a factory, by its arguments; or a registered value, by its name."""
+    """The pydantic type of a field for an optax transformation or a schedule.
+
+    A file gives the call of its factory (`TransformationCall`, `ScheduleCall`), or the
+    name of a registered value.
+    """
 
     def tag_of(data: Any) -> str:
+        """The member that data is for, by which a fault is one of what was meant: `name` or `call`."""
         is_name = type(data) is str and data in value_names()
+        # Already the value itself, not data from a file.
         is_live = is_admitted(data) and not isinstance(data, call)
         return "name" if is_name or is_live else "call"
 
@@ -227,6 +239,7 @@ def _labels(annotation: Any, default: object) -> Any:
     label: Any = configurable(get_args(annotation)[0])
 
     def read(data: Any, read_rows: Callable[[Any], Any]) -> Labels[Any]:
+        """The labels that a program gives, or those of a mapping, whose values pydantic reads first."""
         return data if isinstance(data, Labels) else labels_of(read_rows(data))
 
     rows: Any = dict  # of types that are values here
@@ -264,7 +277,10 @@ def _union(annotation: Any, default: object) -> Any:
 
 
 def _member(annotation: Any, default: object) -> Any:
-    """One of several types of a union: a value may name its class where JSON has no type for it."""
+    """The pydantic type of one of several types of a union, to which data alone may not show that it belongs.
+
+    Where JSON has no type for it, a value may name its class.
+    """
     member = configurable(annotation, default)
     cls = get_origin(annotation) or annotation
     if isinstance(cls, type) and cls not in _UNWRAPPED:
@@ -324,7 +340,10 @@ _GENERICS: Final[Mapping[Any, Callable[[Any, object], Any]]] = {
 
 
 def _any_type(default: object) -> Any:
-    """The type for `Any`: registered names where the default is a function, data elsewhere."""
+    """The pydantic type for an annotation that admits all values.
+
+    Registered names where the default is a function, data elsewhere.
+    """
     # Where the default is a function, the values are functions, and a text is a name.
     if callable(default):
         return registered_type(_is_value, "value")
@@ -349,7 +368,10 @@ _HASHABLE: Final[Defined] = Defined("data", "data", _any_schema)
 
 
 def _hashable(data: Any) -> Any:
-    """A value with tuples in place of lists, as static values are part of the structure; a mapping names its class."""
+    """A value of a field of `Any`, from data: with tuples for lists, as what is static is hashed.
+
+    A mapping names its class.
+    """
     if isinstance(data, dict):
         return _of_named_class(data)
     # Exactly these classes: a named tuple that a program gives stays what it is.
@@ -378,7 +400,7 @@ def _of_named_class(data: dict[str, Any]) -> Any:
 
 @functools.cache
 def _reader(cls: Any) -> Callable[[Any], Any]:
-    """The function that reads the mapping of a class that the file has named."""
+    """The function that reads the mapping of a class that the file has named; made once for each class."""
     validated = configurable(cls)
     # A record has its class beside its fields, and needs no mapping around it.
     if not is_record(cls):
@@ -387,10 +409,11 @@ def _reader(cls: Any) -> Callable[[Any], Any]:
 
 
 def _or_typed(inner: Any, cls: Any) -> Any:
-    """What is read as `inner`, also as the value of a mapping that names its class: `{type: Mode, value: fast}`."""
+    """The pydantic type of what `inner` reads, also in a mapping that names its class: `{type: Mode, value: fast}`."""
     name = name_of(cls)
 
     def unwrap(data: Any) -> Any:
+        """What stands in such a mapping; other data itself."""
         return unwrapped(data, name)
 
     return Annotated[inner, pydantic.BeforeValidator(unwrap), _TypedSchema(name)]
@@ -404,6 +427,7 @@ class _TypedSchema(NamedTuple):
     def __get_pydantic_json_schema__(
         self, core_schema: Any, handler: Any
     ) -> Mapping[str, Any]:
+        """What pydantic calls for metadata of a type: the schema of the value, or of a mapping around it."""
         inner = handler(core_schema)
         properties = {TYPE: {"const": self.name}, VALUE: inner}
         typed = {"type": "object", "properties": properties, "required": [TYPE, VALUE]}
@@ -414,5 +438,5 @@ class _TypedSchema(NamedTuple):
 
 
 def _is_value(value: object) -> bool:
-    """Admits every registered value."""
+    """For `value_named`, where an annotation admits every registered value, as `Any` does."""
     return True

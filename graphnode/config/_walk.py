@@ -160,6 +160,8 @@ class Walk:
     def check_size(self, value: Any, path: Path_) -> None:
         """Raise if a static value is too large or too deep.
 
+        For `override`, whose static values are not walked.
+
         Raises:
             ConfigError: It is.
         """
@@ -174,7 +176,10 @@ class Walk:
             raise ConfigError([error.fault]) from None
 
     def fault_of(self, config: Config[Any], what: str) -> Fault:
-        """What is wrong with a config that this pass has made, with its place."""
+        """What is wrong with a config that this pass has made, with its place.
+
+        For `graphnode config check`, which finds more when it makes the nodes.
+        """
         return self._fault_at(self.origins[id(config)], what)
 
     def _run(self, root: _Item) -> None:
@@ -206,7 +211,7 @@ class Walk:
             self._fault(item, f"expected {_admitted(form)}, found {value_text(raw)}")
 
     def _take_config(self, item: _Item, config: Config[Any]) -> None:
-        """Take a config that a program put into plain data."""
+        """Take a config that a program put into the data for `validate`: it is there already, and only placed."""
         fault = mismatch(item.form, config)
         if fault is None:
             item.holder[item.key] = config
@@ -225,7 +230,7 @@ class Walk:
     def _take_container(
         self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]
     ) -> None:
-        """Place a new container for the configs of a list or dict, whose items join `todo`."""
+        """Place a new list or dict for the configs of one in the data; its items join `todo`."""
         fault = key_fault(raw)
         if fault is not None:
             self._fault(item, fault)
@@ -245,7 +250,10 @@ class Walk:
             todo.append(self._below(item, raw, key, form, holder))
 
     def _count_again(self, item: _Item, raw: Any) -> None:
-        """Count the items of a container that an alias repeats: each time there are configs for all of them."""
+        """Count the items of a container that an alias repeats: each time there are configs for all of them.
+
+        Without a limit, a short file could ask for more of them than fit in memory.
+        """
         if id(raw) in self._walked:
             self._repeat(item, len(raw))
         self._walked.add(id(raw))
@@ -261,6 +269,9 @@ class Walk:
         self, item: _Item, key: str, value: Any, level: int = 0
     ) -> tuple[int, int]:
         """The items in a static value, and its levels.
+
+        For `MAX_NESTED` and `MAX_REPEATED`: what reads static values recurses, and a
+        short file may have very large ones.
 
         Raises:
             _EnoughError: It is too large or too deep to be looked at, or holds itself.
@@ -324,7 +335,7 @@ class Walk:
         self._take_fields(item, config, todo)
 
     def _model_of(self, item: _Item) -> type[Config[Any]] | None:
-        """The config class of a mapping; `None` if there is none, which is noted."""
+        """The config class of a node's mapping; `None` if there is none: that is noted, and the node left out."""
         cls = self._class_of(item)
         if cls is None:
             return None
@@ -388,6 +399,8 @@ class Walk:
     ) -> None:
         """Note a key that is left out, and is much like one that is not given.
 
+        What `ignore` lets through would otherwise hide a misspelled key.
+
         Args:
             item: The node that is looked at.
             holder: The mapping or list that has the key, in the node's mapping or below.
@@ -422,7 +435,7 @@ class Walk:
         return cast("type[Node] | None", tags.default)
 
     def _note_id(self, item: _Item, config: Config[Any], name: Any) -> None:
-        """Note the `id` of a config, for the refs in its document and in what that includes."""
+        """Note the `id` of a config, which a `ref` in its document, or in what that includes, may name."""
         if not isinstance(name, str) or not name:
             self._fault(item, f"an id is a string, found {value_text(name)}", "id")
             return
@@ -437,7 +450,7 @@ class Walk:
         self._ids[key] = config, item
 
     def _take_ref(self, item: _Item) -> None:
-        """Keep a ref until all ids are known."""
+        """Keep a `ref` until all ids are known: it may stand before what it names."""
         name = item.raw["ref"]
         # A second key would be lost without a word, as the node has its own fields.
         others = [key for key in item.raw if key != "ref"]
@@ -462,7 +475,7 @@ class Walk:
                 self._place(item, config)
 
     def _config_named(self, name: str, document: Document) -> Config[Any] | None:
-        """The config with an id: of the document, or else of the nearest one that includes it."""
+        """The config that a ref in a document names: of the document, or else of the nearest one that includes it."""
         scope: Document | None = document
         while scope is not None:
             if (id(scope), name) in self._ids:
@@ -517,7 +530,7 @@ class Walk:
             self._fault(item, fault.what, key, inside=fault.inside, hint=fault.hint)
 
     def _in_dialect(self, item: _Item, key: str) -> str:
-        """The words for where the file would have a field, if a rename says so; else empty."""
+        """For a field that is missing: words for where the file would have it, if a rename says so; else empty."""
         source = self._dialect.source_of((*keys_of(item.path), key))
         return "" if source is None else f", which is {source} in the file"
 
@@ -528,7 +541,7 @@ class Walk:
         self._note(self._fault_at(item, what, key, **parts))
 
     def _note(self, fault: Fault) -> None:
-        """Note a fault; ends the pass above `MAX_FAULTS`."""
+        """Note a fault for the report at the end; ends the pass above `MAX_FAULTS`."""
         if len(self.faults) >= MAX_FAULTS:
             raise _EnoughError(Fault(f"more than {MAX_FAULTS:,} faults"))
         self.faults.append(fault)
@@ -544,7 +557,7 @@ class Walk:
         hint: str = "",
         of_key: bool = False,
     ) -> Fault:
-        """What is wrong with an item.
+        """What is wrong with an item, as a fault with its path and its place in the file.
 
         Args:
             item: The item.
@@ -565,7 +578,7 @@ class Walk:
         return Fault(what, path=path, hint=hint, place=place)
 
     def _place_of(self, item: _Item, key: str | None, *, of_key: bool) -> Place:
-        """Where an item stands, or the value at a key of its mapping; with `of_key`, the key."""
+        """The place of a fault: of the item, or of the value at a key of its mapping; with `of_key`, of the key."""
         # A scalar has no place of its own, nor has a container that a program made: it
         # stands where its holder has it.
         if not is_container(item.raw) and item.container is not None:
@@ -579,7 +592,7 @@ class Walk:
 
 
 def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
-    """Some keys as a linked list, the way `_Item.path` has them."""
+    """Some keys as a linked list, as `_Item.path` has them; `keys_of` is the way back."""
     link: tuple[Any, Key] | None = None
     for key in keys:
         link = link, key
@@ -587,14 +600,14 @@ def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
 
 
 def no_field(config: type[Config[Any]], key: object) -> tuple[str, str]:
-    """What is wrong with a key that a class has no field for, and a hint."""
+    """What is wrong with a key that a class has no field for, and a hint; for files and for `override`."""
     fields = config.model_fields
     hint = near_hint(key, fields) or f"its fields are {', '.join(fields) or 'none'}"
     return f"{config.node_class.__name__} has no field {short(key)}", hint
 
 
 def _admitted(form: Form) -> str:
-    """What a form admits, in the words of files."""
+    """What a form admits, for messages, in the words of files: `null` for `None`."""
     return str(form).replace("None", "null")
 
 
@@ -610,6 +623,9 @@ def walk(
     files: Files, document: Document, cls: type[M], dialect: Dialect = OURS
 ) -> tuple[Config[M], Walk]:
     """The config that a document describes, and the pass that made it, which knows where everything stands.
+
+    For `load`, `loads` and `validate`, and for the commands, which ask the pass where
+    values come from.
 
     Raises:
         ConfigError: All faults, in the order of their places.
@@ -628,7 +644,11 @@ def walk(
 
 
 def _admits_null(model: type[Config[Any]], name: str) -> bool:
-    """Whether a field takes null, or has to be given, so that null is reported as wrong."""
+    """Whether a field takes null, or has to be given, so that null is reported as wrong.
+
+    For `skip_null` of `load`: a null stays where it may be meant, and elsewhere stands
+    for the default.
+    """
     if name not in model.model_fields or model.model_fields[name].is_required():
         return True
     if name in model.slots:
@@ -645,6 +665,8 @@ def _admits_null(model: type[Config[Any]], name: str) -> bool:
 def walk_value(raw: Any, form: Form, path: Path_) -> Any:
     """The value of the place at a path, which a form describes: a config, a container of configs, or `None`.
 
+    For `override`: a change may put whole nodes somewhere.
+
     Raises:
         ConfigError: All faults, by their paths: a value of a command line has no lines.
     """
@@ -653,6 +675,8 @@ def walk_value(raw: Any, form: Form, path: Path_) -> Any:
 
 def check_size(value: Any, path: Path_) -> None:
     """Raise if a static value at a path is too large or too deep to be looked at.
+
+    For `override`, whose values come from outside as those of files do.
 
     Raises:
         ConfigError: It is.

@@ -89,7 +89,7 @@ def dump(
 
 
 def _without_nulls(config: Config[Any], fields: NodeData) -> NodeData:
-    """The data of a config for TOML, which has no null: it is left out where it is the default, also of records."""
+    """The data of a config for TOML, which has no null: each is left out where it is the default, also of records."""
     if is_streams(config.node_class):
         return fields  # the names of streams are not fields, and none is null
     data: NodeData = {}
@@ -108,14 +108,14 @@ def _without_nulls(config: Config[Any], fields: NodeData) -> NodeData:
 
 
 def _pruned(data: Any) -> Any:
-    """Plain data whose mappings have no null."""
+    """Plain data without the nulls in its mappings, for TOML; `_reads_as` tells whether it means the same."""
     if isinstance(data, dict):
         return {key: _pruned(item) for key, item in data.items() if item is not None}
     return [_pruned(item) for item in data] if isinstance(data, list) else data
 
 
 def _reads_as(config: Config[Any], name: str, data: Any) -> bool:
-    """Whether data for a static field of a config is read as what stands there."""
+    """Whether data for a static field of a config is read as what stands there, and so may be written."""
     try:
         return same_static(field_value(config, name, data), config.__dict__[name])
     except pydantic.ValidationError:
@@ -151,7 +151,7 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
 
 
 def _unlike(visit: Visit, other: Visit) -> Iterator[Fault]:
-    """What differs between a config and the one that was read back in its place."""
+    """What differs between a config and the one that was read back in its place: the faults of `_check_reads_back`."""
     cls, other_cls = visit.config.node_class, other.config.node_class
     if cls is not other_cls:
         what = f"no file says {distinct_class_name(cls, other_cls)}, which would be read back as {other_cls.__name__}"
@@ -188,6 +188,6 @@ def _check_format(
 
 
 def _format_of(path: str | Path | None) -> str:
-    """The format of the suffix of a file; YAML for others."""
+    """The format that `dump` writes if it is not told: that of the suffix of the file; YAML for others."""
     suffix = "" if path is None else Path(path).suffix.lower()
     return BY_SUFFIX.get(suffix, "yaml")

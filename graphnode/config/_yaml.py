@@ -58,7 +58,10 @@ class _DeepLoader(yaml.SafeLoader):
     # one or two will do.
 
     def next_possible_simple_key(self) -> int | None:
-        """The number of the oldest token that may turn out to begin a key."""
+        """The number of the oldest token that may turn out to begin a key.
+
+        PyYAML asks for it at every token.
+        """
         return next(
             (key.token_number for key in self.possible_simple_keys.values()), None
         )
@@ -154,7 +157,7 @@ class YamlReader:
         return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
 
     def locate(self, node: Any, key: str | int | None, *, of_key: bool) -> Place:
-        """Where an item of a container stands, or the container."""
+        """Where an item of a container stands (its key, with `of_key`), or the container: the place of a fault."""
         if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
             return _place(node.value[key].start_mark)
         pair = self._pairs_of(node).get(key) if isinstance(key, str) else None
@@ -164,7 +167,10 @@ class YamlReader:
         return _place((key_node if of_key else value_node).start_mark)
 
     def _pairs_of(self, node: Any) -> dict[str, tuple[Any, Any]]:
-        """The items of a mapping by key, each with the node of the key: made once, when a place is asked for."""
+        """The items of a mapping by key, each with the node of the key, which has the place.
+
+        Made once, when a place is asked for.
+        """
         if not isinstance(node, yaml.MappingNode):
             return {}
         if id(node) not in self._pairs:
@@ -216,12 +222,15 @@ class YamlReader:
         return container
 
     def _tag_fault(self, node: Any) -> None:
-        """Note that a node has a tag."""
+        """Note that a node has a tag (`!name`), which could stand for any class: no file chooses one by it."""
         name = _format_tag(node.tag)
         self._fault(node, f"tags are not supported; found {name}")
 
     def _has_anchor(self, node: Any) -> bool:
-        """Whether a list or mapping has an anchor, of which a composed node does not know: its text begins with it."""
+        """Whether a list or mapping has an anchor, of which a composed node does not know: its text begins with it.
+
+        A part with one stays shared, also where `<<` copies the mapping around it.
+        """
         start = node.start_mark.index
         # A mapping in block style begins with its first key, whose anchor it would be.
         if isinstance(node, yaml.MappingNode) and node.value:
@@ -250,7 +259,7 @@ class YamlReader:
             return None
 
     def _flat(self, mapping: Any) -> dict[str, Any]:
-        """The nodes of a mapping by key, those of merged ones after its own, which win."""
+        """The nodes of a mapping by key: its own, then those that `<<` merges into it, of which its own win."""
         # A merged mapping is flattened before what merges it. One that is open already
         # merges itself, and is not waited for.
         stack, is_open = [mapping], set[int]()
@@ -272,7 +281,7 @@ class YamlReader:
         return self._flattened[id(mapping)]
 
     def _flatten(self, mapping: Any) -> None:
-        """Note the fields of a mapping, when those of all that it merges are known."""
+        """Note the fields of a mapping with those that `<<` merges, when the fields of all that it merges are known."""
         own, merges = self._own(mapping)
         self._flattened[id(mapping)] = fields = dict(own)
         for merged in merges:
@@ -283,7 +292,7 @@ class YamlReader:
                     fields.setdefault(key, value)
 
     def _may_merge(self, node: Any, count: int) -> bool:
-        """Whether `<<` may copy `count` more fields; notes once that it may not."""
+        """Whether `<<` may copy `count` more fields, of all that it may; notes once that it may not."""
         before = self._merged
         self._merged += count
         # True once alone, as the count only grows.
@@ -292,7 +301,7 @@ class YamlReader:
         return self._merged <= MAX_MERGED
 
     def _own(self, mapping: Any) -> tuple[dict[str, Any], list[Any]]:
-        """The nodes that a mapping gives by key, and the mappings that it merges."""
+        """The nodes that a mapping itself has by key, and the mappings that it merges by `<<`."""
         if id(mapping) not in self._split:
             first: dict[str, Any] = {}
             own: dict[str, Any] = {}
@@ -335,12 +344,16 @@ class YamlReader:
                 self._fault(node, "`<<` merges mappings")
 
     def _fault(self, node: Any, text: str) -> None:
+        """Note what is wrong with a node, at its place; not more than a report has."""
         if len(self.faults) < MAX_FAULTS:
             self.faults.append(Fault(text, place=_place(node.start_mark)))
 
 
 def comment_in(text: str) -> str | None:
-    """The first comment of a YAML text that has no faults, with its `#`; `None` if there is none."""
+    """The first comment of a YAML text that has no faults, with its `#`; `None` if there is none.
+
+    For `override`: in `name=run #3`, more likely a text is meant.
+    """
     text = text.removeprefix("\ufeff")
     if "#" not in text:
         return None
@@ -359,16 +372,17 @@ def comment_in(text: str) -> str | None:
 
 
 def _is_scalar(node: Any) -> bool:
+    """Whether a node is a scalar: a list or mapping is no key."""
     return isinstance(node, yaml.ScalarNode)
 
 
 def _place(mark: Any) -> Place:
-    """The place of a mark, which PyYAML counts from 0."""
+    """The place of a mark, as faults name it: PyYAML counts from 0, and faults from 1."""
     return Place(mark.line + 1, mark.column + 1) if mark is not None else Place()
 
 
 def _format_tag(tag: str) -> str:
-    """A tag as a file writes it."""
+    """A tag as a file writes it, for messages: `!!int`."""
     return tag.replace(_PREFIX, "!!")[:80]
 
 
@@ -426,7 +440,7 @@ class _DeepComposer:
             self._open.pop()
 
     def _start_document(self, mark: Any) -> None:
-        """Raise `ComposerError` at a second document."""
+        """Raise `ComposerError` at a second document: a text is one."""
         if self._has_started:
             context, what = "expected a single document", "but found another document"
             raise ComposerError(context, None, what, mark)
@@ -454,7 +468,7 @@ class _DeepComposer:
                 raise ComposerError(None, None, what, mark)
 
     def _attach(self, node: Any) -> None:
-        """Put a node into the innermost that is open."""
+        """Put a new node into the innermost that is open: as an item, as a key, or as the value of the key before."""
         if not self._open:
             self._root = node
             return
@@ -468,7 +482,7 @@ class _DeepComposer:
 
 
 def _node_of(loader: Any, event: Any) -> Any:
-    """The node that an event starts, without items."""
+    """The node that an event starts, without items, which later events give it."""
     start, end = event.start_mark, event.end_mark
     if isinstance(event, yaml.ScalarEvent):
         tag = _tag_of(loader, event, yaml.ScalarNode, event.value)
@@ -479,6 +493,6 @@ def _node_of(loader: Any, event: Any) -> Any:
 
 
 def _tag_of(loader: Any, event: Any, cls: Any, value: str | None) -> Any:
-    """The tag that the text gives a node, or else the one that its value is resolved to."""
+    """The tag of a node, from which its value is made: that of the text, or else what its value is resolved to."""
     has_tag = event.tag is not None and event.tag != "!"
     return event.tag if has_tag else loader.resolve(cls, value, event.implicit)

@@ -40,7 +40,7 @@ class _Written:
         self._ids: set[int] = set()
 
     def opened(self, value: Any) -> tuple[Any, bool]:
-        """What stands for a value, and whether its items have lines of their own."""
+        """What is written for a value, of a config its data or a `ref`; and whether its items have own lines."""
         if not isinstance(value, Config):
             return value, holds_configs(value)
         data = self._nodes[id(value)]
@@ -51,7 +51,7 @@ class _Written:
 
 
 def yaml_lines(root: Config[Any], nodes: Mapping[int, NodeData]) -> Iterator[str]:
-    """YAML in block style, down to what holds no configs."""
+    """A graph of configs as YAML, for `dump`: in block style, down to what holds no configs."""
     written = _Written(nodes)
     todo = [_Line("", root, 0)]
     while todo:
@@ -80,14 +80,14 @@ def yaml_lines(root: Config[Any], nodes: Mapping[int, NodeData]) -> Iterator[str
 
 
 def _is_block(value: Any) -> bool:
-    """Whether a value has lines of its own: a config, or a container with one in it."""
+    """Whether a value has lines of its own in YAML: a config, or a container with one in it."""
     return isinstance(value, Config) or holds_configs(value)
 
 
 def _entries(
     container: Any, dash: str, text_of: Callable[[Any], str]
 ) -> list[tuple[str, Any]]:
-    """The items of a container, each with what stands before it."""
+    """The items of a container, each with what stands before it on its line: its key, or `dash` in a list."""
     pairs = items(container, as_written=True)
     if isinstance(container, dict):
         return [(f"{text_of(key)}: ", item) for key, item in pairs]
@@ -95,14 +95,18 @@ def _entries(
 
 
 def holds_configs(value: Any) -> bool:
-    """Whether a value is a container with a config in it, at any depth."""
+    """Whether a value is a container with a config in it, at any depth.
+
+    Such a container is taken apart where a file or a `diff` is written; any other
+    stands on one line.
+    """
     if not is_container(value):
         return False
     return any(_is_block(child) for child in children(value, as_written=True))
 
 
 def json_lines(root: Config[Any], nodes: Mapping[int, NodeData]) -> Iterator[str]:
-    """JSON, indented down to what holds no configs."""
+    """A graph of configs as JSON, for `dump`: indented down to what holds no configs."""
     return _bracket_lines(root, _Written(nodes), json.dumps)
 
 
@@ -139,7 +143,7 @@ def _bracket_lines(
 
 
 def scalar(value: Any) -> str:
-    """One value as YAML 1.2."""
+    """One value as YAML 1.2, in quotes where readers of YAML 1.1 would take it for another."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -182,7 +186,7 @@ _ESCAPES: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def flow(value: Any) -> str:
-    """Plain data in YAML's flow style."""
+    """Plain data in YAML's flow style, on one line: in files and in messages."""
     if not is_container(value):
         return scalar(value)
     if not isinstance(value, dict):
