@@ -119,10 +119,10 @@ class InForwardMode(Protocol):
 
 
 def in_reverse_mode(function: Function) -> InReverseMode:
-    """`function` itself, with the type of `grad`."""
+    """`function` itself: for type checkers, which then know a decorator of `grad` or `jacrev` and what it gives."""
     return function
 
 
 def in_forward_mode(function: Function) -> InForwardMode:
-    """`function` itself, with the type of `jacfwd`."""
+    """`function` itself: for type checkers, which then know a decorator of `jacfwd` or `hessian` and what it gives."""
     return function

@@ -106,6 +106,8 @@ def remembered(
 ) -> T:
     """What was made of a function before, or is made now: kept on the function, and as long as it.
 
+    So JAX, which knows by identity what it has traced, gets the same object each time.
+
     Args:
         function: The function.
         kind: What sort of thing it is: each has room of its own.
@@ -174,7 +176,7 @@ def remembered_together(
 def _refer_to(
     refs: Sequence[weakref.ref[Function]], functions: Sequence[Function]
 ) -> bool:
-    """Whether weak references still refer to just these functions, in this order."""
+    """Whether weak references still refer to just these functions: the id of one that died may be another's now."""
     return all(ref() is function for ref, function in zip(refs, functions, strict=True))
 
 
