@@ -160,7 +160,7 @@ def compiled(
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
-    """`function`, called with its own among the arguments that all functions of `cond`, `switch` or `while_loop` get.
+    """`function`, called with its own of the arguments that all functions of `cond`, `switch` or `while_loop` get.
 
     Args:
         function: The function; it is given back itself if all arguments are its own.
