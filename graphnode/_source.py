@@ -90,6 +90,7 @@ class ModuleSource:
     """The text of one module, and the classes that it defines."""
 
     def __init__(self, path: Path) -> None:
+        """Read and parse the file at a path; its classes are looked for in the text by name."""
         self.path = path
         raw = path.read_bytes()
         # As Python reads it: by a byte order mark or a coding comment.
@@ -331,6 +332,7 @@ class _MethodReader:
     """
 
     def __init__(self, module: ModuleSource, self_name: str) -> None:
+        """Begin with nothing found; `self_name` is what the method calls its instance."""
         self.module, self.self_name = module, self_name
         self.assignments: list[Assignment] = []
         self.asked: set[str] = set()

@@ -128,7 +128,7 @@ def _takes(cls: type[Any], name: str) -> bool:
 
 
 def field_names(cls: type[Any]) -> Collection[str]:
-    """The names of the fields of a node class, also of one with faults."""
+    """The names of the fields of a node class, also of one with faults, which has no schema to ask."""
     return [field.name for field in dataclasses.fields(cls)]
 
 

@@ -66,7 +66,7 @@ def shown_path(file: str) -> str:
 
 
 def _count(number: int, singular: str, plural: str | None = None) -> str:
-    """A number with its noun, in the singular or plural."""
+    """For `summary`: a number with its noun, in the singular or plural."""
     if number == 1:
         return f"1 {singular}"
     return f"{number} {plural or singular + 's'}"

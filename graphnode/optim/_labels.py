@@ -157,7 +157,7 @@ def _check_one_label(
     first_alike: Sequence[int],
     layout: Layout,
 ) -> None:
-    """Raise if filters with different labels select one State.
+    """Raise if filters with different labels select one State, perhaps by different paths: it can have one only.
 
     Args:
         filters: The filters.
@@ -187,7 +187,7 @@ def _check_one_label(
 def _check_some_label(
     filters: Sequence[Matcher], selectors: Sequence[Sequence[int]], layout: Layout
 ) -> None:
-    """Raise if there are States that no filter selects.
+    """Raise if there are States that no filter selects: optax wants a label for each.
 
     Args:
         filters: The filters.

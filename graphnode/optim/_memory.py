@@ -81,6 +81,7 @@ class Form:
         following = iter(values)
 
         def put(leaf: Any) -> Any:
+            """The next value in place of a leaf, or a state tree with the next ones in place of what has arrays."""
             if not isinstance(leaf, StateTree):
                 return next(following)
             new = [next(following) if _has_arrays(old) else old for old in leaf._values]
@@ -100,7 +101,11 @@ def _has_arrays(value: object) -> bool:
 
 
 def form_of(tx: Transformation, params: StateTree) -> Form:
-    """The form of the state of a transformation; JAX keeps what it traced, weakly, for each function and its shapes."""
+    """The form of the state of a transformation, by which a step knows which parts the memory must have.
+
+    It costs a trace once: JAX keeps what it traced, weakly, for each function and its
+    shapes.
+    """
     init = tx.init
     if inspect.ismethod(init):
         # Of a method there is a new object each time, for which JAX would trace anew.

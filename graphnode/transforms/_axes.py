@@ -170,6 +170,7 @@ class _StateAxes:
     """The axes of the States of a call, which are collected root by root: all paths of a State must say the same."""
 
     def __init__(self, call: Call, check: Callable[[Any, str], None]) -> None:
+        """Begin with no axes; `check` raises for what is none, given it and the name of its State."""
         self._transform, self._check = call.transform, check
         self._numbers = {id(state): n for n, state in enumerate(call.binding.states)}
         # The axis of each State, and the name of the path that said it first

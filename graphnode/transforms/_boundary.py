@@ -221,7 +221,7 @@ class Call:
                 check_writable(state, value, name)
 
     def check_contracts(self, written: Written, values: Values) -> None:
-        """Raise if what was written breaks the contract of a field that the State stands in.
+        """Raise if what was written breaks the contract of a field that the caller's State stands in.
 
         A copy that a function works on knows the fields of its arguments alone; the
         caller's State may stand in further ones. What keeps its shape and dtype needs

@@ -175,6 +175,7 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
         """`function`, called with its own among all of the arguments, under its name, which JAX shows."""
 
         def picked(*args: Any) -> Any:
+            """`function` with its own of all the arguments."""
             return function(*[args[at] for at in positions])
 
         picked.__name__ = picked.__qualname__ = name_of(function)

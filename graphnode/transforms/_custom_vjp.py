@@ -335,7 +335,7 @@ def _answers_of(
 
 
 def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> None:
-    """Raise if a cotangent is not of the shape of its State or leaf.
+    """Raise if a cotangent is not of the shape of its State or leaf; JAX's own error would not name it.
 
     Raises:
         ValueError: It is not; names the State or leaf.

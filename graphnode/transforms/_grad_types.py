@@ -119,10 +119,10 @@ class InForwardMode(Protocol):
 
 
 def in_reverse_mode(function: Function) -> InReverseMode:
-    """`function` itself: for type checkers, which then know a decorator of `grad` or `jacrev` and what it gives."""
+    """`function` itself: tells type checkers how `grad` and `jacrev` are called, as decorators too."""
     return function
 
 
 def in_forward_mode(function: Function) -> InForwardMode:
-    """`function` itself: for type checkers, which then know a decorator of `jacfwd` or `hessian` and what it gives."""
+    """`function` itself: tells type checkers how `jacfwd` and `hessian` are called, as decorators too."""
     return function

@@ -253,7 +253,7 @@ class _Donating:
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
-        """Trace the function of a call once, to see what it writes, and have JAX compile it with that donated."""
+        """Trace the function of a call once, to see what it writes, and wrap it anew with that donated."""
         self._first = _FirstTrace(call, history)
         written = self._first.written
         nodes, leaves = _named_leaves(call, options)
@@ -605,7 +605,7 @@ _Arguments: TypeAlias = tuple[frozenset[int], frozenset[str]]
 
 
 def _check_disjoint(name: str, statics: _Arguments, donated: _Arguments) -> None:
-    """Raise if an argument is static and donated.
+    """For `jit`: raise if an argument is static and donated, when the function is wrapped, not when it is called.
 
     Raises:
         ValueError: Names all.

@@ -45,6 +45,7 @@ class _Kept(StaysHere):
     __slots__ = ("kinds", "owner")
 
     def __init__(self, owner: Function | None = None) -> None:
+        """Begin with nothing kept; without an owner, as where it was pickled, it belongs to no function."""
         # Weakly: the function holds this, and a cycle would wait for the collector.
         self.owner = None if owner is None else weakref.ref(owner)
         self.kinds: dict[Hashable, KindCache] = {}

@@ -186,8 +186,8 @@ class MadeKey(NamedTuple):
 def made_keys(result: Any, out_axes: Any, caller_count: int) -> list[MadeKey]:
     """The keys of the streams that a function has made and returns in nodes, with the axes that they get.
 
-    For those who refuse the ones that are the same in all members, which would all draw
-    the same numbers.
+    For `Lane`, `Shard` and `scan`, which refuse those that are the same in all members:
+    all would draw the same numbers.
 
     Args:
         result: What the function gives, with a `ResultNode` in place of each node.

@@ -74,6 +74,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
         original: Function,
         transform: Callable[[Function], Any],
     ) -> "TransformedMethod":
+        """For `rebind`, whose arguments these are: `function` with the node as its first argument."""
         method = super().__new__(cls, function, *bound)
         functools.update_wrapper(method, function)
         forget_kept(method)

@@ -44,6 +44,7 @@ class History:
     """
 
     def __init__(self, function: Function) -> None:
+        """Begin without traces; of the function only its name is kept, for messages."""
         # By name: the function holds its history.
         self._name = getattr(function, "__qualname__", repr(function))
         self._log: tuple[int, tuple[TraceRecord, ...]] = (0, ())

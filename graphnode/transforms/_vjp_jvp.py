@@ -270,7 +270,7 @@ def _difference(left: Any, right: Any) -> str:
 
 
 def _is_alike(left: Any, right: Any) -> bool:
-    """Whether two tangents have the same shape and dtype, traced or not: 1 and 1.0 are equal, and no one tangent."""
+    """Whether two tangents have the same shape and dtype, traced or not: 1 and 1.0 are equal, but two tangents."""
     if jnp.shape(left) != jnp.shape(right):
         return False
     return bool(jnp.result_type(left) == jnp.result_type(right))

@@ -92,6 +92,19 @@ class DiffTarget:
         wrt: Filter | EllipsisType,
         bound: int,
     ) -> None:
+        """Find what `argnums` and `wrt` of a derivative mean in a call.
+
+        Args:
+            call: The call.
+            argnums: The arguments, by position, as the caller counts them.
+            wrt: Selects States of the nodes among them.
+            bound: How many arguments stand before the caller's: a method's node.
+
+        Raises:
+            AliasError: Two arguments share a State that is differentiated.
+            FilterError: There is nothing to differentiate.
+            ValueError: There is no such argument, or it is named twice.
+        """
         self._call, self._values = call, call.values
         args, _ = call.signature.fill(call.roots, call.other_leaves)
         number_of = {id(state): n for n, state in enumerate(call.binding.states)}
@@ -352,7 +365,7 @@ def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> An
 
 
 def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outcome]:
-    """The part of a result that is differentiated, and the outcome with the auxiliary part, as JAX's own `aux`.
+    """The part of a result that is differentiated; and for JAX's `aux` the outcome, with the user's `aux` alone.
 
     Raises:
         TypeError: With `has_aux`, the function does not give a pair.
