@@ -514,7 +514,7 @@ def _assigned_names(statement: ast.Assign) -> list[str]:
 
 
 def _string_of(statement: ast.stmt) -> str | None:
-    """The string that a statement consists of, as a docstring does."""
+    """The string that a statement consists of, as the documentation under a field does; else `None`."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         value = statement.value.value
         return value if isinstance(value, str) else None
@@ -531,7 +531,7 @@ def _constant_text(node: ast.expr) -> list[str]:
 def _class_definitions(
     node: ast.AST, prefix: str
 ) -> Iterator[tuple[str, ast.ClassDef]]:
-    """All classes defined inside of a node, each after its qualified name.
+    """All classes defined inside of a node, each after its qualified name, by which a class finds its text.
 
     Args:
         node: The module, class, function or compound statement to look into.
@@ -579,7 +579,10 @@ def _methods(node: ast.ClassDef) -> Iterator[_Function]:
 def _binds(
     function: _Function | ast.Lambda, name: str, *, is_method: bool = False
 ) -> bool:
-    """Whether a function has a name of its own that hides an outer one; a method, whether it assigns its `self`."""
+    """Whether a function has a name of its own that hides an outer one; a method, whether it assigns its `self`.
+
+    Either way an attribute of that name says nothing of the instance.
+    """
     arguments = function.args
     parameters = [
         *arguments.posonlyargs,

@@ -194,7 +194,7 @@ def unassigned_findings(
 
 
 def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
-    """The fields that nothing makes; none of an abstract class, or where some method cannot be read."""
+    """The fields that nothing makes, so that reading them fails; none where a class is abstract, or cannot be read."""
     if inspect.isabstract(cls):
         return ()
     bases = project_bases(cls)
@@ -222,8 +222,8 @@ def _skipped_constructors(
 ) -> set[tuple[type[Any], str]]:
     """The constructors of bases that do not run, since one before them in line does not call the next.
 
-    An `__init__` of a base counts as run unless `cls` itself has one that does not call
-    it: in between, dataclasses generate them.
+    What these assign does not count. An `__init__` of a base counts as run unless `cls`
+    itself has one that does not call it: in between, dataclasses generate them.
     """
     skipped: set[tuple[type[Any], str]] = set()
     ended: set[str] = set()
@@ -239,7 +239,7 @@ def _skipped_constructors(
 
 
 def _set_by_generated(bases: Sequence[type[Any]], sources: Sources) -> set[str]:
-    """The fields that a generated constructor of a base may set, as a written one calls some other."""
+    """The fields that a generated constructor of a base may set, as a written one calls some other: not reported."""
     texts = [sources.of_class(base) for base in bases]
     if not any(source is not None and source.calls_next(_INIT) for source in texts):
         return set()

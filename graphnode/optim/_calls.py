@@ -323,7 +323,7 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
 
 
 def _unsayable(parameter: inspect.Parameter) -> str:
-    """For a message: why there is no field for a parameter of a factory."""
+    """For a message of `call`: why there is no field for a parameter of a factory."""
     return f"its parameter {parameter.name!r} takes what no file can say, or has a name that is used otherwise"
 
 
@@ -338,7 +338,7 @@ def _evaluated_signature(factory: Callable[..., Any]) -> inspect.Signature:
 
 
 def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
-    """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if there is none."""
+    """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if it keeps its default always."""
     name, annotation = parameter.name, field_type(parameter)
     # `type` is the tag in files; `model_config` is pydantic's.
     is_reserved = name.startswith("_") or name in ("type", "model_config")

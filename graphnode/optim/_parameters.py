@@ -100,7 +100,7 @@ _CALLABLE: Final[Any] = Callable
 
 
 def field_type(parameter: inspect.Parameter) -> Any:
-    """The type of the field for a parameter; `None` if it takes what no file could say."""
+    """What a file may say for a parameter of a factory: the type of its field; `None` if no file could say it."""
     # Its names are the caller's, and a dataclass has a field for each name.
     if parameter.kind is parameter.VAR_KEYWORD:
         return None
@@ -122,7 +122,7 @@ def field_type(parameter: inspect.Parameter) -> Any:
 
 
 def _annotation_of(parameter: inspect.Parameter) -> Any:
-    """The annotation of a parameter; without one, the type of a plain default."""
+    """What a parameter takes, by its annotation; without one, which optax does not always have, by a plain default."""
     if parameter.annotation is parameter.empty:
         is_plain = isinstance(parameter.default, _PLAIN)
         return type(parameter.default) if is_plain else None
@@ -139,14 +139,14 @@ def _with_default(parameter: inspect.Parameter, field: Any) -> Any:
 
 
 def _pairs_type(members: Sequence[Any]) -> Any:
-    """The type of the pairs for a mapping among the members of a union; `None` if files have no such items."""
+    """The type of the pairs by which a file gives the mapping in a union; `None` if files have no such items."""
     key, item = next(get_args(part) for part in members if is_mapping(part))
     pair = (_file_type(key), _file_type(item))
     return _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
 
 
 def default_value(parameter: inspect.Parameter) -> Any:
-    """The default of the field for a parameter.
+    """The default of the field for a parameter: what the factory itself takes if a file says nothing.
 
     Raises:
         TypeError: It is not hashable, as static values are.

@@ -189,7 +189,7 @@ def check_types(
 ) -> None:
     """Raise if a State that a loop or branch writes does not keep its structure, shapes and dtypes.
 
-    JAX would refuse it too, without the name of the State.
+    JAX refuses that of a carry alone, and without the name of the State.
 
     Raises:
         TypeError: Names all such States.

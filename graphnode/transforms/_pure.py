@@ -207,7 +207,7 @@ class Pure:
         return result
 
     def _check_result(self, result: Any) -> None:
-        """Raise if the function returns what no compiled function can return; JAX would not say where it stands.
+        """Raise if the function returns what no compiled function can return; JAX would give its place in the outcome.
 
         Raises:
             TypeError: Names all such leaves of the result.
