@@ -90,6 +90,7 @@ class ModuleSource:
     """The text of one module, and the classes that it defines."""
 
     def __init__(self, path: Path) -> None:
+        """Read and parse the file at a path; its classes are looked for in the text by name."""
         self.path = path
         raw = path.read_bytes()
         # As Python reads it: by a byte order mark or a coding comment.
@@ -123,14 +124,14 @@ class ModuleSource:
     def place(
         self, node: ast.stmt | ast.expr, statement: ast.stmt | None = None
     ) -> Place:
-        """The place of a node; its last line is that of its statement, where comments about it stand."""
+        """The place of a node, for a finding; its last line is that of its statement, where `ignore` comments stand."""
         end = (statement or node).end_lineno or node.lineno
         # The syntax tree counts bytes of UTF-8.
         before = self.lines[node.lineno - 1].encode()[: node.col_offset]
         return Place(node.lineno, len(before.decode()) + 1, end)
 
     def is_ignored(self, place: Place, code: str) -> bool:
-        """Whether a comment at a place says `graphnode: ignore`, for all codes or for this one."""
+        """Whether a comment at a place says `graphnode: ignore`, for all codes or this one: it is no finding then."""
         for line in self.lines[place.line - 1 : place.end_line]:
             for comment in _IGNORE.finditer(line):
                 if comment[1] is None:
@@ -160,14 +161,14 @@ class ClassSource:
 
     @property
     def place(self) -> Place:
-        """The line with `class`."""
+        """The line with `class`: where a finding about the class as a whole stands."""
         first = self.module.place(self.node)
         # Up to its body: bases may take several lines, any of which may have a comment.
         return first._replace(end_line=max(first.line, self.node.body[0].lineno - 1))
 
     @functools.cached_property
     def members(self) -> dict[str, Place]:
-        """Where each name of the class body stands; an annotation is what declares a field."""
+        """Where each name of the class body stands, for findings about it; an annotation is what declares a field."""
         places: dict[str, Place] = {}
         annotated: dict[str, Place] = {}
         for statement in _flat(self.node.body):
@@ -187,7 +188,7 @@ class ClassSource:
 
     @functools.cached_property
     def docs(self) -> dict[str, str]:
-        """The string under each annotated name: a field's documentation."""
+        """The string under each annotated name: a field's documentation, which its config class and schema show."""
         docs: dict[str, str] = {}
         for statement, following in itertools.pairwise(self.node.body):
             text = _string_of(following)
@@ -207,16 +208,22 @@ class ClassSource:
 
     @functools.cached_property
     def assignments(self) -> Sequence[Assignment]:
-        """What the methods assign to attributes of `self`."""
+        """What the methods assign to attributes of `self`: each must be a field, and each field needs a value."""
         return self._read[0]
 
     @property
     def is_opaque(self) -> bool:
-        """Whether a method may assign what its text does not name, or has its text elsewhere."""
+        """Whether a method may assign what its text does not name, or has its text elsewhere.
+
+        Then no field is reported as one that nothing assigns.
+        """
         return self._read[1] or self._has_functions_of_elsewhere
 
     def calls_next(self, method: str) -> bool | None:
-        """Whether a method of the class calls that of the next class in line; `None` where no text of it is seen."""
+        """Whether a method of the class calls that of the next class in line; `None` where no text of it is seen.
+
+        To know whether the same method of a base runs at all.
+        """
         definitions = [
             definition
             for definition in self._methods
@@ -246,7 +253,10 @@ class ClassSource:
 
     @functools.cached_property
     def _has_functions_of_elsewhere(self) -> bool:
-        """Whether a name of the body is assigned a function that is not defined there: `__post_init__ = init`."""
+        """Whether a name of the body is assigned a function that is not defined there: `__post_init__ = init`.
+
+        Such a function may assign what no text here shows.
+        """
         statements = list(_flat(self.node.body))
         own = {
             self._origin(node) for node in statements if isinstance(node, _FUNCTIONS)
@@ -259,7 +269,7 @@ class ClassSource:
         )
 
     def _origin(self, function: _Function) -> _Origin:
-        """Where a function of the class body stands, as its code object would say."""
+        """Where a function of the text stands, as its code object would say: to tell which definition a class has."""
         return str(self.module.path), _first_line(function)
 
     @functools.cached_property
@@ -291,7 +301,7 @@ class ClassSource:
         return assignments, is_opaque
 
     def likeness(self, cls: type) -> tuple[bool, bool, int]:
-        """How well the text fits a class: its line (from Python 3.13), its annotated names, its functions' lines."""
+        """How well the text fits a class of its name: by line (from Python 3.13), annotated names, functions' lines."""
         annotated = set(self._annotated_names(_flat(self.node.body)))
         lines = [
             member.__code__.co_firstlineno
@@ -306,7 +316,7 @@ class ClassSource:
         )
 
     def _mangled(self, name: str) -> str:
-        """A name as Python has it in the class: `__name` with the class in front."""
+        """A name of the text as Python has it in the class: `__name` with the class in front, as its fields have it."""
         is_private = name.startswith("__") and not name.endswith("__")
         return f"_{self.node.name.lstrip('_')}{name}" if is_private else name
 
@@ -322,6 +332,7 @@ class _MethodReader:
     """
 
     def __init__(self, module: ModuleSource, self_name: str) -> None:
+        """Begin with nothing found; `self_name` is what the method calls its instance."""
         self.module, self.self_name = module, self_name
         self.assignments: list[Assignment] = []
         self.asked: set[str] = set()
@@ -361,7 +372,7 @@ class _MethodReader:
             self.is_opaque |= self._is_self(node.value)  # by another name
 
     def _hands_on(self, call: ast.Call) -> bool:
-        """Whether a call gives the instance to a function that may assign what it likes."""
+        """Whether a call gives the instance to a function that may assign what it likes: the method is opaque then."""
         function = call.func
         if isinstance(function, ast.Name) and function.id in _KNOWN_FUNCTIONS:
             return False
@@ -371,7 +382,7 @@ class _MethodReader:
         return any(map(self._holds_self, arguments))
 
     def _holds_self(self, value: ast.expr | None) -> bool:
-        """Whether an argument is the instance, or a display of a container that has it."""
+        """Whether an argument is the instance, or a display such as `[self]`, which hands it on as well."""
         if isinstance(value, ast.Starred):
             return self._holds_self(value.value)
         if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
@@ -461,13 +472,13 @@ class Sources:
         return self._modules[name]
 
     def of_class(self, cls: type) -> ClassSource | None:
-        """The source of a class, or `None` where it was not written as one."""
+        """The source of a class; `None` where it has no text, as one that `make_dataclass` makes."""
         module = self.module(cls.__module__)
         return module.class_source(cls) if module is not None else None
 
 
 def _origins(member: object) -> Iterator[_Origin]:
-    """Where the functions stand that a member of a class is made of: one for a method, several for a property."""
+    """Where the functions of a member of a class stand, to find their text: one of a method, several of a property."""
     if isinstance(member, property):
         parts: Sequence[object] = (member.fget, member.fset, member.fdel)
     elif isinstance(member, (functools.cached_property, functools.partialmethod)):
@@ -483,7 +494,7 @@ def _origins(member: object) -> Iterator[_Origin]:
 
 
 def _mentions(method: _Function, name: str) -> bool:
-    """Whether a method asks an object for something of this name, as `super().<name>()` does."""
+    """Whether a method asks an object for something of this name, as `super().<name>()` does: taken for such a call."""
     for node in ast.walk(method):
         if isinstance(node, ast.Attribute) and node.attr == name:
             return True
@@ -498,12 +509,12 @@ def _first_line(node: _Function | ast.ClassDef) -> int:
 
 
 def _assigned_names(statement: ast.Assign) -> list[str]:
-    """The plain names among the targets of an assignment."""
+    """The plain names among the targets of an assignment: in a class body, what becomes its attributes."""
     return [target.id for target in statement.targets if isinstance(target, ast.Name)]
 
 
 def _string_of(statement: ast.stmt) -> str | None:
-    """The string that a statement consists of, as a docstring does."""
+    """The string that a statement consists of, as the documentation under a field does; else `None`."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         value = statement.value.value
         return value if isinstance(value, str) else None
@@ -511,7 +522,7 @@ def _string_of(statement: ast.stmt) -> str | None:
 
 
 def _constant_text(node: ast.expr) -> list[str]:
-    """The text of an expression, if it is a constant one."""
+    """The attribute that an argument of `setattr` or `hasattr` names, if it is a constant; else nothing."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return [node.value]
     return []
@@ -520,7 +531,7 @@ def _constant_text(node: ast.expr) -> list[str]:
 def _class_definitions(
     node: ast.AST, prefix: str
 ) -> Iterator[tuple[str, ast.ClassDef]]:
-    """All classes defined inside of a node, each after its qualified name.
+    """All classes defined inside of a node, each after its qualified name, by which a class finds its text.
 
     Args:
         node: The module, class, function or compound statement to look into.
@@ -555,7 +566,7 @@ def _flat(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
 
 
 def _methods(node: ast.ClassDef) -> Iterator[_Function]:
-    """The functions of a class body whose first parameter is an instance."""
+    """The functions of a class body whose first parameter is an instance: those that may assign to its fields."""
     for statement in _flat(node.body):
         if isinstance(statement, _FUNCTIONS) and statement.name not in _ON_CLASSES:
             decorators = [
@@ -568,7 +579,10 @@ def _methods(node: ast.ClassDef) -> Iterator[_Function]:
 def _binds(
     function: _Function | ast.Lambda, name: str, *, is_method: bool = False
 ) -> bool:
-    """Whether a function has a name of its own that hides an outer one; a method, whether it assigns its `self`."""
+    """Whether a function has a name of its own that hides an outer one; a method, whether it assigns its `self`.
+
+    Either way an attribute of that name says nothing of the instance.
+    """
     arguments = function.args
     parameters = [
         *arguments.posonlyargs,

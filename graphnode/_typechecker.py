@@ -92,6 +92,7 @@ def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
     @no_type_check
     @functools.wraps(function)
     def checked_with_sizes(*args: Any, **kwargs: Any) -> Any:
+        """One call: axis names get the sizes of the node's fields, before beartype checks any array."""
         node = args[0] if args else kwargs.get("self")
         if isinstance(node, NodeBase):
             for sizes, annotation in _sizes_of(node, axes):
@@ -127,7 +128,10 @@ class _Sizes(NamedTuple):
 
 
 def _sizes_of(node: NodeBase, axes: Iterable[_Axis]) -> list[tuple[_Sizes, Any]]:
-    """What the node's static fields say of axes: objects of their sizes, each with the annotation that it meets."""
+    """What the node's static fields say of axes: objects of their sizes, each with an annotation to check it by.
+
+    The check has jaxtyping note the size of the name for the rest of the call.
+    """
     fields, statics = node.__dict__, type(node)._plan.statics
     pairs: list[tuple[_Sizes, Any]] = []
     for axis in axes:
@@ -151,7 +155,7 @@ def _is_size(value: object) -> bool:
 
 
 def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
-    """The axes that the annotations of a method name; none for any other function."""
+    """The axes that the annotations of a method name, which may be fields of its node; none for other functions."""
     # By the name of its first parameter: the class of a method is not known when it is
     # decorated.
     if next(iter(inspect.signature(function).parameters), None) != "self":
@@ -171,7 +175,7 @@ def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
 
 
 def _arrays_in(annotation: Any) -> Iterator[type[AbstractArray]]:
-    """The jaxtyping arrays in an annotation, at any depth."""
+    """The jaxtyping arrays in an annotation, at any depth: what names axes."""
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
         yield annotation
     elif type(annotation) in (list, tuple):  # the parameters of a Callable
@@ -185,6 +189,7 @@ def _arrays_in(annotation: Any) -> Iterator[type[AbstractArray]]:
 
 class _AnythingMeta(type):
     def __instancecheck__(cls, value: object) -> bool:
+        """So that beartype, which asks this of an argument annotated with `Self`, refuses none."""
         return True
 
 

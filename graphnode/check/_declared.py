@@ -37,7 +37,7 @@ _NEAR: Final = 0.8
 
 
 def faults_of(cls: type[Any]) -> Sequence[ClassFault]:
-    """All faults of a class of nodes or States, or none."""
+    """All faults for which a class of nodes or States cannot be used, or none."""
     try:
         check_refused(cls)
         if issubclass(cls, NodeBase):
@@ -72,7 +72,7 @@ def fault_findings(
 
 
 def _is_own(cls: type[Any], fault: ClassFault) -> bool:
-    """Whether a fault that a base has too is also one of this class's own body."""
+    """Whether a fault that a base has too is also one of this class's own body, and so to be reported for both."""
     if fault.rule is Rule.EQUALITY:
         return not {"__eq__", "__hash__"}.isdisjoint(cls.__dict__)
     return fault.rule is Rule.SLOTS or fault.name in own_annotations(cls)
@@ -147,14 +147,14 @@ def _unstable_text(where: str, default: object, by_identity: object) -> str:
 
 
 def _refused_code(value: object) -> Code:
-    """The code for a default that construction refuses."""
+    """The code for a default that construction refuses: that of the same fault found in a class body."""
     if isinstance(value, jax.Array | np.ndarray):
         return OF_RULE[Rule.ARRAY]
     return OF_RULE[Rule.KIND if isinstance(value, GraphObject) else Rule.UNHASHABLE]
 
 
 def _by_identity(value: Any) -> Iterator[Any]:
-    """The callables in a static value that are equal to themselves alone, and that no import gives back."""
+    """The callables in a static value that equal themselves alone and no import gives back: loaded, they are others."""
     parts = list(kind_of(value).parts(value))
     for part in parts:
         yield from _by_identity(part)
@@ -170,7 +170,7 @@ def _by_identity(value: Any) -> Iterator[Any]:
 
 
 def _has_importable_name(value: object) -> bool:
-    """Whether pickle finds a value again by importing a name, rather than by rebuilding it."""
+    """Whether pickle finds a value again by importing a name: then what is loaded is the same object."""
     module = getattr(value, "__module__", None)
     qualname = getattr(value, "__qualname__", None)
     if object_by_name(str(module), str(qualname)) is value:
@@ -266,7 +266,7 @@ def contract_findings(
 
 
 def _contracts(field: Field) -> list[Contract]:
-    """The contracts of all States that a field admits."""
+    """The contracts of all States that a field admits: where its annotation names axes."""
     return [
         leaf.contract for leaf in field.form.all_leaves if leaf.contract is not None
     ]

@@ -55,7 +55,7 @@ class CheckedClass(NamedTuple):
 
 
 def subclasses_of(cls: type[Any]) -> list[type[Any]]:
-    """All classes below one that are alive, each once."""
+    """All classes below one that are alive, each once: those to check, and those that run its methods."""
     # A dict as a set with an order
     subclasses: dict[type[Any], None] = {}
     pending = [cls]
@@ -68,7 +68,7 @@ def subclasses_of(cls: type[Any]) -> list[type[Any]]:
 
 
 def project_bases(cls: type[Any]) -> list[type[Any]]:
-    """`cls` and what it extends, but for `Node`, what that extends, and the standard library."""
+    """`cls` and what it extends, but for `Node`, what that extends, and the standard library: whose methods to read."""
     return [
         base
         for base in cls.__mro__

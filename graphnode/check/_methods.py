@@ -80,7 +80,7 @@ def mixin_findings(
 
 
 def _new_mixins(cls: type[Any]) -> list[type[Any]]:
-    """The classes that a node class extends, and none of the node classes above it."""
+    """The classes that a node class extends, and none of the node classes above it: no mixin is reported twice."""
     nodes = [base for base in cls.__mro__[1:] if issubclass(base, NodeBase)]
     return [
         base
@@ -90,13 +90,13 @@ def _new_mixins(cls: type[Any]) -> list[type[Any]]:
 
 
 def _has_fields(cls: type[Any]) -> bool:
-    """Whether it is known which names may be assigned."""
+    """Whether it is known which names may be assigned: not of a faulty class, or one with its own `__setattr__`."""
     # A class that `dataclasses` has refused has the fields of its parent.
     return "__dataclass_fields__" in cls.__dict__ and cls.__setattr__ is _SETATTR
 
 
 def _refusal(cls: type[Any], assignment: Assignment, owner: type[Any]) -> str:
-    """What is wrong with an assignment to an instance of a class, in a method of the class or of a mixin."""
+    """The message about an assignment that an instance of a class refuses, in a method of the class or of a mixin."""
     name = assignment.name
     if isinstance(getattr(cls, name, None), property):
         return f"{cls.__name__}.{name} is a property without a setter; give it one, or assign what it is computed from"
@@ -107,7 +107,7 @@ def _refusal(cls: type[Any], assignment: Assignment, owner: type[Any]) -> str:
 def _runs(
     cls: type[Any], base: type[Any], assignment: Assignment, sources: Sources
 ) -> bool:
-    """Whether a method of a base surely runs on instances of `cls`: what overrides it calls it."""
+    """Whether a mixin's method surely runs on instances of `cls`, as what overrides it calls it: else no finding."""
     # Each of these may override the method of the base.
     before = cls.__mro__[: cls.__mro__.index(base)]
     overriding = [sub for sub in before if assignment.method in sub.__dict__]
@@ -128,7 +128,7 @@ def _takes(cls: type[Any], name: str) -> bool:
 
 
 def field_names(cls: type[Any]) -> Collection[str]:
-    """The names of the fields of a node class, also of one with faults."""
+    """The names of the fields of a node class, also of one with faults, which has no schema to ask."""
     return [field.name for field in dataclasses.fields(cls)]
 
 
@@ -140,7 +140,7 @@ def _concrete(cls: type[Any]) -> Sequence[type[Any]]:
 
 
 def _annotation(assignment: Assignment, module: object) -> str:
-    """The annotation that would declare the attribute, as far as the text shows it."""
+    """For a message: the annotation that would declare the attribute, as far as the text shows it."""
     value = assignment.value
     if assignment.annotation is not None:
         return assignment.annotation
@@ -194,7 +194,7 @@ def unassigned_findings(
 
 
 def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
-    """The fields that nothing makes; none of an abstract class, or where some method cannot be read."""
+    """The fields that nothing makes, so that reading them fails; none where a class is abstract, or cannot be read."""
     if inspect.isabstract(cls):
         return ()
     bases = project_bases(cls)
@@ -222,8 +222,8 @@ def _skipped_constructors(
 ) -> set[tuple[type[Any], str]]:
     """The constructors of bases that do not run, since one before them in line does not call the next.
 
-    An `__init__` of a base counts as run unless `cls` itself has one that does not call
-    it: in between, dataclasses generate them.
+    What these assign does not count. An `__init__` of a base counts as run unless `cls`
+    itself has one that does not call it: in between, dataclasses generate them.
     """
     skipped: set[tuple[type[Any], str]] = set()
     ended: set[str] = set()
@@ -239,7 +239,7 @@ def _skipped_constructors(
 
 
 def _set_by_generated(bases: Sequence[type[Any]], sources: Sources) -> set[str]:
-    """The fields that a generated constructor of a base may set, as a written one calls some other."""
+    """The fields that a generated constructor of a base may set, as a written one calls some other: not reported."""
     texts = [sources.of_class(base) for base in bases]
     if not any(source is not None and source.calls_next(_INIT) for source in texts):
         return set()

@@ -113,7 +113,7 @@ def _targets(name: str) -> Iterator[Target]:
 
 
 def _below(directory: Path) -> Iterator[Target]:
-    """The files in a directory that is not a package, and the packages."""
+    """What to import of a directory that is not a package: the files and packages in it, at any depth."""
     for path in sorted(directory.iterdir()):
         # Hidden directories, and virtual environments, whose packages are not the
         # user's.
@@ -128,7 +128,7 @@ def _below(directory: Path) -> Iterator[Target]:
 
 
 def _target_of(file: Path, has_submodules: bool = False) -> Target:
-    """A file under the name that a program imports it by; its root is made importable."""
+    """A file under the name that a program imports it by, so that no class is made twice; makes its root importable."""
     is_package = file.name == "__init__.py"
     package = _package_name(file.parent)
     name = package if is_package else ".".join(filter(None, [package, file.stem]))
@@ -140,14 +140,14 @@ def _target_of(file: Path, has_submodules: bool = False) -> Target:
 
 
 def _package_name(directory: Path) -> str:
-    """The dotted name of the package in a directory; empty for one that is not a package."""
+    """The dotted name of the package in a directory, by which its modules are imported; empty if it is none."""
     if not (directory / "__init__.py").exists():
         return ""
     return ".".join(filter(None, [_package_name(directory.parent), directory.name]))
 
 
 def _exists(name: str) -> bool:
-    """Whether there is such a module, as far as that is known without importing more than the packages above it."""
+    """Whether there may be a module of this dotted name: without its top package, it is a `TargetError`."""
     top = name.partition(".")[0]
     # The top package alone: `find_spec` of a submodule imports what is above it, which
     # may raise.
@@ -225,13 +225,13 @@ def _check_file(name: str, file: Path | None) -> None:
 
 
 def _is_file(module: object, file: Path) -> bool:
-    """Whether a module was loaded from this file."""
+    """Whether a module was loaded from this file, and not from another one of the same name."""
     module_file: str | None = getattr(module, "__file__", None)
     return module_file is not None and Path(module_file).resolve() == file
 
 
 def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
-    """Where a module stopped: the last of its own lines that ran, or the one that does not parse."""
+    """For a finding: where a module stopped, by the last of its own lines that ran, or the one that does not parse."""
     own = str(file) if file is not None else _file_of(name)
     line, reason = 1, str(error)
     if isinstance(error, SyntaxError):
@@ -249,7 +249,7 @@ def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
 
 
 def _file_of(name: str) -> str:
-    """The file of a module that was not imported, or its name."""
+    """For a finding: the file of a module whose import failed, or its name."""
     package, _, _ = name.rpartition(".")
     # `find_spec` would import the package, which has failed before.
     if package and package not in sys.modules:

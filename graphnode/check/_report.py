@@ -58,7 +58,7 @@ def summary(findings: Sequence[Finding], classes: int) -> str:
 
 
 def shown_path(file: str) -> str:
-    """A path as seen from the working directory, if it is below."""
+    """A path as seen from the working directory, if it is below: what editors and GitHub make a link of."""
     path, directory = Path(file), Path.cwd()
     if not path.is_relative_to(directory):
         return file
@@ -66,7 +66,7 @@ def shown_path(file: str) -> str:
 
 
 def _count(number: int, singular: str, plural: str | None = None) -> str:
-    """A number with its noun, in the singular or plural."""
+    """For `summary`: a number with its noun, in the singular or plural."""
     if number == 1:
         return f"1 {singular}"
     return f"{number} {plural or singular + 's'}"

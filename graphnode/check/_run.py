@@ -96,7 +96,7 @@ def check_classes(
 
 
 def _order(finding: Finding) -> tuple[str, int, int, str, str]:
-    """The sort key of a finding: by file and place; a code itself has no order."""
+    """The sort key of a finding, so that reports have one order: by file and place; a code itself has none."""
     file, line, column, code, message = finding
     return file, line, column, code.code, message
 

@@ -96,7 +96,10 @@ class AdaptiveAvgPool(_AdaptivePool):
 
 
 def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
-    """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
+    """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`.
+
+    Where `count` does not divide the axis there are two lengths, each reduced at once.
+    """
     length, longer = divmod(x.shape[axis], count)
     pieces = [(x, count)]
     # The first parts are longer by one: parts of one length can be combined in one

@@ -169,7 +169,7 @@ class MultiHeadAttention(Layer):
         )
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
-        """Features before and after each of the linear maps."""
+        """Features before and after each of the linear maps, to make them by and, for a config, to check them by."""
         assert self.num_kv_heads is not None
         assert self.head_size is not None
         assert self.context_size is not None
@@ -297,7 +297,7 @@ class MultiHeadAttention(Layer):
 
 
 def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
-    """What a linear map gave for the rows of `x`, as `[*batch, time, heads, features of a head]`."""
+    """What a linear map gave for the rows of `x`, as attention takes it: `[*batch, time, heads, head size]`."""
     assert num_heads is not None
     return y.reshape(*x.shape[:-1], num_heads, y.shape[-1] // num_heads)
 
@@ -377,5 +377,5 @@ def _attend_in_float64(
 
 
 def _masked(scores: jax.Array, is_seen: jax.Array) -> jax.Array:
-    """Scores with the least one where the element is not seen."""
+    """Scores with the least one where the element is not seen: its weight is 0, unless none is seen at all."""
     return jnp.where(is_seen, scores, _LEAST)

@@ -17,14 +17,14 @@ from .._state import State
 
 
 def is_integer(value: object, least: int) -> bool:
-    """Whether `value` is an integer of at least `least`, and not a boolean."""
+    """Whether `value` is an integer of at least `least`, and not a boolean, which Python counts among integers."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         return False
     return int(value) >= least
 
 
 def fraction(where: str, value: Any) -> float:
-    """`value` as a float, if it is a number in [0, 1].
+    """For a field such as `Dropout.rate`: `value` as a float, if it is a number in [0, 1].
 
     Raises:
         ContractError: It is not.
@@ -36,7 +36,7 @@ def fraction(where: str, value: Any) -> float:
 
 
 def finite(where: str, value: Any) -> float:
-    """`value` as a float, if it is a finite number.
+    """For a field such as `LIF.v_rest`: `value` as a float, if it is a finite number.
 
     Raises:
         ContractError: It is not.
@@ -47,7 +47,7 @@ def finite(where: str, value: Any) -> float:
 
 
 def positive(where: str, value: Any) -> float:
-    """`value` as a float, if it is a finite number above 0.
+    """For a field such as `LayerNorm.epsilon`: `value` as a float, if it is a finite number above 0.
 
     Raises:
         ContractError: It is not.
@@ -58,7 +58,7 @@ def positive(where: str, value: Any) -> float:
 
 
 def size(where: str, value: Any) -> int:
-    """`value` as an integer, if it is one and positive.
+    """For a field such as `Conv.in_size`: `value` as an integer, if it is one and positive.
 
     Raises:
         ContractError: It is not.
@@ -69,7 +69,7 @@ def size(where: str, value: Any) -> int:
 
 
 def count(where: str, value: Any) -> int:
-    """`value` as an integer, if it is one and not negative.
+    """For a field such as `MLP.depth`: `value` as an integer, if it is one and not negative.
 
     Raises:
         ContractError: It is not.
@@ -82,7 +82,7 @@ def count(where: str, value: Any) -> int:
 
 
 def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
-    """`value` as a tuple of sizes: one for each axis, or one that holds for all of them.
+    """For a field such as `Conv.strides`: `value` as a tuple of sizes, one for each axis, or one for all of them.
 
     Args:
         where: The class and field, for the error.
@@ -105,7 +105,7 @@ def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
 
 
 def shape_of(where: str, value: Any) -> tuple[int, ...]:
-    """`value` as a tuple of sizes, of any length.
+    """For a field such as `Einsum.shape`: `value` as a tuple of sizes, of any length.
 
     Raises:
         ContractError: It is not.
@@ -118,7 +118,7 @@ def shape_of(where: str, value: Any) -> tuple[int, ...]:
 
 
 def divisor(where: str, value: Any, of: str, whole: int) -> int:
-    """`value` as an integer, if it is positive and divides `whole`, which is the size called `of`.
+    """For a field such as `Conv.groups`: `value`, if it is positive and divides `whole`, the size called `of`.
 
     Raises:
         ContractError: It is not, or does not.
@@ -132,7 +132,7 @@ def divisor(where: str, value: Any, of: str, whole: int) -> int:
 
 # Any: a field may hold whatever a caller passed in spite of its type.
 def function(where: str, value: Any) -> Any:
-    """`value`, if it can be called.
+    """For a field such as `MLP.act`: `value`, if it can be called.
 
     Raises:
         ContractError: It cannot. Names are for configurations.
@@ -230,7 +230,7 @@ def place(layer: Node) -> str:
 
 @functools.cache
 def _contract(annotation: Any) -> Contract:
-    """The contract that an annotation of jaxtyping stands for; made once for each."""
+    """The contract that an annotation of jaxtyping stands for, as of fields; made once for each, not at each call."""
     contract = contract_of(annotation)
     assert contract is not None
     return contract

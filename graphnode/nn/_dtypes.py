@@ -44,12 +44,16 @@ def parameter(
 def optional_parameter(
     is_used: bool, initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
 ) -> ParamState[jax.Array] | None:
-    """A new parameter, if the layer has it: without, nothing is drawn from the random stream."""
+    """A new parameter, such as a bias, if the layer has it: without, nothing is drawn from the random stream."""
     return parameter(initializer, shape, dtype) if is_used else None
 
 
 def each(initializer: Initializer, count: int) -> Initializer:
-    """An initialiser of `count` parts side by side along the last axis, each of them made by itself."""
+    """An initialiser of `count` parts side by side along the last axis, each of them made by itself.
+
+    For `GRUCell` and `LSTMCell`, which have the weights of all gates in one array: what
+    most initialisers draw depends on the shape, and that of a gate is meant.
+    """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """Parts side by side, each from a key of its own."""
@@ -136,17 +140,20 @@ def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
 
 
 def dtype_of(dtype: DTypeLike | None, weight: State[jax.Array]) -> DTypeLike:
-    """The dtype of what a layer makes itself: its own, or that of its parameters."""
+    """The dtype of what a layer makes itself, such as a first carry: its own, or that of its parameters."""
     return weight.value.dtype if dtype is None else dtype
 
 
 def value_of(state: State[T] | None) -> T | None:
-    """The value of a parameter that may be left out."""
+    """The value of a parameter that may be left out, as a bias; `promoted` leaves its `None` as it is."""
     return None if state is None else state.value
 
 
 def scalar_type(array: jax.Array | jax.ShapeDtypeStruct) -> object:
-    """The dtype of an array as one writes it: `jnp.float32`. The array of an abstract model has nothing but that."""
+    """For `__init_vars__`: the dtype of an array as one writes it, such as `jnp.float32`.
+
+    The array of an abstract model has nothing but a dtype and a shape.
+    """
     return getattr(jnp, array.dtype.name)
 
 

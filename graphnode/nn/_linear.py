@@ -162,7 +162,7 @@ class Linear(Layer):
 def linear_part(
     layer: Linear, in_size: int, out_size: int, dtype: DTypeLike | None
 ) -> Part:
-    """A linear map in a layer whose constructor makes it with these sizes."""
+    """For `shared_vars`: a linear map in a layer whose constructor makes it with these sizes."""
     return Part(
         layer,
         Linear,

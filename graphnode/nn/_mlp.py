@@ -119,7 +119,7 @@ class MLP(Layer):
         )
 
     def _widths(self) -> list[int]:
-        """Features before the first layer and after each."""
+        """Features before the first layer and after each, to make them by and, for a config, to check them by."""
         return [self.in_size, *[self.hidden_size] * self.depth, self.out_size]
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -27,13 +27,13 @@ def scaled(
 
 
 def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
-    """The dtype of the result: the layer's, or that of its input."""
+    """The dtype of the result: the layer's, or that of its input, though statistics are in at least float32."""
     own = inexact("dtype", dtype)
     return x.dtype if own is None else own
 
 
 def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:
-    """The init variables of a normalisation that its parameters still show.
+    """For `__init_vars__`: the init variables of a normalisation that its parameters still show.
 
     Args:
         **parameters: By name, `scale` and `bias`; `None` for one that it was made without.

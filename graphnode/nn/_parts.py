@@ -29,7 +29,9 @@ class Part(NamedTuple):
 
 
 def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
-    """The init variables that a layer's constructor hands to all its parts, with their values.
+    """For `__init_vars__`: the init variables that a layer's constructor hands to all its parts, with their values.
+
+    A config has them once, so that the parts must be as one constructor makes them.
 
     Args:
         parts: The parts, by their paths in the layer. The first one that has a variable
@@ -75,7 +77,7 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
 
 
 def _fault(path: str, value: object, expected: object, source: str) -> list[Fault]:
-    """The fault of a value of a part that is not as expected, or nothing.
+    """For `shared_vars`: the fault of a value of a part that is not as expected, or nothing.
 
     Args:
         path: The path of the value from the layer around the part.
@@ -90,7 +92,7 @@ def _fault(path: str, value: object, expected: object, source: str) -> list[Faul
 
 
 def _is_same(left: object, right: object) -> bool:
-    """Whether two values of fields are equal."""
+    """Whether two values of fields are equal, such as dtypes or functions."""
     # `None` first: NumPy's float64 is equal to it, and a mask has no single answer.
     if left is None or right is None:
         return left is right

@@ -105,7 +105,7 @@ class RNN(Layer, Generic[C]):
         return promoted
 
     def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
-        """Call the cell once."""
+        """Call the cell once, from a frame of the `RNN`: by that, errors inside of a scan find the cell's path."""
         # A method: in a scan, errors can tell the cell's place by the node that calls
         # it.
         return self.cell(carry, x)

@@ -12,7 +12,7 @@ import jax
 
 
 def as_rows(x: jax.Array) -> jax.Array:
-    """`x` of shape `[..., features]` as a matrix.
+    """`x` of shape `[..., features]` as a matrix, for which XLA has a faster gradient of the weights.
 
     Where it may be spread over devices, it stays as it is: an axis that is spread
     cannot be joined with another one.
@@ -24,7 +24,7 @@ def as_rows(x: jax.Array) -> jax.Array:
 
 
 def as_batch(y: jax.Array, like: jax.Array) -> jax.Array:
-    """`y`, whose first axis joins the batch axes of `like`, with these axes apart again."""
+    """The way back from `as_rows` and `one_batch`: `y`, with the batch axes of `like` in place of its first axis."""
     if y.ndim == like.ndim:
         return y
     return y.reshape(*like.shape[: like.ndim - y.ndim + 1], *y.shape[1:])

@@ -162,7 +162,7 @@ class LIF(Module):
 
     @property
     def _refractory_steps(self) -> int:
-        """How many steps a neuron stays at `v_reset`: `t_refractory` in units of `dt`."""
+        """How many steps a neuron stays at `v_reset` after a spike: `t_refractory` in units of `dt`."""
         return round(self.t_refractory / self.dt)
 
     def reset(self) -> None:

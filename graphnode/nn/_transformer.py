@@ -178,7 +178,7 @@ class TransformerBlock(Layer):
         }
 
     def _parts(self) -> dict[str, Part]:
-        """The parts, with what the constructor gives them."""
+        """For `__init_vars__`: the parts, with what the constructor gives them, and a config need not say."""
         width, dtype = self.width, self.dtype
         cls = type(self.attention_norm)
         # Of another class, it is a fault, whichever of the two it is compared with.

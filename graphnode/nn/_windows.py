@@ -40,7 +40,7 @@ _MODES: Final[dict[object, str]] = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 def padding_of(
     where: str, padding: Any, rank: int, names: tuple[Named, ...]
 ) -> Named | Amounts:
-    """`padding` as a name or as amounts before and after each axis.
+    """For a layer's `padding`: `padding` as a name, or as amounts before and after each axis.
 
     Raises:
         ContractError: It is neither.
@@ -63,7 +63,7 @@ def padding_of(
 
 
 def _is_pair(pair: tuple[object, ...]) -> bool:
-    """Whether it is what is added before and after an axis: two integers of at least 0."""
+    """For `padding_of`: whether it is what is added before and after an axis, two integers of at least 0."""
     return len(pair) == 2 and all(is_integer(amount, 0) for amount in pair)
 
 
@@ -90,7 +90,7 @@ def pad(
 def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
     """`x` of shape `[*batch, *spatial, channels]`, with `rank` spatial axes, as `[batch, *spatial, channels]`.
 
-    `as_batch` is the way back.
+    JAX's convolutions take one batch axis; `as_batch` is the way back.
 
     Raises:
         ContractError: It has fewer axes.

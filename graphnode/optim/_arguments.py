@@ -93,7 +93,7 @@ def initial_state(tx: Transformation, params: StateTree) -> Any:
 
 
 def _is_misfit(text: str) -> bool:
-    """Whether this is JAX's text for a pytree that should be a prefix of a state tree, and is not."""
+    """Whether an error of `init` is JAX's text for a mask or labels that are no prefix of a state tree."""
     # By JAX's text, as it raises a plain ValueError: so does a user's own mask
     # function.
     if "prefix pytree" in text:
@@ -105,7 +105,7 @@ def _is_misfit(text: str) -> bool:
 
 
 def _has_pairs(state: Any) -> bool:
-    """Whether `optax.lookahead` is somewhere in a transformation, by its state: it wants pairs of parameters."""
+    """Whether `optax.lookahead` is somewhere in a transformation, by its state: `Optimizer` has no pairs for it."""
     pairs = imported_optax().LookaheadState
 
     # What is not optax's own, such as `SlowParams`, may give it pairs.
@@ -120,7 +120,7 @@ def _has_pairs(state: Any) -> bool:
 
 
 def acts_as_transformation(value: object) -> bool:
-    """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
+    """Whether `Optimizer` takes a value for its transformation, by its methods; `MultiSteps` is of another class."""
     # Classes have the methods of their instances, and are not called yet; a node with
     # such methods is a model.
     if isinstance(value, type | GraphObject):
@@ -130,7 +130,7 @@ def acts_as_transformation(value: object) -> bool:
 
 
 def imported_optax() -> ModuleType:
-    """The module optax.
+    """The module optax, imported when it is first needed, as `graphnode` works without it.
 
     Raises:
         ImportError: It is not installed.

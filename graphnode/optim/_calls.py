@@ -69,13 +69,13 @@ class Call(abc.ABC):
         """The function that is called."""
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments, by name."""
+        """The arguments by name, defaults included."""
         return {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
 
     def explicit(self) -> dict[str, Any]:
-        """The arguments that are not the factory's defaults."""
+        """The arguments that are not the factory's defaults: what is printed, written to files and handed on."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {
             name: value
@@ -84,7 +84,7 @@ class Call(abc.ABC):
         }
 
     def called(self) -> Any:
-        """What the factory gives, a new one each time."""
+        """What the factory gives: the transformation or schedule of optax that does the work, a new one each time."""
         bound = inspect.signature(self.factory).bind_partial()
         for name, value in self.explicit().items():
             argument = resolved(value)
@@ -110,7 +110,7 @@ class TransformationCall(Call):
 
     # Any: optax's states are of its own classes.
     def init(self, params: StateTree) -> Any:
-        """The state for these parameters."""
+        """As of optax's own transformations: the state for these parameters."""
         return self.called().init(params)
 
     def update(
@@ -120,7 +120,7 @@ class TransformationCall(Call):
         params: StateTree | None = None,
         **extra: Any,
     ) -> tuple[Any, Any]:
-        """The updates and the next state."""
+        """As of optax's own transformations: the updates and the next state."""
         return self.called().update(updates, state, params, **extra)  # type: ignore[no-any-return]
 
 
@@ -129,12 +129,12 @@ class ScheduleCall(Call):
 
     # Any: a number, or an array of it.
     def __call__(self, count: Any) -> Any:
-        """The value at a step."""
+        """As of optax's own schedules: the value, such as a learning rate, at a step."""
         return self.called()(count)
 
 
 def _is_same(value: object, default: object) -> bool:
-    """Whether an argument is the default of its parameter, class included."""
+    """Whether an argument is the default of its parameter, class included: then no file need say it."""
     # With the class: 1 equals True, and 1.0.
     return value is default or (type(value) is type(default) and value == default)
 
@@ -233,7 +233,7 @@ def factories(values: Mapping[str, Any] = VALUES) -> dict[str, Callable[..., Any
 
 # Any: whatever was registered.
 def _is_factory(name: str, value: Any) -> bool:
-    """Whether files may call a value that was registered under this name."""
+    """Whether files may call what was registered under this name; activations, for example, are registered too."""
     is_hashable = isinstance(value, Hashable)
     return is_hashable and callable(value) and call_class(name, value) is not None
 
@@ -242,14 +242,14 @@ def _is_factory(name: str, value: Any) -> bool:
 def call_classes(
     base: type[Call], values: Mapping[str, Any] = VALUES
 ) -> list[type[Call]]:
-    """The classes of all calls that give transformations, or of all that give schedules; see `factories`."""
+    """What a file may write where a transformation, or a schedule, belongs: a class for each of `factories`."""
     classes = [call_class(name, factory) for name, factory in factories(values).items()]
     return [cls for cls in classes if cls is not None and issubclass(cls, base)]
 
 
 @functools.cache
 def _optax_functions() -> dict[str, Callable[..., Any]]:
-    """The functions of optax by their names, `lookahead` replaced by our own; found once."""
+    """The functions of optax that a file may name, `lookahead` replaced by our own; found once."""
     module = imported_optax()
     functions: dict[str, Callable[..., Any]] = {}
     for name in dir(module):
@@ -277,7 +277,7 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
 
 @functools.cache
 def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
-    """The class of the calls of a factory, or why there is none."""
+    """The class of the calls of a factory, or for the message of `call` why there is none."""
     try:
         signature = _evaluated_signature(factory)
     except Exception as error:  # written in C, or with annotations that mean whatever
@@ -323,12 +323,12 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
 
 
 def _unsayable(parameter: inspect.Parameter) -> str:
-    """For a message: why there is no field for a parameter of a factory."""
+    """For a message of `call`: why there is no field for a parameter of a factory."""
     return f"its parameter {parameter.name!r} takes what no file can say, or has a name that is used otherwise"
 
 
 def _evaluated_signature(factory: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a factory, with its annotations evaluated among the names of optax and its module."""
+    """The signature of a factory, whose annotations may be texts: evaluated among the names of optax and its module."""
     # Many import optax, or something of it, for type checkers alone.
     optax = imported_optax()
     names = {**vars(optax), "optax": optax}
@@ -338,7 +338,7 @@ def _evaluated_signature(factory: Callable[..., Any]) -> inspect.Signature:
 
 
 def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
-    """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if there is none."""
+    """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if it keeps its default always."""
     name, annotation = parameter.name, field_type(parameter)
     # `type` is the tag in files; `model_config` is pydantic's.
     is_reserved = name.startswith("_") or name in ("type", "model_config")
@@ -354,7 +354,7 @@ def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
 
 
 def _base_of(annotation: Any) -> type[Call] | None:
-    """The class of calls for what a factory returns: of transformations, of schedules, or `None`."""
+    """The base of a factory's class of calls, by what it returns: a transformation, a schedule, or neither (`None`)."""
     if isinstance(annotation, type) and has_init_and_update(annotation):
         return TransformationCall
     return ScheduleCall if is_schedule(annotation) else None

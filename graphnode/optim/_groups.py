@@ -35,7 +35,7 @@ class Groups:
 
     # Any: optax's states are of its own classes.
     def init(self, params: StateTree) -> Any:
-        """The state for these parameters."""
+        """As of optax's own transformations: the state for these parameters."""
         return self._multi_transform().init(params)
 
     def update(
@@ -45,7 +45,7 @@ class Groups:
         params: StateTree | None = None,
         **extra: Any,
     ) -> tuple[Any, Any]:
-        """The updates and the next state."""
+        """As of optax's own transformations: the updates and the next state."""
         return self._multi_transform().update(updates, state, params, **extra)
 
     def changing(self) -> Iterator[tuple[Matcher, Transformation]]:
@@ -77,7 +77,7 @@ def grouped(
     wrt: Matcher,
     choose: Callable[[Matcher], StateTree],
 ) -> tuple[Groups, Matcher]:
-    """The transformation that a mapping from filters stands for, and the filter of what it optimizes.
+    """For `Optimizer`: the transformation that a mapping from filters stands for, and what it optimizes as a filter.
 
     Args:
         by_filter: `None` stands for the States that are left as they are.

@@ -51,7 +51,7 @@ class Labels(Generic[L]):
         )
 
     def positions(self, params: StateTree) -> StateTree:
-        """A state tree with the position of the filter whose label each State gets, as text.
+        """For `Groups`, as optax names its groups by text: the position of the filter whose label each State gets.
 
         Of two filters with equal labels that select one State, it is the first.
 
@@ -139,7 +139,7 @@ def _selecting(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
 
 
 def _selectors(filters: Sequence[Matcher], params: StateTree) -> list[list[int]]:
-    """For each State, in layout order, the numbers of all filters that select it."""
+    """For each State, in layout order, the numbers of all filters that select it: there should be one label."""
     layout = params.layout
     selectors: list[list[int]] = [[] for _ in range(len(layout))]
     for number, matcher in enumerate(filters):
@@ -157,7 +157,7 @@ def _check_one_label(
     first_alike: Sequence[int],
     layout: Layout,
 ) -> None:
-    """Raise if filters with different labels select one State.
+    """Raise if filters with different labels select one State, perhaps by different paths: it can have one only.
 
     Args:
         filters: The filters.
@@ -187,7 +187,7 @@ def _check_one_label(
 def _check_some_label(
     filters: Sequence[Matcher], selectors: Sequence[Sequence[int]], layout: Layout
 ) -> None:
-    """Raise if there are States that no filter selects.
+    """Raise if there are States that no filter selects: optax wants a label for each.
 
     Args:
         filters: The filters.

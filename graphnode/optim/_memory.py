@@ -77,10 +77,11 @@ class Form:
     parts: tuple[Part, ...]
 
     def join(self, values: Iterable[Any]) -> Any:
-        """The optax state with these values for its parts."""
+        """The optax state with these values for its parts: what the transformation takes at a step."""
         following = iter(values)
 
         def put(leaf: Any) -> Any:
+            """The next value in place of a leaf, or a state tree with the next ones in place of what has arrays."""
             if not isinstance(leaf, StateTree):
                 return next(following)
             new = [next(following) if _has_arrays(old) else old for old in leaf._values]
@@ -90,6 +91,7 @@ class Form:
 
 
 def _is_tree(value: object) -> bool:
+    """For `is_leaf`: a state tree is left whole, since its States have paths of the model."""
     return isinstance(value, StateTree)
 
 
@@ -99,7 +101,11 @@ def _has_arrays(value: object) -> bool:
 
 
 def form_of(tx: Transformation, params: StateTree) -> Form:
-    """The form of the state of a transformation; JAX keeps what it traced, weakly, for each function and its shapes."""
+    """The form of the state of a transformation, by which a step knows which parts the memory must have.
+
+    It costs a trace once: JAX keeps what it traced, weakly, for each function and its
+    shapes.
+    """
     init = tx.init
     if inspect.ismethod(init):
         # Of a method there is a new object each time, for which JAX would trace anew.
@@ -111,7 +117,7 @@ def form_of(tx: Transformation, params: StateTree) -> Form:
 
 
 def take_apart(memory: Any) -> list[Part]:
-    """The parts of an optax state: the values of the state trees in it, and its other leaves."""
+    """The parts of an optax state, of which each gets a State: the values of its state trees, and its other leaves."""
     parts: list[Part] = []
     for key_path, leaf in jax.tree.leaves_with_path(memory, is_leaf=_is_tree):
         place: Path = ("memory", *map(_key_of_entry, key_path))
@@ -141,7 +147,7 @@ def _below(paths: list[Path]) -> list[Path]:
 
 
 def _key_of_entry(entry: Any) -> Key:
-    """An entry of a key path of JAX as a key of a path: the position, or the name as text."""
+    """An entry of a key path of JAX as a key of the memory's path: the position, or the name as text."""
     match entry:
         case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
             return key
@@ -168,7 +174,7 @@ def unshared(memory: Any, params: StateTree) -> Any:
 
 
 def nested(states: Mapping[Path, State[Any]]) -> Any:
-    """States in lists and dicts along their paths below `memory`; `None` where there are none."""
+    """The field `memory`: States in lists and dicts along their paths below it; `None` where there are none."""
     top: dict[Key, Any] = {}
     # Each level by what holds it, from the top down
     levels: list[tuple[dict[Key, Any], Key]] = []
@@ -186,7 +192,7 @@ def nested(states: Mapping[Path, State[Any]]) -> Any:
 
 
 def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:
-    """A list where the keys are positions, with `None` at those that hold nothing."""
+    """For `nested`: a list where the keys are positions, with `None` at those that hold nothing; else the dict."""
     positions = [key for key in items if isinstance(key, int)]
     if not positions:
         return items

@@ -308,7 +308,7 @@ class Optimizer(Node):
         update_states(self, {part.path: part.value for part in parts})
 
     def _members(self, model: object) -> list[State[Any]]:
-        """The States of a model that are optimized, in the order of `layout`."""
+        """The States of a model that are optimized, in the order of `layout`, as its memory was made for them."""
         selected = states(model, self.wrt)
         return [
             selected._states[number]
@@ -356,7 +356,11 @@ class Optimizer(Node):
         return present
 
     def _memory(self, form: Form) -> list[State[Any]]:
-        """The States of the memory, one for each part of an optax state."""
+        """The States of the memory, one for each part of an optax state: where a step reads and writes it.
+
+        Raises:
+            UpdateError: The memory has others, or values of other shapes; names all.
+        """
         memory = {
             path: state for path, state in states(self).items() if path[0] == "memory"
         }
@@ -383,7 +387,7 @@ class Optimizer(Node):
 
 
 def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
-    """Give each State its value, all or none."""
+    """Give each State its value, all or none, as a step of half a model is none; errors name the paths."""
     paths, states_written, values = zip(*writes, strict=True)
     write_all(
         states_written, values, [functools.partial(path_str, path) for path in paths]
@@ -391,14 +395,14 @@ def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:
-    """The values of the selected States, as a state tree."""
+    """For construction: the values of the selected States as a state tree, which optax calls the parameters."""
     return StateTree(
         selected.layout, tuple([state.value for state in selected._states])
     )
 
 
 def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
-    """The State of a part, described as the State of the model that it belongs to."""
+    """The State of a part, described as the State of the model that it belongs to, so that it is sharded alike."""
     # A count, for example, belongs to no State of the model.
     if part.mirrors is None or params.layout.index(part.mirrors) is None:
         return OptimizerState(part.value)
@@ -413,7 +417,7 @@ def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays in a value, by their key paths as text."""
+    """The shapes of the arrays in a value, by key path: to compare what is remembered of a parameter with it."""
     return {
         keystr(key_path): np.shape(leaf)
         for key_path, leaf in jax.tree.leaves_with_path(value)
@@ -451,7 +455,7 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
 
 
 def _mismatches(path: Path, expected: Any, value: Any) -> Iterator[str]:
-    """How a value differs from what is expected in its structure or its shapes."""
+    """For a message: how a value differs from what is expected in its structure or its shapes; nothing if it fits."""
     treedefs: list[object] = [jax.tree.structure(expected), jax.tree.structure(value)]
     if treedefs[0] != treedefs[1]:
         yield f"{path_str(path)}: expected the tree {treedefs[0]}, found {treedefs[1]}"
@@ -485,7 +489,7 @@ def _is_alike(own: StateSpec, spec: StateSpec | None) -> bool:
 
 
 def _repeated(numbers: Sequence[int]) -> list[int]:
-    """The numbers that stand there more than once, in order."""
+    """The numbers that stand there more than once, in order: of States that would be moved twice."""
     return sorted({number for number in numbers if numbers.count(number) > 1})
 
 

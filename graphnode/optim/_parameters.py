@@ -49,7 +49,7 @@ class Schedule(Protocol):
 
 
 def is_transformation(annotation: Any) -> bool:
-    """Whether an annotation says that a value is a transformation."""
+    """Whether an annotation says that a value is a transformation, which a file gives as a call such as `adam`."""
     if not isinstance(annotation, type):
         return False
     package, _, _ = annotation.__module__.partition(".")
@@ -58,12 +58,12 @@ def is_transformation(annotation: Any) -> bool:
 
 
 def has_init_and_update(cls: type) -> bool:
-    """Whether instances of a class have what optax's transformations have."""
+    """Whether instances of a class have what optax's transformations have, which are of several classes."""
     return hasattr(cls, "init") and hasattr(cls, "update")
 
 
 def is_schedule(annotation: Any) -> bool:
-    """Whether an annotation says that a value is a schedule."""
+    """Whether an annotation says that a value is a schedule, which a file gives as a call of a factory."""
     # Equality for optax's, which is a type alias: each evaluation of an annotation
     # makes a new one.
     return annotation == imported_optax().Schedule or annotation is Schedule
@@ -75,7 +75,7 @@ def is_mapping(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; of anything else that alone."""
+    """The members of a union; of anything else that alone: what a parameter takes, one by one."""
     is_union = get_origin(annotation) in _UNIONS
     return get_args(annotation) if is_union else (annotation,)
 
@@ -100,7 +100,7 @@ _CALLABLE: Final[Any] = Callable
 
 
 def field_type(parameter: inspect.Parameter) -> Any:
-    """The type of the field for a parameter; `None` if it takes what no file could say."""
+    """What a file may say for a parameter of a factory: the type of its field; `None` if no file could say it."""
     # Its names are the caller's, and a dataclass has a field for each name.
     if parameter.kind is parameter.VAR_KEYWORD:
         return None
@@ -122,7 +122,7 @@ def field_type(parameter: inspect.Parameter) -> Any:
 
 
 def _annotation_of(parameter: inspect.Parameter) -> Any:
-    """The annotation of a parameter; without one, the type of a plain default."""
+    """What a parameter takes, by its annotation; without one, which optax does not always have, by a plain default."""
     if parameter.annotation is parameter.empty:
         is_plain = isinstance(parameter.default, _PLAIN)
         return type(parameter.default) if is_plain else None
@@ -132,21 +132,21 @@ def _annotation_of(parameter: inspect.Parameter) -> Any:
 
 
 def _with_default(parameter: inspect.Parameter, field: Any) -> Any:
-    """A type that admits the default `None`, whatever the annotation says."""
+    """A type that admits the default `None`, which the annotations of optax do not always do."""
     if field is None or parameter.default is not None:
         return field
     return field | None
 
 
 def _pairs_type(members: Sequence[Any]) -> Any:
-    """The type of the pairs for a mapping among the members of a union; `None` if files have no such items."""
+    """The type of the pairs by which a file gives the mapping in a union; `None` if files have no such items."""
     key, item = next(get_args(part) for part in members if is_mapping(part))
     pair = (_file_type(key), _file_type(item))
     return _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
 
 
 def default_value(parameter: inspect.Parameter) -> Any:
-    """The default of the field for a parameter.
+    """The default of the field for a parameter: what the factory itself takes if a file says nothing.
 
     Raises:
         TypeError: It is not hashable, as static values are.
@@ -159,7 +159,7 @@ def default_value(parameter: inspect.Parameter) -> Any:
 
 
 def as_static(value: Any) -> Any:
-    """An argument as a static value: a tuple for a list, pairs for a mapping."""
+    """An argument as a call keeps it, hashable as static values are: a tuple for a list, pairs for a mapping."""
     if isinstance(value, Mapping):
         value = tuple(value.items())
     return tuple(map(as_static, value)) if type(value) in (list, tuple) else value
@@ -188,14 +188,14 @@ def _file_type(annotation: Any) -> Any:
 
 
 def _callable_type(args: tuple[Any, ...]) -> Any:
-    """The type of functions of as many arguments: what they take and give is not checked."""
+    """For a parameter that is a function, which files name: one of as many arguments; what they are is not checked."""
     if args and isinstance(args[0], list):
         return _CALLABLE[[object] * len(args[0]), object]
     return _CALLABLE[..., object]
 
 
 def _is_enum(annotation: Any) -> bool:
-    """Whether an annotation is a class of an enumeration."""
+    """Whether an annotation is an enumeration, which the field of a call takes as it is."""
     return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
 
 

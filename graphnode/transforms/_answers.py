@@ -76,7 +76,7 @@ class OfLeaf(NamedTuple):
 
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
-    """Where the answers for the arguments at some positions go, such as the tangent of each."""
+    """For each of these arguments: what its tangent or cotangent must look like, and which States that speaks of."""
     args, _ = call.signature.fill(call.roots, call.other_leaves)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
     places = call.signature.leaf_places(range(len(args)))
@@ -86,7 +86,7 @@ def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
 def _slot_of(
     argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, int]
 ) -> Slot:
-    """Where the answer for one argument goes: a piece for each leaf, or one for nodes alone.
+    """What the tangent or cotangent of an argument must look like: a mapping for nodes alone, else a pytree like it.
 
     Args:
         argument: The argument, with the caller's nodes in it.
@@ -108,7 +108,7 @@ def _slot_of(
 def _nodes_of(
     root: Any, leaf: int, below: tuple[Any, ...], numbers: Mapping[int, int]
 ) -> Nodes:
-    """The States of one node (or of a pytree of nodes) of an argument, by their numbers in the call.
+    """The States of one node (or of a pytree of nodes) of an argument: those that a mapping by path may name.
 
     Args:
         root: The node or pytree.
@@ -128,7 +128,7 @@ def _nodes_of(
 def answers_of(
     call: Call, what: str, slot: Slot, answer: Any, *, none_is_zero: bool = False
 ) -> Iterator[OfState | OfLeaf]:
-    """What an answer says, State by State and leaf by leaf.
+    """What an answer (a tangent or cotangent) says, State by State and leaf by leaf, as JAX takes derivatives.
 
     Args:
         call: The call.
@@ -186,6 +186,8 @@ def _state_answers(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[O
 def check_shape(call: Call, what: str, answer: OfState | OfLeaf, shapes: Any) -> None:
     """Raise if an answer has another structure, or other shapes, than what it is of.
 
+    JAX's own error would not name the State.
+
     Args:
         call: The call.
         what: What its transform calls an answer.
@@ -231,7 +233,7 @@ class _Shape:
 
 
 def shapes_of(value: Any) -> Shapes:
-    """The structure of a value, and the shapes in it."""
+    """The structure of a value, and the shapes in it: what `check_shape` needs, without keeping the value alive."""
     leaves, treedef = jax.tree.flatten(value)
     return Shapes(treedef, tuple(map(jnp.shape, leaves)))
 

@@ -61,7 +61,7 @@ jax.tree_util.register_static(Static)
 
 
 def parameters_of(function: Function) -> list[inspect.Parameter]:
-    """The parameters of a function; none for a builtin that does not tell."""
+    """The parameters of a function, to check `argnums` and name leaves by; none for a builtin that does not tell."""
     try:
         return list(inspect.signature(function).parameters.values())
     # What `inspect.signature` raises for builtins of C.
@@ -70,7 +70,7 @@ def parameters_of(function: Function) -> list[inspect.Parameter]:
 
 
 def positional_names(function: Function) -> list[str]:
-    """The names of the parameters that can be given by position."""
+    """The names of the parameters that can be given by position: what the positions of arguments are called."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [
         parameter.name
@@ -86,7 +86,7 @@ def with_statics(
     argnums: frozenset[int],
     argnames: frozenset[str],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with the static ones marked: they become a part of the treedef."""
+    """The arguments with the static ones marked: part of the treedef, so that another value is another trace."""
     names = positional_names(function)
     marked = list(args)
     for at in sorted(argnums.intersection(range(len(args)))):
@@ -105,6 +105,9 @@ def named_arguments(
     argnames: frozenset[str],
 ) -> tuple[frozenset[int], frozenset[str]]:
     """The positions and the names of some arguments of a plain function, when either is given.
+
+    For options such as `static_argnums` and `donate_argnames`: a call may give the same
+    argument by position or by name, and it is meant either way.
 
     Args:
         function: The function.

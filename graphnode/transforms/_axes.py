@@ -119,7 +119,7 @@ class Spread(NamedTuple):
     other_leaves: list[Any]
 
     def all(self) -> list[Any]:
-        """The values for the States, then those for the other leaves."""
+        """The values for the States, then those for the other leaves: in the order of `values` and leaves of a call."""
         return [*self.values, *self.other_leaves]
 
 
@@ -127,6 +127,9 @@ def spread_axes(
     call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, str], None]
 ) -> Spread:
     """What a prefix of the positional arguments says of each State and each other leaf.
+
+    For `vmap`, `scan` and `shard_map`: JAX gets flat rows of values and leaves, and
+    their axes likewise.
 
     Args:
         call: The call.
@@ -167,6 +170,7 @@ class _StateAxes:
     """The axes of the States of a call, which are collected root by root: all paths of a State must say the same."""
 
     def __init__(self, call: Call, check: Callable[[Any, str], None]) -> None:
+        """Begin with no axes; `check` raises for what is none, given it and the name of its State."""
         self._transform, self._check = call.transform, check
         self._numbers = {id(state): n for n, state in enumerate(call.binding.states)}
         # The axis of each State, and the name of the path that said it first
@@ -227,7 +231,7 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
 
 
 def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
-    """Raise if `axes` stands in what is said of a result.
+    """Raise if `axes` stands in `out_axes` or `out_specs`: before a call there are no States to choose among.
 
     Raises:
         TypeError: Says what can be written instead.
@@ -249,6 +253,8 @@ def is_axis(value: Any) -> bool:
 
 def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) -> None:
     """Raise if what is mapped has no such axis, or has another size along it.
+
+    JAX's own error would not name States.
 
     Args:
         call: The call.
@@ -306,7 +312,7 @@ def _sizes_text(
 
 
 def _first_names(names: Sequence[str]) -> str:
-    """For a message: the first three of these names, and how many more there are."""
+    """For a message: the first three of these names, and how many more there are, as a model may have hundreds."""
     unique = list(dict.fromkeys(names))
     text = ", ".join(unique[:3])
     return f"{text} and {len(unique) - 3} more" if len(unique) > 3 else text

@@ -100,7 +100,7 @@ class Call:
 
     @property
     def signature(self) -> Signature:
-        """All about the arguments but values; made when it is first asked for."""
+        """All about the arguments but values; made when it is first asked for, as a compiled call needs `key` alone."""
         signature: Signature | None = getattr(self, "_signature", None)
         if signature is None:
             treedef, places, _ = self.key
@@ -117,7 +117,7 @@ class Call:
 
     @property
     def site(self) -> CallSite:
-        """The function under its transform, and the signature."""
+        """The function under its transform, and the signature: what `pure` is made for, and what names States."""
         return CallSite(self.transform, self.function, self.signature)
 
     @property
@@ -212,7 +212,7 @@ class Call:
     def _check_writable(
         self, numbers: Sequence[int], states: Sequence[State[Any]], values: Values
     ) -> None:
-        """Raise if a State is of another trace than the one that writes it."""
+        """Raise if a State is of another trace than the one that writes it: a tracer would leave its transformation."""
         trace = current_trace()
         for number, state, value in zip(numbers, states, values, strict=True):
             # Most States are of this trace, and need no further look.
@@ -221,7 +221,7 @@ class Call:
                 check_writable(state, value, name)
 
     def check_contracts(self, written: Written, values: Values) -> None:
-        """Raise if what was written breaks the contract of a field that the State stands in.
+        """Raise if what was written breaks the contract of a field that the caller's State stands in.
 
         A copy that a function works on knows the fields of its arguments alone; the
         caller's State may stand in further ones. What keeps its shape and dtype needs
@@ -268,7 +268,7 @@ class Call:
     def explain_capture(
         self, state: State[Any], action: Literal["read", "written"]
     ) -> str:
-        """What is wrong with reading or writing the caller's State, of which the function has a copy."""
+        """For a `TraceError`: what is wrong with using the caller's State, of which the function has a copy."""
         name = self.state_name(self.binding.states.index(state))
         fault = f"gn.{self.transform}: {name} is {action} from outside of the function"
         if action == "read":

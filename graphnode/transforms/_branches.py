@@ -206,6 +206,8 @@ def _check_chosen(transform: str, chosen: Any) -> None:
 def _check_results(transform: str, traces: Sequence[Traced]) -> None:
     """Raise if branches give results that are not of one structure, and of the same shapes and dtypes.
 
+    What is compiled has one result, whichever branch runs.
+
     Raises:
         StructureError: There are nodes of different structures in them.
         TypeError: All else.
@@ -233,6 +235,8 @@ def _check_shardings(
     transform: str, traces: Sequence[Traced], number: int, before: Any
 ) -> None:
     """Raise if branches leave a State in different layouts over an explicit mesh.
+
+    There the layout is part of an array's type, on which branches must agree.
 
     Raises:
         TypeError: Names the State, and two branches.
@@ -304,7 +308,7 @@ def _type_name(leaf: Any) -> str:
 
 
 def _nodes_in(tree: Any) -> list[ResultNode]:
-    """What stands for the nodes of a result, in the order of its leaves."""
+    """What stands for the nodes of a result, in the order of its leaves: to compare structures between branches."""
     return [
         leaf
         for leaf in jax.tree.leaves(tree, is_leaf=is_result_node)

@@ -28,7 +28,10 @@ from ._written import Written, kind_of_value
 def writes_of(
     pure: Pure, values: Values, other_leaves: Sequence[Any]
 ) -> tuple[int, ...]:
-    """The States that a function writes, by their numbers: found by tracing it once with abstract values."""
+    """The States that a function writes, by their numbers: found by tracing it once with abstract values.
+
+    For `gn.custom_vjp`, whose function and `fwd` must write the same States.
+    """
     outcome: Outcome = jax.eval_shape(pure, values, other_leaves)
     return outcome[0].numbers
 
@@ -78,7 +81,9 @@ class Traced:
     def returning(
         self, numbers: tuple[int, ...], refusal: str = REFUSAL
     ) -> Callable[[Values, Sequence[Any]], Outcome]:
-        """The function of values and leaves that returns the values of these States.
+        """The function of values and leaves that returns the values of these States: JAX runs it as round or branch.
+
+        It evaluates the trace, so that the user's function is not traced a second time.
 
         Raises:
             TraceError: Others are written; names all.
@@ -124,6 +129,9 @@ def compiled(
 ) -> Outcome:
     """The outcome of a call that JAX compiles as a whole, traced once for each signature, shapes and dtypes.
 
+    For `cond`, `switch` and the loops: the functions that they hand to JAX are made anew
+    at each call, and JAX alone would trace them each time.
+
     Args:
         call: The call.
         functions: The user's functions in it.
@@ -152,19 +160,22 @@ def compiled(
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
-    """A function of `count` arguments that hands those at `positions` on to `function`, in this order.
+    """`function`, called with its own of the arguments that all functions of `cond`, `switch` or `while_loop` get.
 
-    The function itself, if these are all. For `cond`, `switch` and `while_loop`, which give
-    all their functions one row of arguments.
+    Args:
+        function: The function; it is given back itself if all arguments are its own.
+        positions: Those of its own arguments, in the order in which it takes them.
+        count: How many arguments all of the functions get.
     """
     # The function itself, so that it shares what is kept on it with other calls.
     if positions == tuple(range(count)):
         return function
 
     def make() -> Function:
-        """The function that picks its arguments, under the name of the user's function."""
+        """`function`, called with its own among all of the arguments, under its name, which JAX shows."""
 
         def picked(*args: Any) -> Any:
+            """`function` with its own of all the arguments."""
             return function(*[args[at] for at in positions])
 
         picked.__name__ = picked.__qualname__ = name_of(function)
@@ -178,6 +189,8 @@ def check_types(
 ) -> None:
     """Raise if a State that a loop or branch writes does not keep its structure, shapes and dtypes.
 
+    JAX refuses that of a carry alone, and without the name of the State.
+
     Raises:
         TypeError: Names all such States.
     """
@@ -188,6 +201,8 @@ def check_shardings(
     site: CallSite, before: Mapping[int, Any], after: Mapping[int, Any]
 ) -> None:
     """Raise if a State that a loop writes does not keep its layout over an explicit mesh.
+
+    Beside `check_types`: there the layout is part of the type that a carry must keep.
 
     Raises:
         TypeError: Names all such States.
@@ -202,7 +217,7 @@ def _check_same(
     kind_of: Callable[[Any], Any],
     kind: str,
 ) -> None:
-    """Raise if States that are written do not keep something that a loop needs to stay the same.
+    """For `check_types` and `check_shardings`: raise if written States do not keep what `kind_of` gives of them.
 
     Args:
         site: The function of one round or branch.
@@ -231,7 +246,7 @@ def _check_same(
 
 
 def shardings_of(value: Any) -> list[tuple[Any, ...]]:
-    """How the arrays in a value are laid out over an explicit mesh."""
+    """How the arrays in a value are laid out over an explicit mesh: what rounds must keep, and branches agree on."""
     return list(map(mesh_axes, jax.tree.leaves(value)))
 
 
@@ -290,6 +305,8 @@ class Carry:
     def _check_node(self, root: int | None, part: Any) -> None:
         """Raise if a leaf of the returned carry is not the node that went in at its place.
 
+        A loop hands on arrays alone: the next round would get the first node again.
+
         Args:
             root: The number of that node among all of the arguments; `None` for an array.
             part: The leaf: a `ResultNode`, or an array.
@@ -329,11 +346,11 @@ class ReturnedCarry(NamedTuple):
 
     @property
     def leaves(self) -> list[Any]:
-        """The leaves that are not nodes."""
+        """The leaves that are not nodes: what the loop carries to the next round; `with_leaves` puts the nodes back."""
         return [part for part in self.parts if not is_result_node(part)]
 
     def with_leaves(self, leaves: Sequence[Any]) -> Any:
-        """The carry with others in place of these leaves, and the same nodes."""
+        """The last carry, for the user: the same nodes, and what the loop ended with in place of `leaves`."""
         following = iter(leaves)
         parts = [
             part if is_result_node(part) else next(following) for part in self.parts

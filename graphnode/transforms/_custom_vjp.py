@@ -69,7 +69,10 @@ class _Residuals:
 
     @classmethod
     def of(cls, residuals: Any) -> "_Residuals":
-        """Residuals as a user's forward function gave them, with their nodes taken out as pytrees."""
+        """Residuals as a user's forward function gave them, with their nodes taken out as pytrees.
+
+        JAX keeps arrays alone between the forward and the backward pass.
+        """
         leaves, treedef = jax.tree.flatten(residuals)
         nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
         others = [
@@ -78,7 +81,7 @@ class _Residuals:
         return cls(jax.tree.unflatten(treedef, others), graph_to_tree(nodes)[0])
 
     def live(self) -> tuple[Any, list[Any]]:
-        """The residuals as they were, and the nodes in them, which are new."""
+        """For the user's backward function: the residuals as they were, and the nodes in them, which are new."""
         nodes: list[Any] = tree_to_graph(self.nodes)
         following = iter(nodes)
 
@@ -246,7 +249,10 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         return self if instance is None else MethodType(self, instance)
 
     def _unbound(self) -> Function:
-        """A `custom_vjp` of the plain function with the same rules, which takes the bound node as an argument."""
+        """A `custom_vjp` of the plain function with the same rules, which takes the bound node as an argument.
+
+        For `target_of`: to another transform the node must be an argument, not a constant.
+        """
         unbound: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
         unbound._rules = self._rules
         return unbound
@@ -329,7 +335,7 @@ def _answers_of(
 
 
 def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> None:
-    """Raise if a cotangent is not of the shape of its State or leaf.
+    """Raise if a cotangent is not of the shape of its State or leaf; JAX's own error would not name it.
 
     Raises:
         ValueError: It is not; names the State or leaf.
@@ -341,11 +347,12 @@ def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> No
 
 
 def _is_none(leaf: Any) -> bool:
+    """For `is_leaf`: `None` is a cotangent of zero here, where JAX sees a pytree without leaves."""
     return leaf is None
 
 
 def _sum(left: Any, right: Any) -> Any:
-    """The sum of two cotangents of one value, in either of which `None` stands for zero."""
+    """The sum of two cotangents of one State, which `bwd` gave at two places of it; `None` stands for zero."""
     if left is None or right is None:
         return right if left is None else left
     return jax.tree.map(_sum_of_leaves, left, right, is_leaf=_is_none)

@@ -29,11 +29,12 @@ _Part: TypeAlias = NodeStates | ResultNode
 
 
 def describes_states(tree: Any) -> bool:
-    """Whether there are descriptions of States in a pytree."""
+    """Whether there are descriptions of States in a pytree: without any, `moved` has nothing to do."""
     return any(map(_is_described, jax.tree.leaves(tree, is_leaf=_is_described)))
 
 
 def _is_described(part: object) -> bool:
+    """For `is_leaf`: whether a part of a pytree describes States, so that JAX leaves it whole."""
     return isinstance(part, _DESCRIBED)
 
 
@@ -41,6 +42,9 @@ def moved(
     tree: Any, axes: Iterable[Any], names: Iterable[str], move: Move, own: int = 0
 ) -> Any:
     """A pytree with other descriptions of its States, and the same values.
+
+    For `vmap` and `scan`, whose arrays lose an axis on the way in, and get one on the
+    way out: `move` says what becomes of the description.
 
     Args:
         tree: The pytree.
@@ -129,7 +133,11 @@ class _Moving:
 
 
 def _with_graphdefs(parts: Sequence[Any]) -> list[Any]:
-    """These parts of a pytree, with graphdefs that have the descriptions of their state trees."""
+    """These parts of a pytree, with graphdefs that have the descriptions of their state trees.
+
+    A graphdef describes all its States too: nodes are built from it, and would have the
+    axes of before.
+    """
     new = list(parts)
     for numbers in _converted_together(parts):
         group: list[_Part] = [parts[number] for number in numbers]
@@ -141,7 +149,7 @@ def _with_graphdefs(parts: Sequence[Any]) -> list[Any]:
 
 
 def _specs_in(part: _Part) -> dict[int, StateSpec]:
-    """The descriptions in the state tree of a part, by the number of the State in the whole graph."""
+    """The descriptions in the state tree of a part, by the number that each State has in the part's whole graphdef."""
     place = part.graphdef.layout.below(part.place)
     return {} if place is None else dict(enumerate(part.states.layout.specs, place[1]))
 
@@ -159,7 +167,11 @@ def _with_changed(
 
 
 def _converted_together(parts: Sequence[Any]) -> list[list[int]]:
-    """The numbers of the parts that nodes were converted to by one call: of one structure, each at another place."""
+    """The numbers of the parts that nodes were converted to by one call: of one structure, each at another place.
+
+    They share one graphdef, and must go on sharing one: nodes are made of all of them at
+    once.
+    """
     groups: list[dict[int, int]] = []
     of_graphdef: dict[GraphDef[Any], list[dict[int, int]]] = {}
     for number, part in enumerate(parts):

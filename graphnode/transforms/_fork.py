@@ -43,7 +43,7 @@ def at_home(call: Call) -> Values:
 
 
 def forks_of(call: Call, axes: Sequence[Any]) -> tuple[StreamFork, ...]:
-    """The streams of a call whose key is given an axis, but is a single key."""
+    """The streams of a call whose key is given an axis, but is a single key: each lane gets a fork of its own."""
     values = call.values
     return tuple(
         [
@@ -74,7 +74,10 @@ def with_fork_axes(
 
 
 def lane_count(call: Call, axes: Spread) -> int | None:
-    """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
+    """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped.
+
+    For `forked_values`, which makes as many streams.
+    """
     rows = zip((*call.values, *call.other_leaves), axes.all(), strict=True)
     sizes = (
         leaf.shape[axis]

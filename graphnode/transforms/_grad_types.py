@@ -119,10 +119,10 @@ class InForwardMode(Protocol):
 
 
 def in_reverse_mode(function: Function) -> InReverseMode:
-    """`function` itself, with the type of `grad`."""
+    """`function` itself: tells type checkers how `grad` and `jacrev` are called, as decorators too."""
     return function
 
 
 def in_forward_mode(function: Function) -> InForwardMode:
-    """`function` itself, with the type of `jacfwd`."""
+    """`function` itself: tells type checkers how `jacfwd` and `hessian` are called, as decorators too."""
     return function

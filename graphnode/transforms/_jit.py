@@ -161,7 +161,10 @@ class Jitted(Transformed, Generic[P, R]):
         self._compiled.clear()
 
     def _undonated(self) -> "Jitted[P, R]":
-        """The compiled function without donation, which shares the history of traces."""
+        """The compiled function without donation, which shares the history of traces.
+
+        For calls inside of another transform, which may still need the arrays.
+        """
         options = self._options._replace(
             donate=False, donate_argnums=frozenset(), donate_argnames=frozenset()
         )
@@ -172,7 +175,10 @@ class Jitted(Transformed, Generic[P, R]):
         return remembered(target, "undonated", options, lambda: Jitted(target, options))
 
     def _unbound(self) -> "Jitted[..., R]":
-        """The compiled plain function under the same options, which takes the bound node as an argument."""
+        """The compiled plain function under the same options, which takes the bound node as an argument.
+
+        For `target_of`: to another transform the node must be an argument, not a constant.
+        """
         target, options = self._target, self._options
         return remembered(target, "unbound", options, lambda: Jitted(target, options))
 
@@ -213,6 +219,7 @@ class _Plain:
     """A compiled function that donates nothing."""
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
+        """Wrap the pure function of a call in `jax.jit`, which traces it when it first runs."""
         jitted = jax.jit(
             _logged(call.pure(), history),
             keep_unused=options.keep_unused,
@@ -246,6 +253,7 @@ class _Donating:
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
+        """Trace the function of a call once, to see what it writes, and wrap it anew with that donated."""
         self._first = _FirstTrace(call, history)
         written = self._first.written
         nodes, leaves = _named_leaves(call, options)
@@ -312,13 +320,13 @@ class _Donating:
         return undivided(run_and_write, is_gone)
 
     def lower(self, values: Values, other_leaves: Sequence[Any]) -> jax.stages.Lowered:
-        """What JAX lowers the compiled function to for these values and leaves, without running it."""
+        """For `Jitted.lower`: what JAX lowers the function to for these values and leaves, without running it."""
         return self._jitted.lower(*self._arguments(values, other_leaves))
 
     def _arguments(
         self, values: Values, other_leaves: Sequence[Any]
     ) -> tuple[Any, Any]:
-        """What is donated, and what is retained, both of values and other leaves."""
+        """The two arguments of what is compiled: the values and leaves that are donated, and all others."""
         donated_values, retained_values = self._values.split(values)
         donated_leaves, retained_leaves = self._other_leaves.split(other_leaves)
         donated = donated_values, donated_leaves
@@ -350,6 +358,7 @@ class _FirstTrace:
     """
 
     def __init__(self, call: Call, history: History) -> None:
+        """Trace the function of a call, with nothing donated yet."""
         traced = jax.jit(_logged(call.pure(), history)).trace(
             call.values, call.other_leaves
         )
@@ -386,7 +395,7 @@ def _donating_states(
 
 
 def _is_deleted(value: Any) -> bool:
-    """Whether the memory of a State's value was given away."""
+    """Whether the memory of a State's value was given away, so that no value is left if the call fails."""
     return any(
         type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(value)
     )
@@ -394,6 +403,8 @@ def _is_deleted(value: Any) -> bool:
 
 def _losses(states: Sequence[State[Any]]) -> list[tuple[State[Any], Any]]:
     """The States whose memory was given away, each with the value that is gone.
+
+    For `mark_lost`: whoever reads one of them is told what became of its value.
 
     Values are read once: another thread may write a new one, which is not lost.
     """
@@ -415,7 +426,10 @@ class _Compiled(Memo[Hashable, _Plain | _Donating]):
 
 
 def _unshared(donated: Any, retained: Any) -> Any:
-    """What is donated, with copies of the arrays that stand in a second place: they cannot be gone in one alone."""
+    """What is donated, with copies of the arrays that stand in a second place: they cannot be gone in one alone.
+
+    JAX refuses a call that donates such an array.
+    """
     seen = set(map(id, jax.tree.leaves(retained)))
 
     def own(leaf: Any) -> Any:
@@ -430,27 +444,36 @@ def _unshared(donated: Any, retained: Any) -> Any:
 
 
 class _Partition:
-    """Splits a row into the items that are donated and those that are retained, and joins them again."""
+    """Splits a row into the items that are donated and those that are retained, and joins them again.
+
+    JAX donates whole arguments, so that the two go to what is compiled apart.
+    """
 
     def __init__(self, length: int, donated: Sequence[int]) -> None:
+        """For `_Donating`: say of a row of values or leaves which of its items are donated, and so all others retained.
+
+        Args:
+            length: How many items the row has.
+            donated: The numbers of those whose memory JAX may reuse.
+        """
         self._donated = donated
         self._retained = [at for at in range(length) if at not in set(donated)]
         self._length = length
 
     def split(self, row: Sequence[Any]) -> tuple[Values, Values]:
-        """The items of a row that are donated, then those that are retained."""
+        """For a call of what is compiled: the items of a row that are donated, then those that are retained."""
         donated = tuple([row[number] for number in self._donated])
         return donated, tuple([row[number] for number in self._retained])
 
     def join(self, donated: Values, retained: Values) -> Values:
-        """The row again, from the two parts that `split` gives."""
+        """Inside of what is compiled: the row again, as the pure function takes it, from the two parts of `split`."""
         numbers, items = (*self._donated, *self._retained), (*donated, *retained)
         item_at = dict(zip(numbers, items, strict=True))
         return tuple([item_at[number] for number in range(self._length)])
 
 
 def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
-    """The leaves of the arguments that `donate_argnums` and `donate_argnames` name.
+    """For `_Donating`: the leaves of the arguments that `donate_argnums` and `donate_argnames` name.
 
     Returns:
         Nodes and States, by their number among all leaves; then the others, by theirs among
@@ -463,7 +486,7 @@ def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
 
 
 def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], Outcome]:
-    """`pure`, which notes in the history that it is traced, under the name of the user's function."""
+    """`pure`, which notes each of its traces for `gn.explain_retrace`, under the name of the user's function."""
 
     def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
         """The pure function; JAX calls it once for each trace."""
@@ -582,7 +605,7 @@ _Arguments: TypeAlias = tuple[frozenset[int], frozenset[str]]
 
 
 def _check_disjoint(name: str, statics: _Arguments, donated: _Arguments) -> None:
-    """Raise if an argument is static and donated.
+    """For `jit`: raise if an argument is static and donated, when the function is wrapped, not when it is called.
 
     Raises:
         ValueError: Names all.
@@ -595,7 +618,7 @@ def _check_disjoint(name: str, statics: _Arguments, donated: _Arguments) -> None
 
 
 def _names(option: str, names: str | Iterable[str] | None) -> frozenset[str]:
-    """The names of arguments that an option gives; `None` is none, as in JAX.
+    """The names that `static_argnames` or `donate_argnames` gives, one or several; `None` is none, as in JAX.
 
     Raises:
         TypeError: It gives something else.

@@ -45,6 +45,7 @@ class _Kept(StaysHere):
     __slots__ = ("kinds", "owner")
 
     def __init__(self, owner: Function | None = None) -> None:
+        """Begin with nothing kept; without an owner, as where it was pickled, it belongs to no function."""
         # Weakly: the function holds this, and a cycle would wait for the collector.
         self.owner = None if owner is None else weakref.ref(owner)
         self.kinds: dict[Hashable, KindCache] = {}
@@ -105,6 +106,8 @@ def remembered(
     function: Function, kind: Hashable, key: Hashable, make: Callable[[], T]
 ) -> T:
     """What was made of a function before, or is made now: kept on the function, and as long as it.
+
+    So JAX, which knows by identity what it has traced, gets the same object each time.
 
     Args:
         function: The function.
@@ -174,7 +177,7 @@ def remembered_together(
 def _refer_to(
     refs: Sequence[weakref.ref[Function]], functions: Sequence[Function]
 ) -> bool:
-    """Whether weak references still refer to just these functions, in this order."""
+    """Whether weak references still refer to just these functions: the id of one that died may be another's now."""
     return all(ref() is function for ref, function in zip(refs, functions, strict=True))
 
 

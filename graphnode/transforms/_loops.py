@@ -60,7 +60,10 @@ _SIZES: Final = (
 
 
 class _InCarry:
+    """In place of an axis: what belongs to the carry of a `scan`, and has none."""
+
     def __repr__(self) -> str:
+        """For the `AliasError` about a State that is reached in the carry and in `xs`."""
         return "the carry"
 
 
@@ -199,6 +202,17 @@ class _Round:
         refusal: str = REFUSAL,
         shared: Collection[int] = (),
     ) -> None:
+        """Take what is known of a round before JAX runs the loop.
+
+        Args:
+            traced: One trace of the function: it says what is written, and is evaluated.
+            carry: Checks what the function gives back.
+            carried: The States that JAX carries, by number.
+            values: The values of all States before the loop.
+            other_leaves: The other leaves before it.
+            refusal: What is wrong with writing one of the `shared` States.
+            shared: The written States that all rounds share, and none may write.
+        """
         self.site = traced.site
         self.numbers = tuple([n for n in traced.written.numbers if n not in shared])
         self.carried = carried
@@ -214,7 +228,7 @@ class _Round:
     def arguments(
         self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
     ) -> tuple[Values, list[Any]]:
-        """All values and all other leaves that the function gets in one round.
+        """All values and all other leaves that the function, or the condition of a `while_loop`, gets in one round.
 
         Args:
             state: What is carried into the round.
@@ -260,7 +274,7 @@ class _Round:
         return (list(carried.values()), self.returned.leaves), after
 
     def outcome(self, last: _LoopState) -> Outcome:
-        """The outcome of a loop that carries all that is written, from what the last round gave."""
+        """For `fori_loop` and `while_loop`, which carry all that is written: the outcome after the last round."""
         return self.written, tuple(last[0]), self.returned.with_leaves(last[1])
 
 
@@ -281,6 +295,7 @@ class _ScanRound(_Round):
         values: Values,
         other_leaves: list[Any],
     ) -> None:
+        """Trace a round with abstract items, and sort the States it writes into carried, stacked and shared ones."""
         self.axes = _scanned(axes.values)
         self.leaf_axes = _scanned(axes.other_leaves)
         carry = Carry(site, position, has_output=True)
@@ -315,11 +330,11 @@ class _ScanRound(_Round):
         return state, (stacked, self.returned.output)
 
     def may_make_keys(self, result: Any) -> bool:
-        """Whether there are keys of random streams in what the rounds stack."""
+        """Whether the rounds stack keys of random streams: only then is the trace of `constant_keys` worth its time."""
         return bool(self._keys or made_keys(result, _RESULT_AXES, len(self._values)))
 
     def constant_keys(self) -> list[str]:
-        """The names of the keys that are the same in every round: found by one more trace of it."""
+        """The stacked keys that are the same in every round, by name: `scan` refuses them. Found by one more trace."""
         names: list[str] = []
 
         def keys_after(state: _LoopState, item: _LoopState) -> tuple[Any, list[Any]]:
@@ -407,19 +422,19 @@ def _scan(
 
 
 def _scanned(axes: Sequence[Any]) -> dict[int, int]:
-    """The axis of each State or leaf that is scanned over, by its number."""
+    """The axis of each State or leaf that is scanned over, by its number: without the shared and the carried ones."""
     return {n: axis for n, axis in enumerate(axes) if isinstance(axis, int)}
 
 
 def _item(value: Any, axis: int | None) -> Any:
-    """One item of a value along an axis, as JAX's abstract values; the value itself without one."""
+    """To trace a round by: one item of a value along an axis, as JAX's abstract values; without an axis the value."""
     if axis is None:
         return value
     return jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
 
 
 def _moved(value: Any, source: int, target: int) -> Any:
-    """A value whose arrays have the axis `source` at `target` instead."""
+    """A value whose arrays have the axis `source` at `target` instead: `jax.lax.scan` takes and stacks along axis 0."""
     if source == target:
         return value
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
@@ -537,7 +552,7 @@ def _fori_loop(
 def _whole_round(
     site: CallSite, position: int, values: Values, other_leaves: list[Any]
 ) -> _Round:
-    """One round of a loop that carries all States that its function writes."""
+    """For `fori_loop` and `while_loop`: one round of a loop that carries all States that its function writes."""
     carry = Carry(site, position)
     traced = Traced(site, values, other_leaves, carry.take)
     return _Round(traced, carry, traced.written.numbers, values, other_leaves)

@@ -71,7 +71,7 @@ class Member(NamedTuple):
 
 
 def member_of(call: Call, axes: Spread) -> Member:
-    """A member of what a call maps.
+    """The call as the function sees it in one lane or round, whose arrays lack the mapped axis.
 
     Args:
         call: The call.
@@ -123,7 +123,7 @@ def member_of(call: Call, axes: Spread) -> Member:
 def with_result_axes(
     result: Any, out_axes: Any, caller_count: int, name: str | None
 ) -> Any:
-    """The result of what was mapped, with the new axis in the descriptions of States.
+    """The result of what was mapped, with the new axis in the descriptions of States, as its arrays have it.
 
     Nodes that are the caller's stay as they are.
 
@@ -153,7 +153,7 @@ def with_result_axes(
 
 
 def _names_in(result: Any) -> list[str]:
-    """What messages call each leaf of a result; in a node, the State that it is of."""
+    """For the errors of `moved`: the name of each leaf of a result; in a node, that of the State that it is of."""
     names: list[str] = []
     for key_path, leaf in tree_flatten_with_path(result, is_leaf=is_result_node)[0]:
         name = f"result{keystr(key_path)}"
@@ -185,6 +185,9 @@ class MadeKey(NamedTuple):
 
 def made_keys(result: Any, out_axes: Any, caller_count: int) -> list[MadeKey]:
     """The keys of the streams that a function has made and returns in nodes, with the axes that they get.
+
+    For `Lane`, `Shard` and `scan`, which refuse those that are the same in all members:
+    all would draw the same numbers.
 
     Args:
         result: What the function gives, with a `ResultNode` in place of each node.
@@ -313,20 +316,20 @@ class Shard:
 
 
 def _varies_along(key: jax.Array, spec: PartitionSpec) -> bool:
-    """Whether a key may differ along all axes of the mesh that a partition spec names."""
+    """Whether a key may differ along all axes of the mesh that its spec names: else several shards would draw alike."""
     # An entry of a spec is a name, a tuple of names, or None, which is no leaf.
     return varying_axes(key).issuperset(jax.tree.leaves(tuple(spec)))
 
 
 def is_key(spec: StateSpec) -> bool:
-    """Whether a State is the key of a random stream."""
+    """Whether a State is the key of a random stream, which must differ from member to member."""
     return issubclass(spec.cls, RngKey)
 
 
 def written_keys(
     pure: Pure, written: Written, new_values: Sequence[Any]
 ) -> list[tuple[int, Any]]:
-    """The keys of streams that a function has written, with the numbers of their States."""
+    """The keys that a function wrote into streams of the caller's: beside `made_keys`, these must differ, too."""
     specs = pure.site.signature.graphdef.layout.specs
     value_of = dict(zip(written.numbers, new_values, strict=True))
     return [
@@ -355,7 +358,11 @@ def refuse_constant(transform: str, names: Sequence[str]) -> None:
 
 # Any: a pytree, of whatever type.
 def with_leading_axes(tree: Any, count: int) -> Any:
-    """A pytree in which the descriptions of state trees have so many new axes in front."""
+    """A pytree in which the descriptions of state trees have so many new axes in front.
+
+    For `jacrev`, `jacfwd` and `hessian`: a derivative has the axes of the result before
+    those of the State.
+    """
 
     def with_leading_axes_of(part: Any) -> Any:
         """One state tree with the new axes in its descriptions; any other leaf as it is."""

@@ -24,12 +24,15 @@ class Transformed:
         return super().__reduce_ex__(protocol) if name is None else name
 
     def _unbound(self) -> Function:
-        """The transformed plain function, which takes the bound node as its first argument."""
+        """For `target_of`, when it is transformed again: the transformed plain function, without a bound node."""
         raise NotImplementedError  # pragma: no cover  # each transform defines it
 
 
 def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     """The plain function behind what a user transforms, and the node (or State) that is its first argument.
+
+    So what is kept on the function serves all nodes of a class; and the node is an
+    argument, whose writes are seen.
 
     Returns:
         The function, and a tuple with the node: of a method, of a callable node, or of a
@@ -71,6 +74,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
         original: Function,
         transform: Callable[[Function], Any],
     ) -> "TransformedMethod":
+        """For `rebind`, whose arguments these are: `function` with the node as its first argument."""
         method = super().__new__(cls, function, *bound)
         functools.update_wrapper(method, function)
         forget_kept(method)
@@ -79,6 +83,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
         return method
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made of; the transform is done again where it is loaded."""
         return self._transform, (self._original,)
 
     def __get__(
@@ -88,7 +93,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
         return self
 
     def _unbound(self) -> Function:
-        """The transformed plain function: the partial without the node that it puts first."""
+        """For `target_of`: the transformed plain function, without the node that the partial puts first."""
         return self.func
 
 

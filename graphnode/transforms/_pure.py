@@ -74,7 +74,7 @@ class ActiveCall(Protocol):
     def explain_capture(
         self, state: State[Any], action: Literal["read", "written"]
     ) -> str:
-        """What is wrong with reading or writing a State of the caller's."""
+        """For a `TraceError`: what is wrong with using a State of the caller's in place of the copy."""
         ...
 
     def check_contracts(self, written: Written, values: Values) -> None:
@@ -165,7 +165,7 @@ class Pure:
     def _written(
         self, before: Before, states: Sequence[State[Any]], has_nodes: bool
     ) -> tuple[Written, Values]:
-        """What the function wrote, and the values of the States that are returned."""
+        """Two parts of the outcome: what the function wrote, and the values of the States that are returned."""
         written = before.written(states)
         numbers = self.returned(written)
         # The caller has donated the values of an open function's `numbers`, and needs
@@ -207,7 +207,7 @@ class Pure:
         return result
 
     def _check_result(self, result: Any) -> None:
-        """Raise if the function returns what no compiled function can return.
+        """Raise if the function returns what no compiled function can return; JAX would give its place in the outcome.
 
         Raises:
             TypeError: Names all such leaves of the result.
@@ -277,7 +277,7 @@ class Pure:
         )
 
     def check_structure(self, nodes: list[Any], binding: Binding) -> None:
-        """Raise if the function changed the structure of its arguments.
+        """Raise if the function changed the structure of its arguments: only values are written back.
 
         Raises:
             StructureError: Names the transform and every place that differs.
@@ -343,7 +343,7 @@ def pure_of(
     is_open: bool = False,
     refusal: str = REFUSAL,
 ) -> Pure:
-    """The pure function of a call site: the same object every time."""
+    """The pure function of a call site: the same object every time, so that JAX finds what it has traced of it."""
     return remembered(
         site.function,
         ("pure", site.transform),
@@ -370,7 +370,7 @@ def _name_in_result(result: Any, root: int, below: Path) -> str:
 
 
 def _trace_of_object(node: Any) -> TraceRef | None:
-    """The trace that a node or State was made in; `None` outside of all."""
+    """The trace that a node or State was made in; `None` outside of all. Tells what was made inside of the function."""
     if isinstance(node, State):
         return trace_of(node)
     return trace_of_version(node._version)

@@ -37,5 +37,5 @@ jax.tree_util.register_pytree_with_keys(
 
 
 def is_result_node(leaf: object) -> bool:
-    """Whether a part of a result stands for a node."""
+    """Whether a part of a result stands for a node; as `is_leaf`, it has JAX leave these whole."""
     return isinstance(leaf, ResultNode)

@@ -44,6 +44,7 @@ class History:
     """
 
     def __init__(self, function: Function) -> None:
+        """Begin without traces; of the function only its name is kept, for messages."""
         # By name: the function holds its history.
         self._name = getattr(function, "__qualname__", repr(function))
         self._log: tuple[int, tuple[TraceRecord, ...]] = (0, ())
@@ -66,7 +67,7 @@ class History:
         return record
 
     def fail(self, failed: TraceRecord, error: BaseException) -> None:
-        """Note that a trace raised."""
+        """Note that a trace raised: JAX kept nothing of it, so that later ones are not compared with it."""
         name = type(error).__name__
         with LOCK:
             count, records = self._log
@@ -159,7 +160,7 @@ def _record_of(
 
 
 def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:
-    """What differs in two traces, in one line each."""
+    """What differs in two traces, in one line each; the fewer lines, the closer the traces."""
     lines = _static_changes(left.statics, right.statics)
     lines += _changes(left.leaves, right.leaves)
     lines += _structure_changes(left.site, right.site)
@@ -198,7 +199,7 @@ def _structure_changes(left: CallSite, right: CallSite) -> list[str]:
 
 
 def _is_same_content(left: TraceRecord, right: TraceRecord) -> bool:
-    """Whether the same nodes, static arguments and names of leaves stand in both."""
+    """Whether the same nodes, static arguments and names of leaves stand in both: only the treedefs can differ then."""
     contents = [
         (record.site.signature.graphdef, record.statics, set(record.leaves))
         for record in (left, right)

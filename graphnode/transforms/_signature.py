@@ -61,7 +61,7 @@ class Signature:
     def fill(
         self, nodes: Sequence[Any], other_leaves: Sequence[Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, with these nodes and these other leaves in them."""
+        """The arguments as the user's function takes them, with these nodes and these other leaves in them."""
         args, kwargs = self.treedef.unflatten(
             all_leaves(self.places, nodes, other_leaves)
         )
@@ -71,14 +71,14 @@ class Signature:
         )
 
     def owners(self) -> list[int | str]:
-        """The argument that each leaf is part of: its position, or its name."""
+        """The argument that each leaf is part of, by position or name: options such as `argnums` speak of arguments."""
         return [
             first.idx if isinstance(first, SequenceKey) else first.key
             for _, first, *_ in self.key_paths
         ]
 
     def leaf_places(self, arguments: Iterable[int | str]) -> list[list[LeafPlace]]:
-        """The leaves of some arguments, by position or name, each in order."""
+        """For what is said of whole arguments, such as which to donate or differentiate: the leaves of each."""
         node_places = set(self.places)
         # The numbers of the leaves that are not nodes, in order.
         following = itertools.count()
@@ -89,7 +89,7 @@ class Signature:
         return [by_owner.get(argument, []) for argument in arguments]
 
     def argument_def(self, position: int) -> Any:
-        """The treedef of the argument at a position."""
+        """The treedef of the argument at a position: for `Carry`, what the function of a round must give back."""
         args_def, _ = self.treedef.children()
         return args_def.children()[position]
 
@@ -146,7 +146,7 @@ class CallSite:
         return _name_below(self.leaf_names()[self.signature.places[int(path[0])]], path)
 
     def statics(self) -> dict[str, Static]:
-        """The static arguments, by name."""
+        """For `gn.explain_retrace`: the static arguments, by name."""
         args_def, kwargs_def = self.signature.treedef.children()
         positional = args_def.children()
         _, keywords = kwargs_def.node_data()

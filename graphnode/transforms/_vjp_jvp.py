@@ -199,7 +199,7 @@ def jvp(
 def _tangents_of(
     call: Call, bound: int, tangents: Sequence[Any]
 ) -> tuple[dict[int, Any], dict[int, Any]]:
-    """The tangents of States, and those of other leaves, by their numbers.
+    """The tangents of States, and those of other leaves, by their numbers: what has none is a constant to JAX.
 
     Args:
         call: The call.
@@ -270,7 +270,7 @@ def _difference(left: Any, right: Any) -> str:
 
 
 def _is_alike(left: Any, right: Any) -> bool:
-    """Whether two tangents have the same shape and dtype, traced or not."""
+    """Whether two tangents have the same shape and dtype, traced or not: 1 and 1.0 are equal, but two tangents."""
     if jnp.shape(left) != jnp.shape(right):
         return False
     return bool(jnp.result_type(left) == jnp.result_type(right))

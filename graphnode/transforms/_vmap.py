@@ -172,7 +172,7 @@ def vmap(
 
 
 def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
-    """A prefix of the caller's arguments as one of all `count`, of which the first are bound."""
+    """A prefix of the caller's arguments as one of all `count`: before them stand bound nodes, which lanes share."""
     if not of_bound:
         return prefix
     if isinstance(prefix, (tuple, list)):
@@ -181,7 +181,7 @@ def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
 
 
 def check_axis(value: Any, where: str) -> None:
-    """Raise if a value is not an axis.
+    """Raise if a value in `in_axes` or `out_axes` is not an axis.
 
     Raises:
         TypeError: Names the argument, and what was found.

@@ -135,7 +135,7 @@ def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
 
 
 def _shapes(call: Call, outcome: Outcome) -> Any:
-    """The result of an abstract outcome, with live nodes in it; nothing is written to the caller's."""
+    """For `eval_shape` and `make_jaxpr`: the result of shapes and dtypes, with live nodes in it, nothing written."""
     return call.with_live_nodes(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
 

@@ -38,7 +38,7 @@ class Written:
 
     @property
     def changed(self) -> tuple[int, ...]:
-        """The States that the function wrote, among `numbers`."""
+        """The States that the function wrote, among `numbers`, where a transform has all of them returned."""
         return tuple([n for n in self.numbers if n not in self.unchanged])
 
 
@@ -73,7 +73,7 @@ class Before(NamedTuple):
 
     @classmethod
     def of(cls, values: Values) -> "Before":
-        """Taken now: containers are taken apart, as they may be changed in place."""
+        """Taken before the function runs: containers are taken apart, as they may be changed in place."""
         return cls(
             values,
             [None if _is_array(value) else jax.tree.flatten(value) for value in values],
@@ -103,14 +103,14 @@ def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> b
 
 
 def is_reshaped(now: Any, before: Any) -> bool:
-    """Whether a value has another structure, shape or dtype than the one that it replaces."""
+    """Whether a value has another structure, shape or dtype than the one before: only then can it break a contract."""
     if _is_array(now) and _is_array(before):
         return bool(now.shape != before.shape or now.dtype != before.dtype)
     return bool(kind_of_value(now) != kind_of_value(before))
 
 
 def kind_of_value(value: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
-    """The structure of a value, with the shapes and dtypes in it."""
+    """The structure of a value, with the shapes and dtypes in it: what a State keeps in a loop."""
     leaves, treedef = jax.tree.flatten(value)
     return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 

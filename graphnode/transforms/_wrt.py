@@ -92,6 +92,19 @@ class DiffTarget:
         wrt: Filter | EllipsisType,
         bound: int,
     ) -> None:
+        """Find what `argnums` and `wrt` of a derivative mean in a call.
+
+        Args:
+            call: The call.
+            argnums: The arguments, by position, as the caller counts them.
+            wrt: Selects States of the nodes among them.
+            bound: How many arguments stand before the caller's: a method's node.
+
+        Raises:
+            AliasError: Two arguments share a State that is differentiated.
+            FilterError: There is nothing to differentiate.
+            ValueError: There is no such argument, or it is named twice.
+        """
         self._call, self._values = call, call.values
         args, _ = call.signature.fill(call.roots, call.other_leaves)
         number_of = {id(state): n for n, state in enumerate(call.binding.states)}
@@ -118,16 +131,16 @@ class DiffTarget:
 
     @property
     def values(self) -> Values:
-        """The values of these States."""
+        """The values of these States: the first argument of what JAX differentiates."""
         return tuple([self._values[number] for number in self.numbers])
 
     @property
     def other_leaves(self) -> Values:
-        """These other leaves."""
+        """These other leaves: the second argument of what JAX differentiates."""
         return tuple([self._call.other_leaves[at] for at in self.leaf_numbers])
 
     def join(self, values: Values, other_leaves: Values) -> tuple[Values, list[Any]]:
-        """All values and leaves of the call, with these in place of the ones that are differentiated."""
+        """The arguments of the pure function: all values and leaves, with these for what is differentiated."""
         all_values, all_others = list(self._values), list(self._call.other_leaves)
         for number, value in zip(self.numbers, values, strict=True):
             all_values[number] = value
@@ -136,7 +149,7 @@ class DiffTarget:
         return tuple(all_values), all_others
 
     def assemble(self, values: Values, other_leaves: Values) -> tuple[Any, ...]:
-        """The derivatives of the arguments, from those of values and leaves."""
+        """What the user gets: a derivative for each argument, from JAX's flat rows for values and leaves."""
         by_number = dict(zip(self.numbers, values, strict=True))
         by_place = dict(zip(self.leaf_numbers, other_leaves, strict=True))
 
@@ -157,7 +170,7 @@ class DiffTarget:
         return tuple(derivatives)
 
     def check_floating(self) -> None:
-        """Raise if a State that is differentiated holds what has no derivative.
+        """Raise if a State that is differentiated holds what has no derivative; JAX would not name the State.
 
         Raises:
             TypeError: Names all such States.
@@ -266,7 +279,7 @@ def _selected(
 
 
 def _without(earlier: Set[int], states: SelectedStates) -> SelectedStates:
-    """The States of a selection that are not among the `earlier` ones, and the layout of these."""
+    """The States of a selection that no earlier place of the same argument has, and the layout of these."""
     layout, numbers = states
     new = [at for at, number in enumerate(numbers) if number not in earlier]
     return SelectedStates(layout.take(new), tuple([numbers[at] for at in new]))
@@ -304,7 +317,7 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
 def _shared_states(
     positions: Sequence[int], parts: Sequence[Part]
 ) -> list[tuple[int, int, int]]:
-    """The States that are differentiated in several arguments, by number.
+    """For `_check_apart`: the States that are differentiated in several arguments, by number.
 
     Each stands after its number with the positions of two arguments: the first one that
     holds it, and a later one.
@@ -321,7 +334,7 @@ def _shared_states(
 
 
 def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
-    """The nodes and States in the argument at a position, each after its name in a message."""
+    """For `_name_in`: the nodes and States in the argument at a position, each after its name in a message."""
     owners, names = call.signature.owners(), call.site.leaf_names()
     places = zip(call.signature.places, call.roots, strict=True)
     return [(names[place], root) for place, root in places if owners[place] == position]
@@ -352,7 +365,7 @@ def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> An
 
 
 def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outcome]:
-    """The part of a result that is differentiated, and the outcome with the auxiliary part alone.
+    """The part of a result that is differentiated; and for JAX's `aux` the outcome, with the user's `aux` alone.
 
     Raises:
         TypeError: With `has_aux`, the function does not give a pair.
@@ -376,7 +389,7 @@ def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outco
 
 
 def _holds_nodes(tree: Any) -> bool:
-    """Whether something stands for a node in a part of a result."""
+    """Whether a part of a result has nodes in it: no derivative is taken of a node."""
     return any(map(is_result_node, jax.tree.leaves(tree, is_leaf=is_result_node)))
 
 
