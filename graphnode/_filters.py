@@ -214,7 +214,7 @@ _NO_STATES = frozenset({"builtins", "collections.abc", "typing", "typing_extensi
 
 
 def _classes_of(written: object) -> tuple[type[object], ...] | None:
-    """The classes of a class, an alias of one (`ParamState[Array]`) or a union; `None` for anything else.
+    """For filters by class: the classes of a class, an alias (`ParamState[Array]`) or a union; `None` for others.
 
     Raises:
         FilterTypeError: No State or node can be of one of the classes, or a union has
@@ -429,12 +429,14 @@ class Paths(Matcher):
         )
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
-        """The numbers of the subjects that one of the filter's patterns selects."""
+        """For `among`, where `Under` differs: the numbers of the subjects that one of the filter's patterns selects."""
         return subjects.fitting[pattern]
 
 
 def _normal_path(path: Path | str, filter_name: str) -> Path | str:
     """A path as `Paths.paths` keeps it: keys; or, with globs, a text quoted only where needed.
+
+    So that messages show each path in one spelling, however it was written.
 
     Args:
         path: Keys, or a text.

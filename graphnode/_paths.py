@@ -112,7 +112,7 @@ def parse_path(text: str, /) -> Path:
 
 
 def split_pattern(text: str) -> list[tuple[Key, bool]]:
-    """The keys of a text, each with whether it is a glob: it holds a star, and is not quoted.
+    """For globs: the keys of a text, each with whether it is a glob: it holds a star, and is not quoted.
 
     Raises:
         PathError: The text does not follow the grammar of paths; names the column.
@@ -192,5 +192,8 @@ def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
 
 
 def is_path(text: str) -> bool:
-    """Whether a text that may be a key may also be a path of several keys."""
+    """Whether a text that may be a key may also be a path of several keys.
+
+    For look-ups and mappings by path: only then may the text mean two things.
+    """
     return "." in text or '"' in text
