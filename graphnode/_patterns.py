@@ -227,7 +227,7 @@ def _part_of(token: tuple[Key, bool]) -> Part:
 
 
 def is_glob(text: object) -> bool:
-    """For mappings and look-ups by path: whether something is a text that several paths may match, by a star."""
+    """For mappings and look-ups by path: whether something is a text with an unquoted star: many paths may match."""
     if not isinstance(text, str) or "*" not in text:
         return False
     try:

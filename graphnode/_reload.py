@@ -158,7 +158,7 @@ def _set_aside(node: NodeBase, before: "Mapping[str, Field]") -> None:
 
 
 def _bring_back(node: NodeBase, before: "Mapping[str, Field]") -> None:
-    """Put back the values of fields that were removed earlier and are declared again, with the same kind."""
+    """Put back what `_set_aside` took out earlier, where a field is declared again and with the same kind."""
     removed: dict[str, tuple[Kind, Any]] = getattr(node, "_removed", {})
     for name, field in schema(type(node)).fields.items():
         if name in before or name not in removed:
@@ -204,7 +204,8 @@ def _with_twins(
 def _unfit_fields(node: NodeBase, names: Set[str]) -> set[str]:
     """The names, among `names`, of the fields of a node whose values the new class does not accept.
 
-    States that a field accepts once they are of another class get that class here.
+    `_fit_fields` then makes other values for these fields. States that a field accepts
+    once they are of another class get that class here.
     """
     fields, unfit = schema(type(node)).fields, set[str]()
     for name in sorted(names & node.__dict__.keys()):
@@ -238,7 +239,7 @@ def _make_fit(value: Any, form: Form) -> bool:
 
 
 def _change_class(state: State[Any], cls: Any) -> bool:
-    """Change the class of a State and nothing else of it; returns whether that was possible."""
+    """For `_make_fit`: change the class of a State and nothing else of it; returns whether that was possible."""
     try:
         object.__setattr__(state, "__class__", cls)
     except TypeError:  # its instances have another layout in memory
@@ -271,7 +272,7 @@ def _move_forms(old: type, new: type) -> None:
 
 
 def _subclasses(cls: type[Any]) -> set[type[Any]]:
-    """The subclasses of a class, at any depth, that something still refers to."""
+    """For `_move_forms`: the subclasses of a class, at any depth, that something still refers to."""
     subclasses: set[type[Any]] = set()
     todo = [cls]
     while todo:
@@ -289,7 +290,7 @@ def _instances(cls: type) -> list[Any]:
 
 
 def _is_finished(instance: Any) -> bool:
-    """Whether the constructor of an instance has returned. The traceback of one that failed keeps the instance."""
+    """For `_instances`: whether a constructor has returned. The traceback of one that failed keeps its instance."""
     if isinstance(instance, NodeBase):
         return not isinstance(getattr(instance, "_version", CONSTRUCTING), Constructing)
     return hasattr(instance, "_contracts")
@@ -357,7 +358,7 @@ def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
 
 
 def _update_member(old: Any, new: Any) -> bool:
-    """Give a method of the old class the code of its new definition; whether that was possible."""
+    """For `update_members`: give a method of the old class the code of the new one; whether that was possible."""
     if type(old) is type(new) and isinstance(old, (classmethod, staticmethod)):
         return _update_function(old.__func__, new.__func__)
     return _update_function(old, new)
@@ -570,7 +571,10 @@ def _fit_contracts(node: NodeBase, old: type) -> None:
 
 
 def _states_of(node: NodeBase) -> Iterator[State[Any]]:
-    """The States in the fields of one node, in lists and dicts too, but not those of the nodes in it."""
+    """The States in the fields of one node, in lists and dicts too, but not those of the nodes in it.
+
+    For `_fit_contracts`: a node's contracts are about these alone.
+    """
     todo: list[Any] = list(node.__dict__.values())
     while todo:
         value = todo.pop()

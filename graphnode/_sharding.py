@@ -38,7 +38,7 @@ class NamedAxis(NamedTuple):
 
 
 def ranks_of(value: object) -> Ranks:
-    """The ranks of the arrays in a value."""
+    """The ranks of the arrays in a value, which a sharding has to fit."""
     return frozenset(
         [len(leaf.shape) for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape")]
     )
@@ -92,7 +92,7 @@ def _roles_fault(roles: tuple[object, ...], ranks: Ranks) -> str | None:
 
 
 def _mesh_axes(spec: Any) -> Iterator[object]:
-    """The mesh axes in a partition spec, in order; an array's axis may be split by several."""
+    """The mesh axes in a partition spec, in order, to be checked; an array's axis may be split by several."""
     for entry in spec:
         if isinstance(entry, tuple):
             yield from entry
@@ -139,6 +139,9 @@ def _spec_text(spec: Any) -> str:
 def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
     """The sharding of a value with a new axis, which no mesh axis splits; among roles it has its name.
 
+    For States that are stacked, forked, or made in a loop: the sharding would name the
+    wrong axes.
+
     Example:
         >>> insert_axis(("embed", "mlp"), 0, "layers")
         ('layers', 'embed', 'mlp')
@@ -161,7 +164,7 @@ def remove_axis(sharding: Any, position: int) -> Any:
 
 
 def _without(entries: Sequence[Any], position: int) -> list[Any]:
-    """Entries without the one at a position; all of them if they are fewer, as a partition spec may be."""
+    """For `remove_axis`: entries without the one at a position; all if they are fewer, as a spec may be shorter."""
     return [entry for at, entry in enumerate(entries) if at != position]
 
 

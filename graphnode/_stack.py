@@ -115,7 +115,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
 
 # Any: each State has a value of its own type.
 def _columns(bindings: Sequence[Binding]) -> list[list[Any]]:
-    """For each State in layout order, the list of its values, one for each node."""
+    """For `stack`: for each State in layout order, the list of its values, one for each node."""
     rows = [binding.values() for binding in bindings]
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -184,7 +184,7 @@ def _stacked_graphdef(
 
 
 def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
-    """The one graphdef of all nodes.
+    """For `stack`: the one graphdef of all nodes.
 
     Raises:
         StructureError: A node has another than the first; names what differs.
@@ -283,7 +283,7 @@ def _unstacked_graphdef(binding: Binding, axis: int) -> GraphDef[Any]:
 
 
 def _size_along(binding: Binding, axis: int) -> int:
-    """The size that all arrays have along an axis.
+    """For `unstack`: the size that all arrays have along an axis, and so the number of nodes.
 
     Raises:
         StackError: An array has no such axis, or their sizes differ.

@@ -35,7 +35,7 @@ def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateS
 
 
 def with_leading(spec: StateSpec, count: int) -> StateSpec:
-    """The description of a State after its value got `count` new axes in front."""
+    """For derivatives such as `gn.jacrev`: the description of a State after its value got new axes in front."""
     for _ in range(count):
         spec = with_axis(spec, 0)
     return spec

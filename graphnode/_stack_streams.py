@@ -64,7 +64,7 @@ def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
 
 
 def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
-    """All streams in some nodes, in order, each with all its places."""
+    """All streams in some nodes, in order, each once, with all its places in them."""
     # By their States: `view` makes other nodes around the same ones.
     streams: dict[tuple[int, int], SharedStream] = {}
     for number, binding in enumerate(bindings):

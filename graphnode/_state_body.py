@@ -82,7 +82,7 @@ def _slot_faults(cls: type, owner: type) -> Iterator[ClassFault]:
 
 
 def _field_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
-    """Faults of annotated names, and of nodes or States in the body."""
+    """Faults of annotated names, which would be fields, and of nodes or States in the body."""
     own = own_annotations(owner)
     for name, annotation in own.items():
         if not (

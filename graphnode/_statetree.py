@@ -151,6 +151,8 @@ def select(
 ) -> tuple[Selection, tuple[int, ...]]:
     """Group the States of a layout by filters. Cached on the layout if the filters are fixed.
 
+    For all that takes filters of States.
+
     Args:
         layout: The layout.
         filters: Tried in order.

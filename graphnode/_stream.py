@@ -138,7 +138,10 @@ class Refusing(Stream):
 
 
 def _looks_at_key(function: Callable[[jax.Array], object]) -> bool:
-    """Whether the result of a function may depend on the key; the function is traced once, and nothing computed."""
+    """Whether the result of a function may depend on the key; the function is traced once, and nothing computed.
+
+    For `Refusing`: what makes zeros may be given any key.
+    """
     try:
         # A key of any seed: it becomes a tracer, and is never drawn from.
         jaxpr = jax.make_jaxpr(function)(jax.random.key(0)).jaxpr
@@ -236,7 +239,11 @@ class _Scope:
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
-        """Whether it was entered in this context: asked when its block is over, before it is dropped."""
+        """Whether it was entered in this context: asked when its block is over, before it is dropped.
+
+        If not, this is a task that was started inside the block, which goes on drawing
+        from its stream.
+        """
         try:
             _context.reset(self.token)
         except ValueError:
@@ -308,7 +315,7 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
 
 
 def scope_of(stream: Stream) -> "Block":
-    """A `with` block in which an existing stream is the ambient one; for graphnode's own use."""
+    """A `with` block in which an existing stream is the ambient one: for transforms, configs and refused draws."""
     return Block(lambda: stream, is_users=False)
 
 
@@ -379,7 +386,11 @@ def _drop(scope: _Scope) -> None:
 
 
 def _kind_that_runs_later(function: Callable[..., Any]) -> str | None:
-    """What a function is whose body does not run in the call; `None` for others."""
+    """What a function is whose body does not run in the call; `None` for others.
+
+    For `Block.__call__`, which refuses to decorate it: the scope would be over before
+    the body runs.
+    """
     if inspect.isasyncgenfunction(function):
         return "an async generator"
     if inspect.iscoroutinefunction(function):
@@ -419,7 +430,11 @@ CONSTRUCTORS: Final[set[CodeType]] = set()
 
 
 def is_past_scope(node: NodeBase) -> bool:
-    """Whether the constructor of a node has opened scopes, and has left all of them."""
+    """Whether the constructor of a node has opened scopes, and has left all of them.
+
+    Then a field that is still unset must not draw from the stream around the scopes,
+    silently.
+    """
     return type(node._version) is PastScope and not _has_scope(node)
 
 
@@ -443,7 +458,7 @@ def _note_left(scope: _Scope) -> None:
 
 
 def _is_in_constructor(inner: FrameType) -> bool:
-    """Whether the constructor of a node is running in a frame or around it."""
+    """For `_node_made_in`: whether the constructor of a node is running in a frame or around it."""
     frame: FrameType | None = inner
     while frame is not None and frame.f_code not in CONSTRUCTORS:
         frame = frame.f_back
@@ -512,7 +527,7 @@ def _innermost() -> _Scope | None:
 
 
 def _is_running(generator: FrameType) -> bool:
-    """Whether the frame of a generator is on the stack of the caller: it is not suspended."""
+    """For `_innermost`: whether the frame of a generator is on the stack of the caller: it is not suspended."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame is not generator:
         frame = frame.f_back
@@ -551,7 +566,7 @@ def _beyond_managers(frame: FrameType | None) -> FrameType | None:
 
 
 def _package_of(frame: FrameType | None) -> str:
-    """The top-level package whose code runs in a frame; the empty text for no frame."""
+    """The top-level package whose code runs in a frame, which tells managers and fixtures; empty for no frame."""
     if frame is None:
         return ""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]

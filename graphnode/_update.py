@@ -99,7 +99,8 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | None:
     """The States that a tree has a value for, one each, in its order; `None` where `_update_any` has to look.
 
-    Cached on the binding for each layout.
+    For `update_states`, in front of `_write_arrays`. Cached on the binding for each
+    layout.
     """
     states: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
     if states is None:
@@ -289,7 +290,7 @@ class _Update:
 
 
 def _write_faults(write: _Write, check: bool) -> list[str]:
-    """What is wrong with a write: how the value differs from what is there, else how it breaks a contract."""
+    """For `finish`: how a value that is to be written differs from what is there, or else breaks a contract."""
     mismatch = _mismatch(write) if check else None
     if mismatch is not None:
         return [mismatch]
@@ -323,7 +324,7 @@ def _returns_of(
     matched: Matched,
     at: int,
 ) -> list[_Return]:
-    """How to put a popped State back at all its paths.
+    """For `_Update.add`: how to put a popped State back at all its paths.
 
     Args:
         objects: Gives the objects of the node by their number.
@@ -422,7 +423,7 @@ def _check_accepted(vacancy: _Vacancy, state: State[Any]) -> None:
 def _vacancy(
     objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path
 ) -> _Vacancy | None:
-    """The unset field, or the popped key of a dict, at a path; `None` if neither is there.
+    """For `_returns_of`: the unset field, or the popped key of a dict, at a path; `None` if neither is there.
 
     Args:
         objects: Gives the objects of the node by their number.
@@ -460,7 +461,7 @@ def _vacancy(
 
 
 def _mismatch(write: _Write) -> str | None:
-    """How a value differs in structure, shape or dtype from what the State holds; `None` if in nothing."""
+    """For `check=True`: how a value differs in structure, shape or dtype from what its State holds, if it does."""
     structures: list[object] = [
         jax.tree.structure(write.state._value),
         jax.tree.structure(write.value),
@@ -480,7 +481,10 @@ def _mismatch(write: _Write) -> str | None:
 
 
 def leaf_form(leaf: Any) -> object:
-    """What leaves have to agree in: shape and dtype of an array or number; the class of others."""
+    """What leaves have to agree in: shape and dtype of an array or number; the class of others.
+
+    For values that are written over others, or stacked with them.
+    """
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), leaf.dtype
     if isinstance(leaf, bool | int | float | complex):
@@ -640,7 +644,7 @@ _Place = tuple[int, Path]
 
 
 def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
-    """For each State in layout order, all references to it; that of its first path comes first."""
+    """For `pop_states`: for each State in layout order, all references to it; that of its first path comes first."""
     table = graphdef.table
     places: dict[int, list[_Place]] = {
         number: [(table.parents[number], table.edges[number])]
@@ -656,7 +660,7 @@ def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
 def _unpoppable(
     graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path
 ) -> str | None:
-    """Why a State cannot be taken out of a place, or `None`.
+    """For `pop_states`: why a State cannot be taken out of a place, or `None`.
 
     Args:
         graphdef: The structure.

@@ -34,7 +34,10 @@ _FLOAT0: Final = jax.dtypes.float0
 
 
 def is_container(value: Any) -> bool:
-    """Whether a value is a pytree that is not a leaf, and so may be written into."""
+    """Whether a value is a pytree that is not a leaf, and so may be written into.
+
+    A State that holds one is marked, so that its value is copied when it is read.
+    """
     if type(value) in PLAIN or value is None or isinstance(value, jax.Array):
         return False
     return not all_leaves((value,))

@@ -87,7 +87,7 @@ def _view_plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _Vi
 
 
 def _plan_key(statics: Mapping[str, object]) -> Hashable:
-    """What a plan is cached by: names and static keys of the values; `None` if a value has no key."""
+    """For `_view_plan_of`: what a plan is cached by, names and static keys of the values; `None` without a key."""
     # By `static_key`: as plain keys, True and 1 would be equal. A value without a key is
     # refused while the plan is compiled.
     try:
