@@ -61,7 +61,7 @@ def public_caller() -> str | None:
 
 
 def _public_name(frame: FrameType) -> str | None:
-    """How users write the function, class or method that runs in a frame; `None` if it is private."""
+    """For `public_caller`: how users write what runs in a frame, such as `gn.clone`; `None` if it is private."""
     code = frame.f_code
     if code.co_name == "__init__":
         # The class of the object, not that of the code: a subclass may inherit

@@ -152,7 +152,7 @@ def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[
 def _axis_faults(
     selected: FlatStates[Any], fits: Callable[[int], bool], text: str
 ) -> list[str]:
-    """Why States cannot get or lose an axis: unfit ranks, leaves that are not arrays, shardings.
+    """For `broadcast_states` and its inverse: why States cannot get or lose an axis, by ranks, leaves, shardings.
 
     Args:
         selected: The States.

@@ -58,7 +58,7 @@ class Memo(dict[K, V]):
         return winner
 
     def of(self, key: K, make: Callable[[], V]) -> V:
-        """The value for a key; if there is none, `make` makes it, outside of the lock."""
+        """The value for a key; if there is none, `make` makes it, outside of the lock, as it may run a user's code."""
         try:
             return self[key]  # not `get`: `None` may be a value
         except KeyError:

@@ -152,7 +152,7 @@ def _encloses_current(trace: TraceRef) -> bool:
 
 
 def _is_on_stack(trace: object) -> bool:
-    """Whether a running function of JAX in this thread has a trace in a local variable, and so works on it."""
+    """For `_encloses_current`: whether a running function of JAX has a trace in a local variable: it works on it."""
     # No attribute of a trace says whether it runs: JAX invalidates only some kinds, and
     # none that ends with an exception.
     frame: FrameType | None = sys._getframe()

@@ -83,7 +83,7 @@ class Matcher:
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns that the filter compares paths with: the keys of `Subjects.fitting`."""
+        """The patterns that the filter compares paths with: those of all filters are matched in one pass beforehand."""
         return frozenset()
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
@@ -541,7 +541,7 @@ class Under(Paths):
         super().__init__(paths, missing_ok, below=True)
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
-        """The numbers of what is at or below a pattern; without `shared`, of what is only there."""
+        """The numbers of what is at or below a pattern; without `shared`, of what no other path leads to."""
         fitting = subjects.fitting[pattern]
         return fitting if self.shared else fitting - subjects.escaping(pattern)
 

@@ -249,6 +249,9 @@ def missing_name(
 ) -> Exception:
     """The error for a name that a module does not have; called by its `__getattr__`.
 
+    For `gn` and `gn.nn`: says what to write, where the name is one of another library
+    or misspelt.
+
     Args:
         module: The module.
         name: The name.

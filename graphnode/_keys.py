@@ -41,7 +41,7 @@ _FIRST_DRAW: Final = np.uint32(number_of("the first draw of a stream"))
 # jaxpr does not show a function.
 @functools.partial(jax.jit, inline=True)
 def draw(key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The next key of a stream after `count` draws, and the next count."""
+    """For ambient streams and `RngStream`: the next key after `count` draws, and the next count."""
     return jax.random.fold_in(key, count.astype(jnp.uint32) + _FIRST_DRAW), count + 1
 
 

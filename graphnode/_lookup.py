@@ -87,7 +87,7 @@ class Matched(NamedTuple):
         return self.globs.get(at) or path_str(self.path(at))
 
     def contradictions(self, layout: Layout) -> list[str]:
-        """The faults of a collection that has two values for one State, by two of its paths.
+        """For updates and merges: the faults of a collection that has two values for one State, by two of its paths.
 
         Args:
             layout: The layout of the structure.
@@ -173,7 +173,8 @@ def _match_layout(
 def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
     """The number in the structure's own layout of each State of another layout; computed once for each pair.
 
-    A number is `None` where the structure has no State at the path.
+    For collections, whose values have to get to the right States. A number is `None`
+    where the structure has no State at the path.
     """
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
@@ -390,7 +391,7 @@ def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:
 def _is_unknown_and_empty(
     graphdef: GraphDef[Any], path: Path, value: Mapping[Any, Any]
 ) -> bool:
-    """Whether a mapping is empty, and there is not even a node without States at its path.
+    """For `_rows_by_path`: whether a mapping is empty, and there is not even a node without States at its path.
 
     An empty mapping has no values, so nothing below it would report the unknown path.
     """
@@ -398,7 +399,7 @@ def _is_unknown_and_empty(
 
 
 def _one_level(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The items of one level of a nested mapping by single keys: whole paths among the keys become levels."""
+    """For `_rows_by_path`: one level of a nested mapping by single keys; whole paths among them become levels."""
     has_paths = any(isinstance(key, tuple) for key in mapping)
     return _nested(mapping.items()) if has_paths else mapping
 

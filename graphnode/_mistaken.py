@@ -180,7 +180,7 @@ class _JaxHint(Hint):
 
 
 def _dir(instance: object) -> list[str]:
-    """The `dir` of a State or node without hints: editors and `inspect.getmembers` read it."""
+    """The `dir` of a State or node without hints, which would raise: editors and `inspect.getmembers` read it."""
     cls = type(instance)
     members = {
         name: inspect.getattr_static(cls, name, None)

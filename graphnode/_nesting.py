@@ -32,7 +32,7 @@ else:
 
 
 def is_container(value: object) -> TypeIs[Container]:
-    """Whether a value is a list, tuple or dict, of whatever subclass."""
+    """Whether a value of a field is a list, tuple or dict, of whatever subclass, in which more is to be found."""
     return isinstance(value, (list, tuple, dict))
 
 

@@ -172,7 +172,7 @@ class Automaton:
         ]
 
     def fitting(self, path: Path) -> list[Pattern]:
-        """The patterns that match a whole path."""
+        """The patterns that match one whole path; a trie steps through all paths of a graph by itself."""
         states = self.start
         for key in path:
             states = self.step(states, key)

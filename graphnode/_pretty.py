@@ -109,7 +109,10 @@ class _Printer:
         )
 
     def is_cut(self, place: Place) -> bool:
-        """Whether the items of a value are left out, as it is nested too deep or too much was printed before."""
+        """Whether the items of a value are left out, as it is nested too deep or too much was printed before.
+
+        So that a graph of any size prints in a moment.
+        """
         return len(place) >= MAX_DEPTH or self.lines >= MAX_LINES
 
     def block(

@@ -348,7 +348,10 @@ def _stream_from(name: str, seed: Seed | RngStream) -> RngStream:
 
 
 def _key_from(seed: object) -> jax.Array | None:
-    """The key that a seed stands for: an integer, a typed key or a legacy one; `None` if it is not a seed."""
+    """The key that a seed stands for: an integer, a typed key or a legacy one; `None` if it is not a seed.
+
+    For `_stream_from`, which derives the key of each stream from it.
+    """
     if isinstance(seed, jax.Array | np.ndarray):
         return _key_from_array(seed)
     if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):

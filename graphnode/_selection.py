@@ -91,6 +91,8 @@ def unaccepted(
 ) -> FilterError:
     """The error for States that no filter accepts; names 20 of them, with their paths and classes.
 
+    For splits, which must give each State to some filter.
+
     Args:
         subjects: The States.
         filters: The filters that were tried.

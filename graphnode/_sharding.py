@@ -47,6 +47,9 @@ def ranks_of(value: object) -> Ranks:
 def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
     """What is wrong with a sharding, and what to write instead; `None` for a valid one.
 
+    For declarations and for States that are made: JAX itself would refuse it much
+    later, or never.
+
     Args:
         sharding: The value of the argument.
         ranks: The ranks of the arrays that it is for.
@@ -157,7 +160,7 @@ def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
 
 
 def remove_axis(sharding: Any, position: int) -> Any:
-    """The sharding of a value without one of its axes: the inverse of `insert_axis`."""
+    """For members of a stack: the sharding of a value without one of its axes, the inverse of `insert_axis`."""
     if isinstance(sharding, PartitionSpec):
         return _with_entries(sharding, _without(list(sharding), position))
     return tuple(_without(sharding, position)) if type(sharding) is tuple else sharding
@@ -176,7 +179,7 @@ def _with_entries(spec: Any, entries: Sequence[Any]) -> Any:
 def insert_named(
     stacked: Sequence[NamedAxis], position: int, name: str | None
 ) -> tuple[NamedAxis, ...]:
-    """The named axes of a value after it got a new axis, which moves those behind it.
+    """For `with_axis`: the named axes of a value after it got a new axis, which moves those behind it.
 
     Args:
         stacked: The named axes before.
@@ -190,7 +193,7 @@ def insert_named(
 
 
 def remove_named(stacked: Sequence[NamedAxis], position: int) -> tuple[NamedAxis, ...]:
-    """The named axes of a value after it lost an axis, which moves those behind it: undoes `insert_named`."""
+    """For `without_axis`: the named axes of a value after it lost an axis, which moves those behind it."""
     return tuple(
         [
             NamedAxis(at - (at > position), name)

@@ -147,7 +147,7 @@ def _stack_faults(
 
 
 def _put_forks(columns: Sequence[list[Any]], forks: Sequence[Fork]) -> None:
-    """Give each node its own fork of the shared streams: replaces keys and counts in `columns`, in place."""
+    """For `stack`: give each node its own fork of the shared streams: replaces keys and counts in `columns`."""
     for fork in forks:
         for (number, stream), key in zip(fork.stream.places, fork.keys, strict=True):
             columns[stream.key_at][number] = key
@@ -204,8 +204,8 @@ def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
 def _column_faults(column: Sequence[Any], axis: int) -> Iterator[str]:
     """Why the values of one State do not stack: leaves that are not arrays, or differ from the first node's.
 
-    The caller puts the State's name in front. It is made for faults only, as it is as
-    long as the State lies deep.
+    `_stack_faults` puts the State's path in front, which is made for faults only, as it
+    is as long as the State lies deep.
     """
     first = jax.tree.leaves_with_path(column[0])
     for key_path, leaf in first:

@@ -24,7 +24,7 @@ N = TypeVar("N")
 
 
 def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateSpec:
-    """The description of a State after its value got a new axis."""
+    """For `stack`, `gn.vmap` and `gn.scan`: the description of a State after its value got a new axis."""
     if not has_axes(spec) and name is None:
         return spec
     sharding, stacked = (

@@ -235,7 +235,7 @@ class _Scope:
     is_left: bool = False
 
     def is_over(self) -> bool:
-        """Whether the block is over, or has never begun."""
+        """For `_innermost`: whether the block is over, or has never begun, so that its stream is not drawn from."""
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
@@ -439,7 +439,7 @@ def is_past_scope(node: NodeBase) -> bool:
 
 
 def _has_scope(node: NodeBase) -> bool:
-    """Whether a scope is open that the constructor of a node has opened."""
+    """For `is_past_scope`: whether a scope is open that the constructor of a node has opened."""
     return any(
         scope.node is not None and scope.node() is node for scope in _scopes.get()
     )
@@ -467,6 +467,9 @@ def _is_in_constructor(inner: FrameType) -> bool:
 
 def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
     """The node under construction whose method enters a scope: the method's first argument.
+
+    For `is_past_scope`: what the constructor of this node leaves unset must not be drawn
+    from the stream around the scope.
 
     Args:
         entering: The frame that enters the scope; `None` where no user's code does.
@@ -537,6 +540,9 @@ def _is_running(generator: FrameType) -> bool:
 def _generator_around(entering: FrameType | None) -> FrameType | None:
     """The generator in whose block a scope is entered; `None` for a function, a context manager's or a fixture's.
 
+    For `_innermost`: while such a generator is suspended, its consumer must not draw
+    from the scope.
+
     Args:
         entering: The frame that enters it.
     """
@@ -557,7 +563,7 @@ def _generator_around(entering: FrameType | None) -> FrameType | None:
 
 
 def _beyond_managers(frame: FrameType | None) -> FrameType | None:
-    """The frame that has the `with` block, past `contextlib` and managers that enter others."""
+    """For who enters a scope: the frame with the `with` block, past `contextlib` and managers that enter others."""
     while frame is not None and (
         _package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING
     ):

@@ -159,7 +159,10 @@ class Trie:
         return tuple([path for path in paths if path != first])
 
     def _is_shared(self, entry: int) -> bool:
-        """Whether a reference leads to an entry or to what encloses it; otherwise it has a single path."""
+        """Whether a reference leads to an entry or to what encloses it; otherwise it has a single path.
+
+        For `other_paths`, to spare most leaves the search.
+        """
         sources = self._sources
         while entry:
             if entry in sources:
@@ -168,7 +171,7 @@ class Trie:
         return False
 
     def _paths_to(self, entry: int) -> Iterator[Path]:
-        """The paths of an entry, the first path first, by a depth-first search up to the root; no entry comes twice."""
+        """For `other_paths`: the paths of an entry, the first path first, by a search up to the root; none repeats."""
         if not entry:
             yield ()
             return
@@ -439,7 +442,7 @@ class Trie:
 
     @property
     def _flow(self) -> _Flow:
-        """What `_compute_flow` gives, computed once."""
+        """The edges for `_propagate` in a good order: what `_compute_flow` gives, computed once."""
         return self.remember("flow", self._compute_flow)
 
     def _compute_flow(self) -> _Flow:
@@ -490,7 +493,10 @@ class Trie:
 
     @property
     def _inward(self) -> frozenset[Reference]:
-        """The references to an entry on the first path of their source: only these can lead back."""
+        """The references to an entry on the first path of their source: only these can lead back.
+
+        Most graphs have none, and need no search for cycles.
+        """
         return self.remember("inward", self._compute_inward)
 
     def _compute_inward(self) -> frozenset[Reference]:
@@ -568,13 +574,13 @@ class Trie:
 
     @property
     def leaf_numbers(self) -> dict[int, int]:
-        """The number of the leaf at each leaf entry."""
+        """The number of the leaf at each leaf entry: from a place in the trie to a row of values."""
         return self.remember(
             "leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)}
         )
 
     def remember(self, question: Hashable, compute: Callable[[], A]) -> A:
-        """The answer to a question about these paths, computed once."""
+        """The answer to a question about these paths, such as what filters select, computed once."""
         return self._answers.to(question, compute)
 
 

@@ -303,7 +303,7 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 def _commit(
     returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]
 ) -> None:
-    """Put popped States back, and write values; everything was checked before. Runs without signal handlers.
+    """For `finish`: put popped States back, and write values. All was checked; no signal handler interrupts it.
 
     Args:
         returns: The popped States, and where they belong.
@@ -361,7 +361,7 @@ def _returns_of(
 
 
 def _return_faults(returns: Sequence[_Return]) -> list[str]:
-    """The faults of a collection that puts two States back into one vacancy, by two of its paths."""
+    """For `_Update.add`: the faults of a collection that puts two States back into one vacancy, by two paths."""
     first_into: dict[tuple[int, str], _Return] = {}
     faults: list[str] = []
     for item in returns:
@@ -375,7 +375,7 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
 
 
 def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list[str]:
-    """The faults of a State that is put back, and is elsewhere in the node, where it gets another value."""
+    """For `finish`: faults of a State that is put back, and is elsewhere in the node, where it gets another value."""
     by_state = {id(write.state): write for write in writes}
     faults: list[str] = []
     for item in returns:
@@ -389,7 +389,7 @@ def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list
 
 
 def _joint_faults(returns: Sequence[_Return]) -> list[str]:
-    """How States that are put back into one node break its contracts together, though each alone keeps them."""
+    """For `finish`: how States put back into one node break its contracts together, though each alone keeps them."""
     by_node: dict[int, list[_Return]] = {}
     for item in returns:
         by_node.setdefault(id(item.vacancy.node), []).append(item)
@@ -404,7 +404,7 @@ def _joint_faults(returns: Sequence[_Return]) -> list[str]:
 
 
 def _check_accepted(vacancy: _Vacancy, state: State[Any]) -> None:
-    """Raise if a field or dict would refuse a State, before anything is written.
+    """For `_returns_of`: raise if a field or dict would refuse a State, before anything is written.
 
     Raises:
         _ReturnError: It would.
@@ -603,7 +603,7 @@ class _Removal(NamedTuple):
     state: State[Any]
 
     def container_and_key(self) -> tuple[Any, str]:
-        """The node or dict that holds the State, and the field or key there."""
+        """For `pop_states`: the node or dict that the State is taken out of, and the field or key there."""
         container = (
             self.node if len(self.edge) == 1 else reach(self.node, self.edge[:-1])
         )

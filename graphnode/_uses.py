@@ -70,7 +70,7 @@ def _used_in(code: CodeType, variable: str) -> Set[str] | None:
 def _uses(
     code: CodeType, variable: str
 ) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
-    """The instructions of a code that use a variable, each with the next one, which shows what for."""
+    """For `_used_in`: the instructions that use a variable, each with the next one, which shows what for."""
     for instruction, following in _pairs(code):
         if _is_use(instruction, code, variable):
             yield instruction, following
@@ -169,7 +169,7 @@ def _transparent_start(
 
 
 def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
-    """The attributes of a variable that inner functions use; `None` if that is not certain."""
+    """The attributes of a variable that inner functions, such as lambdas, use; `None` if that is not certain."""
     used: set[str] = set()
     for inner in code.co_consts:
         if isinstance(inner, CodeType) and variable in inner.co_freevars:
