@@ -180,7 +180,7 @@ def _move_class(old: type, new: type) -> None:
 def has_same_name(cls: type, other: type) -> bool:
     """Whether two classes are one, or definitions of one: equal in module and qualified name.
 
-    IPython does not say which class replaces which: the name has to tell.
+    A class that is defined again is another object: only its name tells what it was.
     """
     return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
 

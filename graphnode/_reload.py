@@ -74,7 +74,7 @@ _OWN: Final = frozenset(
 
 
 def move_nodes(old: type[Any], new: type[Any]) -> None:
-    """Make the nodes of a class those of its new definition, and its methods the new ones.
+    """For autoreload: make the nodes of a class those of its new definition, and its methods the new ones.
 
     A field that was added gets what the constructor would give it: its default, or what
     its initializer or factory makes. Nodes that share all their States, such as a view
@@ -123,7 +123,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
 
 def move_states(old: type[Any], new: type[Any]) -> None:
-    """Make the States of a class those of its new definition, and its methods the new ones."""
+    """For autoreload: make the States of a class those of its new definition, and its methods the new ones."""
     states = _move_instances(old, new)
     for state in states:
         state._spec = moved_spec(state._spec)
@@ -132,7 +132,7 @@ def move_states(old: type[Any], new: type[Any]) -> None:
 
 
 def _move_instances(old: type[Any], new: type[Any]) -> list[Any]:
-    """Replace the old definition by the new one.
+    """For `move_nodes` and `move_states`: replace the old definition by the new one.
 
     Returns:
         The instances of the old class, which now are of the new one.
@@ -283,7 +283,7 @@ def _subclasses(cls: type[Any]) -> set[type[Any]]:
 
 
 def _instances(cls: type) -> list[Any]:
-    """The finished instances of exactly this class, wherever they are: the garbage collector knows them."""
+    """The finished instances of exactly this class, which are to be moved: the garbage collector knows them all."""
     # Every object refers to its class.
     referrers = gc.get_referrers(cls)
     return [ref for ref in referrers if type(ref) is cls and _is_finished(ref)]
@@ -336,7 +336,7 @@ def update_members(old: type[Any], new: type[Any]) -> None:
 
 
 def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
-    """Whether the member of a class is one that its other definition gets.
+    """For `update_members`: whether the member of a class is one that its other definition gets.
 
     Methods and constants are; fields are compiled, and what graphnode keeps on a class belongs to that class.
 
@@ -403,7 +403,7 @@ def _with_class(member: Any, old: type, new: type) -> Any:
 def _with_cell(
     function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]
 ) -> FunctionType:
-    """A function whose `super()` starts at the old class: it reads the class from a cell.
+    """For `_with_class`: a function whose `super()` starts at the old class, which it reads from a cell.
 
     Args:
         function: A function of the new class.
@@ -471,7 +471,7 @@ def _fit_fields(
     *,
     is_stacked: bool,
 ) -> list[str]:
-    """Give a node the fields of its new class.
+    """For `move_nodes`: give a node the fields of its new class.
 
     Args:
         node: The node.
@@ -514,7 +514,7 @@ def _fit_fields(
 def _make_field(
     node: NodeBase, field: Field, twin: NodeBase | None, stacked: Set[str] | None
 ) -> list[str]:
-    """Make an added field, or share that of a twin; returns what is wrong if neither is possible.
+    """For `_fit_fields`: make an added field, or share a twin's; returns what is wrong if neither is possible.
 
     Args:
         node: The node.

@@ -142,8 +142,8 @@ def _spec_text(spec: Any) -> str:
 def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
     """The sharding of a value with a new axis, which no mesh axis splits; among roles it has its name.
 
-    For States that are stacked, forked, or made in a loop: the sharding would name the
-    wrong axes.
+    For States that are stacked, forked, or made in a loop: the old sharding would name
+    the wrong axes.
 
     Example:
         >>> insert_axis(("embed", "mlp"), 0, "layers")

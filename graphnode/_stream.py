@@ -235,7 +235,7 @@ class _Scope:
     is_left: bool = False
 
     def is_over(self) -> bool:
-        """For `_innermost`: whether the block is over, or has never begun, so that its stream is not drawn from."""
+        """For `_innermost`: whether the block is over, or has never begun. Only its tasks may go on drawing then."""
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
