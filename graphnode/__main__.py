@@ -145,7 +145,7 @@ def check_command(
 
 
 def _is_selected(code: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
-    """Whether a finding with this code is reported, given the codes (or their beginnings) of the options."""
+    """For `--select` and `--ignore`: whether a finding with this code is reported, by (beginnings of) their codes."""
     # What cannot be imported was not checked: that must not be hidden.
     if code == "GN001":
         return True

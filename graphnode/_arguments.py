@@ -28,7 +28,7 @@ _CLASSES: Final = {**_FUNCTIONS, "graphnode.optim": "gn.optim"}
 
 
 def wrong_argument(takes: str, value: object, function: str | None = None) -> str:
-    """The text for an argument of a wrong type.
+    """For a `TypeError`: what a function takes, and what it got: `gn.stack takes a sequence of nodes; found int 3`.
 
     Args:
         takes: What is accepted: `a node or a pytree of nodes`.
@@ -42,7 +42,11 @@ def wrong_argument(takes: str, value: object, function: str | None = None) -> st
 
 
 def public_caller() -> str | None:
-    """The public function, class or method that the user called: `gn.clone`, `Optimizer.update`; `None` for others."""
+    """The public function, class or method that the user called: `gn.clone`, `Optimizer.update`; `None` for others.
+
+    For messages of functions that many public ones share: they begin with what the user
+    wrote.
+    """
     name: str | None = None
     frame: FrameType | None = sys._getframe(1)
     while (
@@ -57,7 +61,7 @@ def public_caller() -> str | None:
 
 
 def _public_name(frame: FrameType) -> str | None:
-    """How users write the function, class or method that runs in a frame; `None` if it is private."""
+    """For `public_caller`: how users write what runs in a frame, such as `gn.clone`; `None` if it is private."""
     code = frame.f_code
     if code.co_name == "__init__":
         # The class of the object, not that of the code: a subclass may inherit
@@ -97,7 +101,7 @@ def _method_name(cls: type, code: CodeType) -> str | None:
 def _spelling_of(
     modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]
 ) -> str | None:
-    """How users write a member that is public in one of some modules, `gn.clone`; `None` if it is in none.
+    """For messages: how users write a member that one of some modules has, `gn.clone`; `None` if none has it.
 
     Args:
         modules: How users write each module, by its full name.
@@ -113,7 +117,7 @@ def _spelling_of(
 
 
 def checked_index(function: str, name: str, value: Any) -> int:
-    """An argument that has to be an integer, as an `int`.
+    """An argument such as `axis`, which has to be an integer, as an `int`; the error names the public function.
 
     Args:
         function: How users write the function.
@@ -134,7 +138,7 @@ def checked_index(function: str, name: str, value: Any) -> int:
 def checked_positions(
     name: str, value: Any, function: str | None = None
 ) -> tuple[int, ...]:
-    """An argument that has to be a position or several of them, as a tuple.
+    """An argument such as `argnums`, which has to be a position or several of them, as a tuple.
 
     Args:
         name: Its name.

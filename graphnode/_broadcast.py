@@ -140,7 +140,7 @@ def unbroadcast_states(
 
 
 def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
-    """The live States of a node that a filter selects; a `StackError` if there are none."""
+    """For `broadcast_states` and its inverse: the live States that a filter selects; a `StackError` without any."""
     selected = states(node, filter)
     if not selected:
         raise StackError(
@@ -152,7 +152,7 @@ def _selected_states(node: object, filter: Filter | EllipsisType) -> FlatStates[
 def _axis_faults(
     selected: FlatStates[Any], fits: Callable[[int], bool], text: str
 ) -> list[str]:
-    """Why States cannot get or lose an axis: unfit ranks, leaves that are not arrays, shardings.
+    """For `broadcast_states` and its inverse: why States cannot get or lose an axis, by ranks, leaves, shardings.
 
     Args:
         selected: The States.
@@ -176,7 +176,7 @@ def _axis_faults(
 
 
 def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> list[str]:
-    """Why an axis of States cannot be reduced to one item: for each such leaf its path, and what is wrong."""
+    """For `unbroadcast_states`: why an axis of States cannot be reduced to one item, for each leaf with its path."""
     faults: list[str] = []
     for path, state in selected.items():
         for key_path, leaf in jax.tree.leaves_with_path(state.value):
@@ -189,7 +189,7 @@ def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> lis
 
 
 def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
-    """Why an axis of an array cannot be reduced to one item; `None` if it can.
+    """For `_item_faults`: why an axis of an array cannot be reduced to one item; `None` if it can.
 
     Args:
         leaf: The array.
@@ -234,7 +234,7 @@ def _raise_faults(node: object, verb: str, faults: list[str]) -> None:
 
 
 def _write(selected: FlatStates[State[Any]], values: list[Any]) -> None:
-    """Give each State its new value, all or none; the contracts of their fields are not asked."""
+    """Give each State its new value, all or none. Contracts are not asked: they know of one axis more or less."""
     for (path, state), value in zip(selected.items(), values, strict=True):
         # All are checked before the first is written.
         check_writable(state, value, functools.partial(path_str, path))

@@ -58,7 +58,7 @@ class Memo(dict[K, V]):
         return winner
 
     def of(self, key: K, make: Callable[[], V]) -> V:
-        """The value for a key; if there is none, `make` makes it, outside of the lock."""
+        """The value for a key; if there is none, `make` makes it, outside of the lock, as it may run a user's code."""
         try:
             return self[key]  # not `get`: `None` may be a value
         except KeyError:
@@ -98,6 +98,7 @@ class Interned(Generic[K, V]):
         self.refs: dict[K, weakref.ReferenceType[V]] = {}
 
     def __iter__(self) -> Iterator[V]:
+        """The objects that are alive: `forget_class` looks through all graphdefs for a class defined again."""
         # `list` is one step in C: the callback of a dying object may change the dict
         # meanwhile.
         objects = [ref() for ref in list(self.refs.values())]
@@ -215,7 +216,7 @@ def _kept_there(
 
 
 def kept(cls: type[Any], slot: str) -> Any:
-    """The compiled value of a class, or `None`. Not that of a base: from the class's own `__dict__`."""
+    """What was compiled for a class, such as its schema, or `None`. From its own `__dict__`: a base has another."""
     holder: Kept[Any] | None = cls.__dict__.get(slot)
     return None if holder is None else holder.value
 

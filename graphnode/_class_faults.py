@@ -77,7 +77,7 @@ _DEFINED: ContextVar[list[type] | None] = ContextVar("graphnode_defined", defaul
 
 @contextlib.contextmanager
 def collecting_faults() -> Generator[list[type]]:
-    """Let classes with faults be defined, so that the rest of a module is read too.
+    """For `graphnode check`: let classes with faults be defined, so that the rest of a module is read too.
 
     Such a class raises its `SchemaError` when it is constructed, or asked for its
     schema.
@@ -96,7 +96,7 @@ def collecting_faults() -> Generator[list[type]]:
 
 @contextlib.contextmanager
 def defining(cls: type) -> Generator[None]:
-    """A context for creating a class: a `SchemaError` is raised, or kept on the class while faults are collected."""
+    """For `__init_subclass__` of nodes and States: a `SchemaError` is raised, or kept while faults are collected."""
     note_definition(cls)
     defined = _DEFINED.get()
     # Also a class that turns out to have faults: the check reports it.
@@ -111,7 +111,7 @@ def defining(cls: type) -> Generator[None]:
 
 
 def _refuse(cls: type, error: SchemaError) -> None:
-    """Have a class raise its `SchemaError` when it is constructed."""
+    """For `defining`: have a class raise its `SchemaError` when it is constructed."""
 
     def __init__(self: object, *args: object, **kwargs: object) -> None:
         check_refused(cls)
@@ -123,12 +123,19 @@ def _refuse(cls: type, error: SchemaError) -> None:
 
 
 def is_refused(cls: type) -> bool:
-    """Whether a class was defined with faults while they were collected."""
+    """Whether a class was defined with faults while they were collected.
+
+    Such a class has no schema: what needs one leaves it out, and the check has its
+    faults already.
+    """
     return _REFUSAL in cls.__dict__
 
 
 def check_refused(cls: type) -> None:
-    """Raise the `SchemaError` of a class that was defined with faults while they were collected."""
+    """Raise the `SchemaError` of a class that was defined with faults while they were collected.
+
+    So that whoever goes on to use such a class sees why it has no schema.
+    """
     refusal = cls.__dict__.get(_REFUSAL)
     # A new error each time: a raised one would gather the tracebacks of all calls.
     if refusal is not None:
@@ -152,7 +159,10 @@ def registration_fault(cls: type) -> ClassFault | None:
 
 
 def check_unregistered(cls: type) -> None:
-    """Raise the `SchemaError` of a class of nodes or States that is registered with JAX."""
+    """Raise the `SchemaError` of a class of nodes or States that is registered with JAX.
+
+    For States and nodes in use: a class may be registered long after it was created.
+    """
     fault = registration_fault(cls)
     if fault is not None:
         raise SchemaError(cls.__name__, [fault])

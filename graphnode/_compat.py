@@ -67,7 +67,7 @@ TraceRef: TypeAlias = weakref.ReferenceType[Any]
 
 
 def is_pytree_class(cls: type[Any]) -> bool:
-    """Whether a class is registered with JAX as a pytree."""
+    """For `registration_fault`: whether a class is registered with JAX as a pytree."""
     return is_tree_node(cls)
 
 
@@ -82,7 +82,11 @@ def is_tracing() -> bool:
 
 
 def is_array_operator(frame: FrameType | None) -> bool:
-    """Whether the innermost frame of JAX around a frame is an operator of its arrays, such as `array @ other`."""
+    """Whether the innermost frame of JAX around a frame is an operator of its arrays, such as `array @ other`.
+
+    For `__jax_array__` of States and nodes: an operator looks that up before it asks
+    the right operand, and must not be stopped there.
+    """
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module.startswith("jax."):
@@ -92,14 +96,22 @@ def is_array_operator(frame: FrameType | None) -> bool:
 
 
 def current_trace() -> TraceRef | None:
-    """The innermost running trace of this thread, or `None` when JAX runs eagerly."""
+    """The innermost running trace of this thread, or `None` when JAX runs eagerly.
+
+    States, versions and random streams keep it, to tell later whether they are used
+    outside of it.
+    """
     trace = _running.value
     # Not by its parent: the trace of an eager shard_map has none.
     return None if trace is eval_trace or trace is None else weakref.ref(trace)
 
 
 def is_live(trace: TraceRef) -> bool:
-    """Whether `trace` is still running: the current trace of this thread, or one that encloses it."""
+    """Whether `trace` is still running: the current trace of this thread, or one that encloses it.
+
+    A State with a tracer of a trace that is over has a leak; a loan to such a trace has
+    ended.
+    """
     target = trace()
     if target is None:
         return False
@@ -140,7 +152,7 @@ def _encloses_current(trace: TraceRef) -> bool:
 
 
 def _is_on_stack(trace: object) -> bool:
-    """Whether a running function of JAX in this thread has a trace in a local variable, and so works on it."""
+    """For `_encloses_current`: whether a running function of JAX has a trace in a local variable: it works on it."""
     # No attribute of a trace says whether it runs: JAX invalidates only some kinds, and
     # none that ends with an exception.
     frame: FrameType | None = sys._getframe()
@@ -154,7 +166,7 @@ def _is_on_stack(trace: object) -> bool:
 
 
 def _has_local(frame: FrameType, value: object) -> bool:
-    """Whether a frame of a function has a value, compared by identity, in a local variable."""
+    """For `_is_on_stack`: whether a frame of a function has a value, by identity, in a local variable."""
     # A module or class body, whose variables are not a copy, and not looked at.
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return False
@@ -168,7 +180,10 @@ def _has_local(frame: FrameType, value: object) -> bool:
 
 
 def tracer_in(value: object) -> object | None:
-    """The first tracer among the leaves of the pytree `value`, or `None`."""
+    """The first tracer among the leaves of the pytree `value`, or `None`.
+
+    For writes to States: a tracer from outside of a State's own trace would leak.
+    """
     if type(value) is CONCRETE:
         return None
     if isinstance(value, Tracer):
@@ -179,7 +194,10 @@ def tracer_in(value: object) -> object | None:
 
 
 def is_mapped(value: object) -> bool:
-    """Whether an array depends on the axis of the innermost running `jax.vmap`, by JAX's own rules of batching."""
+    """Whether an array depends on the axis of the innermost running `jax.vmap`, by JAX's own rules of batching.
+
+    For `gn.vmap`, which refuses random streams that are the same in all lanes.
+    """
     # `out_axes=None`, which JAX refuses for mapped outputs, would tell too, but take a
     # second trace of the function.
     if not isinstance(value, BatchTracer) or value.batch_dim is None:
@@ -189,7 +207,10 @@ def is_mapped(value: object) -> bool:
 
 
 def varying_axes(value: jax.Array) -> frozenset[Any]:
-    """The axes of the mesh of the running `jax.shard_map` along which an array may differ, if that checks them."""
+    """The axes of the mesh of the running `jax.shard_map` along which an array may differ, if that checks them.
+
+    For `gn.shard_map`, which refuses random streams that are the same in all shards.
+    """
     aval: Any = jax.typeof(value)
     # Before JAX 0.10
     varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma
@@ -201,7 +222,7 @@ def item_aval(array: Any, axis: int) -> Any:
 
     Beside shape and dtype it has the layout over an explicit mesh, the axes of a mesh
     along which shards may differ, and whether the type is weak. Functions can be traced
-    with it as an argument.
+    with it as an argument: for `gn.scan`, one round without values.
     """
     shape = jnp.shape(array)
     # JAX takes no negative axis here.
@@ -214,6 +235,8 @@ _JIT_NAMES: Final = ("jit", "pjit")
 
 def changing_outputs(body: Any, carry: int) -> list[bool]:
     """For each output of the jaxpr of one round of a loop, whether it may differ from round to round.
+
+    For `gn.scan`, which looks for random streams that would be the same in every round.
 
     Args:
         body: The closed jaxpr, from carry and items to the next carry and the outputs.

@@ -32,6 +32,6 @@ def describe(value: object) -> str:
 
 
 def shape_text(array: Any) -> str:
-    """Dtype and shape, as JAX writes them."""
+    """For messages: dtype and shape of an array, as JAX writes them: `float32[2,3]`."""
     weak = WEAK if getattr(array, "weak_type", False) else ""
     return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

@@ -75,11 +75,16 @@ class Fault(str):
         return self
 
     def at(self, place: Place) -> "Fault":
-        """A copy of the fault with another place in a file."""
+        """A copy of the fault with another place in a file.
+
+        What finds a fault in a value may not know where the file has that value.
+        """
         return Fault(self.what, path=self.path, hint=self.hint, place=place)
 
     def below(self, path: str) -> "Fault":
         """A copy of the fault with a path that starts further up.
+
+        What finds a fault in a part of a model knows the path in that part alone.
 
         Args:
             path: Leads to the object that the path of the fault starts at.
@@ -97,7 +102,7 @@ def _fault(what: str, path: str, hint: str, place: Place) -> Fault:
 
 
 def by_place(fault: Fault) -> tuple[str, int, int]:
-    """The sort key of faults: file, line and column."""
+    """The sort key of faults, file, line and column: a message lists them as the file is read."""
     return fault.place.file, fault.place.line, fault.place.column
 
 
@@ -230,7 +235,7 @@ class DonationError(GraphnodeError, RuntimeError):
 
 
 def listed(faults: Sequence[str], limit: int = 50) -> str:
-    """All faults as indented lines, a single one as it is; beyond `limit` only their number."""
+    """For errors that name all faults: them as indented lines, a single one as it is; beyond `limit` their number."""
     if len(faults) == 1:
         return faults[0]
     lines = [f"{len(faults)} faults:", *faults[:limit]]

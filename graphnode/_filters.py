@@ -83,7 +83,7 @@ class Matcher:
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """The patterns that the filter compares paths with: the keys of `Subjects.fitting`."""
+        """The patterns that the filter compares paths with: those of all filters are matched in one pass beforehand."""
         return frozenset()
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
@@ -214,7 +214,7 @@ _NO_STATES = frozenset({"builtins", "collections.abc", "typing", "typing_extensi
 
 
 def _classes_of(written: object) -> tuple[type[object], ...] | None:
-    """The classes of a class, an alias of one (`ParamState[Array]`) or a union; `None` for anything else.
+    """For filters by class: the classes of a class, an alias (`ParamState[Array]`) or a union; `None` for others.
 
     Raises:
         FilterTypeError: No State or node can be of one of the classes, or a union has
@@ -429,12 +429,14 @@ class Paths(Matcher):
         )
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
-        """The numbers of the subjects that one of the filter's patterns selects."""
+        """For `among`, where `Under` differs: the numbers of the subjects that one of the filter's patterns selects."""
         return subjects.fitting[pattern]
 
 
 def _normal_path(path: Path | str, filter_name: str) -> Path | str:
     """A path as `Paths.paths` keeps it: keys; or, with globs, a text quoted only where needed.
+
+    So that messages show each path in one spelling, however it was written.
 
     Args:
         path: Keys, or a text.
@@ -539,7 +541,7 @@ class Under(Paths):
         super().__init__(paths, missing_ok, below=True)
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
-        """The numbers of what is at or below a pattern; without `shared`, of what is only there."""
+        """The numbers of what is at or below a pattern; without `shared`, of what no other path leads to."""
         fitting = subjects.fitting[pattern]
         return fitting if self.shared else fitting - subjects.escaping(pattern)
 

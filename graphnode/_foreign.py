@@ -203,7 +203,7 @@ class NodeHints(NoPytree):
 
 
 def _advice(instead: str) -> str:
-    """An entry of a table, as the end of a message."""
+    """For messages: what an entry of a table says to do. `gn.jit` becomes `use gn.jit`, and prose stays."""
     is_code = instead.startswith(("gn.", "jax.", "optax."))
     return f"use {instead}" if is_code else instead
 
@@ -214,6 +214,8 @@ for _name, _instead in METHODS.items():
 
 def instead_of_name(name: str, layers: Collection[str]) -> str | None:
     """What to write in place of `gn.<name>`.
+
+    For the error of a name that other libraries have, such as `gn.Param`.
 
     Args:
         name: The name.
@@ -226,6 +228,8 @@ def instead_of_name(name: str, layers: Collection[str]) -> str | None:
 
 def instead_of_layer(name: str, names: Collection[str]) -> str | None:
     """What to write in place of `gn.nn.<name>`.
+
+    For the error of a name that other libraries have, such as `gn.nn.Dense`.
 
     Args:
         name: The name.
@@ -244,6 +248,9 @@ def missing_name(
     module: str, name: str, instead: str | None, names: Collection[str]
 ) -> Exception:
     """The error for a name that a module does not have; called by its `__getattr__`.
+
+    For `gn` and `gn.nn`: says what to write, where the name is one of another library
+    or misspelt.
 
     Args:
         module: The module.
@@ -268,7 +275,7 @@ def missing_name(
 
 
 def _is_import_from() -> bool:
-    """Whether the code that asked the module for a name is a `from ... import ...`."""
+    """For `missing_name`: whether the code that asked the module for a name is a `from ... import ...`."""
     frame = sys._getframe(1)
     while (
         frame.f_back is not None

@@ -52,7 +52,7 @@ _EMPTY = layout_of_trie([-1], [""], {})[0]
 
 
 def is_node_states(leaf: object) -> bool:
-    """Whether a part of a pytree takes the place of a node."""
+    """For `is_leaf` of `jax.tree.flatten`: whether a part of a pytree takes the place of a node."""
     return isinstance(leaf, NodeStates)
 
 
@@ -107,7 +107,10 @@ def graph_to_tree(
 
 
 def spread(prefix: Any, tree: Any) -> list[Any]:
-    """For each leaf of `tree`, the value of the prefix; `None` is a value in `prefix` alone."""
+    """For each leaf of `tree`, the value of the prefix; `None` is a value in `prefix` alone.
+
+    For arguments that take a prefix of a pytree, such as `in_axes` and `out_axes`.
+    """
     values: list[Any] = []
 
     def take(value: Any, below: Any) -> None:
@@ -119,7 +122,10 @@ def spread(prefix: Any, tree: Any) -> list[Any]:
 
 
 def part_of(whole: StateTree, place: int) -> StateTree:
-    """The values of the States first seen in one of the nodes, by path from it."""
+    """The values of the States first seen in one of the nodes, by path from it.
+
+    So that each value is in one part, also where several nodes share its State.
+    """
     layout, first = whole.layout.below(place) or (_EMPTY, 0)
     return StateTree(layout, whole._values[first : first + len(layout)])
 

@@ -32,7 +32,7 @@ def with_hint(text: str, hint: str) -> str:
 
 
 def cut(text: str) -> str:
-    """A text for a message, of at most 60 characters."""
+    """A text for a message, of at most 60 characters: the `repr` of a user's value may have any length."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 

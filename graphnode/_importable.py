@@ -14,7 +14,11 @@ import jax.numpy
 
 
 def importable_name(value: object) -> str | None:
-    """The name of a value in its module, if that can be imported where a pickle is loaded; else `None`."""
+    """The name of a value in its module, if that can be imported where a pickle is loaded; else `None`.
+
+    For pickles of transformed and decorated functions, which hold the name where they
+    can.
+    """
     module: object = getattr(value, "__module__", None)
     name: object = getattr(value, "__qualname__", None)
     if not name:
@@ -27,7 +31,11 @@ def importable_name(value: object) -> str | None:
 
 
 def object_by_name(module: str, qualname: str) -> object:
-    """The object at a qualified name in a module that was imported, or `None`."""
+    """The object at a qualified name in a module that was imported, or `None`.
+
+    To see whether a name leads back to the object that has it, so that a pickle may
+    hold the name.
+    """
     value: object = sys.modules.get(module)
     for part in qualname.split("."):
         value = getattr(value, part, None)

@@ -30,6 +30,9 @@ N3 = TypeVar("N3", bound=Node, default=Node)
 def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
     """The nodes and States of a graph, by their number in its graphdef.
 
+    For `iter_node`, `pop_states`, `view` and others: they find places in the structure,
+    and then need what is there.
+
     Args:
         root: The root that the graphdef was made of.
         graphdef: Its graphdef.
@@ -48,7 +51,10 @@ def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
 
 
 def reach(node: Any, edge: Path) -> Any:
-    """The value at a path within one node: the first key is a field, the others lead into its containers."""
+    """The value at a path within one node: the first key is a field, the others lead into its containers.
+
+    A structure names each object by the node that it is first seen in, and such a path.
+    """
     value = node.__dict__[edge[0]]
     for key in edge[1:]:
         value = value[key]
@@ -56,7 +62,10 @@ def reach(node: Any, edge: Path) -> Any:
 
 
 def missing_part(node: Any, edge: Path) -> Path | None:
-    """The shortest beginning of a path within one node that leads to nothing; `None` without one."""
+    """The shortest beginning of a path within one node that leads to nothing; `None` without one.
+
+    For `update_states`, which says what is gone where a popped State belongs.
+    """
     # Not `getattr`: a field without a value may be made when it is read, and is
     # missing.
     value: Any = node.__dict__
@@ -68,7 +77,7 @@ def missing_part(node: Any, edge: Path) -> Path | None:
 
 
 def _has(container: Any, key: Key) -> bool:
-    """Whether a dict has a key, or a list or tuple has a position; anything else has none."""
+    """For `missing_part`: whether a dict has a key, or a list or tuple a position; anything else has none."""
     if isinstance(container, dict):
         return key in container
     return (
@@ -79,7 +88,10 @@ def _has(container: Any, key: Key) -> bool:
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
-    """The numbers of the objects first seen in each node, by its number (-1 above the root)."""
+    """The numbers of the objects first seen in each node, by its number (-1 above the root).
+
+    For `iter_node` and `iter_leaf`, which walk down a structure; it has parents only.
+    """
     children: dict[int, list[int]] = {}
     for number, parent in enumerate(graphdef.table.parents):
         children.setdefault(parent, []).append(number)
@@ -110,7 +122,10 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
 
 
 def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
-    """The first path and the number of each node of a structure, children before parents."""
+    """The first path and the number of each node of a structure, children before parents.
+
+    For `iter_node`, and for `nodes`, which keeps this order.
+    """
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
     # One path, extended and cut on the way: building that of each node anew would take
@@ -220,6 +235,7 @@ class _Nodes(dict[Path, Node]):
         self._graphdef = graphdef
 
     def __missing__(self, path: Path | str) -> Node:
+        """For a look-up by another path than the first one, or by a text."""
         trie = self._graphdef.nodes
         keys = lookup_path("node", path)
         at = None if keys is None else trie.index(keys)

@@ -41,12 +41,12 @@ _FIRST_DRAW: Final = np.uint32(number_of("the first draw of a stream"))
 # jaxpr does not show a function.
 @functools.partial(jax.jit, inline=True)
 def draw(key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The next key of a stream after `count` draws, and the next count."""
+    """For ambient streams and `RngStream`: the next key after `count` draws, and the next count."""
     return jax.random.fold_in(key, count.astype(jnp.uint32) + _FIRST_DRAW), count + 1
 
 
 def derived(key: jax.Array, number: int) -> jax.Array:
-    """The key derived from a key by a number, such as that of a name.
+    """The key derived from a key by a number, such as that of a name: one seed gives streams that differ.
 
     By `draw`, which is compiled already: another function would cost the first node of
     a process a compilation.
@@ -58,18 +58,24 @@ def derived(key: jax.Array, number: int) -> jax.Array:
 
 
 def is_key(array: jax.Array) -> bool:
-    """Whether an array holds typed keys, as `jax.random.key` makes them."""
+    """Whether an array holds typed keys, as `jax.random.key` makes them, and not the words of legacy ones."""
     return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
 
 
 def bits_of(key: jax.Array) -> npt.NDArray[Any]:
-    """The bits of a concrete key array, on the host, also while a JAX transformation runs."""
+    """The bits of a concrete key array, on the host, also while a JAX transformation runs.
+
+    To compare keys, and to move one to another mesh.
+    """
     with jax.ensure_compile_time_eval():
         return np.asarray(jax.random.key_data(key))
 
 
 def is_on_host(array: object) -> bool:
-    """Whether the host can read all of an array: it is concrete, and no part is on another host's devices."""
+    """Whether the host can read all of an array: it is concrete, and no part is on another host's devices.
+
+    Asked before keys and counts are compared, or moved to another mesh.
+    """
     if not isinstance(array, jax.Array) or isinstance(array, Tracer):
         return False
     return array.is_fully_addressable or array.is_fully_replicated
@@ -78,7 +84,8 @@ def is_on_host(array: object) -> bool:
 def under_current_mesh(array: A) -> A:
     """An array of keys or counts, usable under the mesh that is set: a copy if it belongs to another mesh.
 
-    An array without a mesh can be used under any.
+    A stream may outlive the mesh that it was made under, and JAX refuses to compute
+    with its key under another. An array without a mesh can be used under any.
     """
     if _is_at_home(array):
         return array
@@ -98,7 +105,7 @@ def under_current_mesh(array: A) -> A:
 
 
 def _is_at_home(array: jax.Array) -> bool:
-    """Whether an array can be used under the mesh that is set: it belongs to that mesh, or to none."""
+    """For `under_current_mesh`: whether an array belongs to the mesh that is set or to none, and may stay."""
     # Most arrays, as mostly no mesh is set: `jax.typeof` would cost more than the rest.
     if not isinstance(array, Tracer) and isinstance(
         array.sharding, SingleDeviceSharding

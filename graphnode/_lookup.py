@@ -72,7 +72,10 @@ class Matched(NamedTuple):
         )
 
     def paths(self, at: int) -> Sequence[Path]:
-        """The paths of value number `at` in its collection; the one that it was matched by is first."""
+        """The paths of value number `at` in its collection; the one that it was matched by is first.
+
+        For `update_states`, which puts a popped State back at all of them.
+        """
         if not isinstance(self.layout, Layout):
             return (self.path(at),)
         count = len(self.layout)
@@ -80,11 +83,11 @@ class Matched(NamedTuple):
         return (self.path(at), *self.layout.other_paths(first))
 
     def key(self, at: int) -> str:
-        """The path or glob of value number `at`, as a text."""
+        """For messages: the path or glob of value number `at`, as a text."""
         return self.globs.get(at) or path_str(self.path(at))
 
     def contradictions(self, layout: Layout) -> list[str]:
-        """The faults of a collection that has two values for one State, by two of its paths.
+        """For updates and merges: the faults of a collection that has two values for one State, by two of its paths.
 
         Args:
             layout: The layout of the structure.
@@ -107,7 +110,10 @@ class Matched(NamedTuple):
 
 
 def is_one_value(first: Any, second: Any) -> bool:
-    """Whether two values hold the same arrays, by identity. Their containers may be copies."""
+    """Whether two values hold the same arrays, by identity. Their containers may be copies.
+
+    A State may be given one value by several of its paths; two values are a fault.
+    """
     if first is second:
         return True
     treedefs: list[object] = [jax.tree.structure(first), jax.tree.structure(second)]
@@ -117,7 +123,7 @@ def is_one_value(first: Any, second: Any) -> bool:
 
 
 def match(graphdef: GraphDef[Any], tree: States) -> Matched:
-    """Match one collection with the States of a structure.
+    """For `update_states`, `treefy_merge` and optimizers: match one collection with the States of a structure.
 
     Raises:
         TypeError: `tree` is not a collection of States.
@@ -167,7 +173,8 @@ def _match_layout(
 def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
     """The number in the structure's own layout of each State of another layout; computed once for each pair.
 
-    A number is `None` where the structure has no State at the path.
+    For collections, whose values have to get to the right States. A number is `None`
+    where the structure has no State at the path.
     """
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
@@ -183,7 +190,8 @@ def nearest(layout: Layout, text: str) -> str:
 def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
     """A nested mapping of items whose keys may be whole paths.
 
-    A path may lead on into a dict that is the value of a State: the layout tells later.
+    So that mappings nested and by whole path are walked alike. A path may lead on into
+    a dict that is the value of a State: the layout tells later.
 
     Raises:
         TypeError: A path is empty, is given twice, or leads on from where another one ends.
@@ -217,7 +225,7 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
 
 
 def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
-    """What is at the root: a nested mapping, or the value of a State that is the root itself.
+    """For `_match_mapping`: what is at the root, a nested mapping or the value of a State that is the root itself.
 
     Args:
         items: Keys, or whole paths, with their values.
@@ -229,7 +237,7 @@ def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
 
 
 def _path_or_key(key: Any, layout: Layout) -> Any:
-    """A key at the top of a mapping; a text is made a path if the layout has no such key.
+    """For `_match_mapping`: a key at the top of a mapping; a text is made a path if the layout has no such key.
 
     Raises:
         TypeError: The text is a key, and also the text of another path.
@@ -245,7 +253,7 @@ def _path_or_key(key: Any, layout: Layout) -> Any:
 
 
 def _is_key(glob: str, layout: Layout) -> bool:
-    """Whether a text that reads as a glob is a key at the top.
+    """For `_match_mapping`: whether a text that reads as a glob is a key at the top.
 
     Raises:
         TypeError: It is a key, and as a glob it matches other paths too.
@@ -277,6 +285,9 @@ def _items_below(
     layout: Layout, entry: int | None, tree: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
     """The path, leaf and State's number of each item of a collection inside a mapping.
+
+    For `_rows_by_path`: a nested mapping may have a `StateTree` or `FlatStates` at a
+    key.
 
     Args:
         layout: The layout of the structure.
@@ -350,7 +361,7 @@ class _Row(NamedTuple):
 
 
 def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:
-    """The values of a nested mapping, in order: down the layout and the mapping together.
+    """For `_match_mapping`: the values of a nested mapping, in order, down the layout and the mapping together.
 
     The layout decides what is a value: a dict where the layout has a State is that
     State's value, and not another level.
@@ -380,7 +391,7 @@ def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:
 def _is_unknown_and_empty(
     graphdef: GraphDef[Any], path: Path, value: Mapping[Any, Any]
 ) -> bool:
-    """Whether a mapping is empty, and there is not even a node without States at its path.
+    """For `_rows_by_path`: whether a mapping is empty, and there is not even a node without States at its path.
 
     An empty mapping has no values, so nothing below it would report the unknown path.
     """
@@ -388,13 +399,16 @@ def _is_unknown_and_empty(
 
 
 def _one_level(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The items of one level of a nested mapping by single keys: whole paths among the keys become levels."""
+    """For `_rows_by_path`: one level of a nested mapping by single keys; whole paths among them become levels."""
     has_paths = any(isinstance(key, tuple) for key in mapping)
     return _nested(mapping.items()) if has_paths else mapping
 
 
 def _rows_by_glob(layout: Layout, glob: str, value: Any) -> Iterator[_Row]:
-    """A row with the value for each State whose path matches; one without a number if none does."""
+    """For `_match_mapping`: a row with the value for each State whose path a glob matches.
+
+    If none does, one row without a number, so that `update_states` refuses the glob.
+    """
     pattern = pattern_of(glob)
     numbers = sorted(layout.matching(frozenset([pattern]))[pattern])
     for number in numbers:

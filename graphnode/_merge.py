@@ -100,7 +100,7 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
 
 
 def _is_one_to_one(matches: Sequence[Matched], state_count: int) -> bool:
-    """Whether there is one value for each State, so that other values are merged in the same order.
+    """For `_gather`: whether there is one value for each State, so that others are merged in the same order.
 
     One value by two paths may be two values the next time, which has to be checked
     again.
@@ -114,7 +114,7 @@ def _is_one_to_one(matches: Sequence[Matched], state_count: int) -> bool:
 def _matched_values(
     graphdef: GraphDef[Any], matches: Sequence[Matched]
 ) -> tuple[list[Any], list[int]]:
-    """The values of all States of a structure, from matches in any order.
+    """For `_gather`: the values of all States of a structure, from matches in any order.
 
     Returns:
         The values in layout order; and the position of each among the values of all matches.
@@ -136,6 +136,8 @@ def _matched_values(
 
 def _merge_faults(graphdef: GraphDef[Any], matches: Sequence[Matched]) -> list[str]:
     """Why matches are not a whole structure: States unknown, twice, of another class, missing.
+
+    For `treefy_merge` and `unflatten`, which need each State exactly once.
 
     Args:
         graphdef: The structure.
@@ -223,7 +225,7 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
 
 
 def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
-    """Raise if States in new nodes break the contracts there.
+    """For `unflatten`: raise if live States do not fit the new nodes that are built around them.
 
     A State that a requirement is attached to was checked against it when it was
     written. Only nodes whose States must agree with each other are checked again.
@@ -246,7 +248,7 @@ def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
 def _joint_nodes(
     requirements: Mapping[int, Sequence[tuple[int, Requirement]]],
 ) -> Iterator[int]:
-    """The numbers of the nodes whose States must agree with each other on the size of an axis."""
+    """For `_check_contracts`: the numbers of nodes whose States must agree with each other on an axis's size."""
     for number, required in requirements.items():
         if any(requirement.has_free_names for _, requirement in required):
             yield number

@@ -18,7 +18,10 @@ _AT_HOME: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictio
 
 
 def name_methods(cls: type) -> None:
-    """Give each function in the body of a class that wraps another one the name that it has there."""
+    """Give each function in the body of a class that wraps another one the name that it has there.
+
+    So that pickle and copy find it by that name, and not what it wraps.
+    """
     for name, member in vars(cls).copy().items():
         is_wrapped = isinstance(member, (staticmethod, classmethod))
         function = member.__func__ if is_wrapped else member
@@ -36,7 +39,10 @@ def name_methods(cls: type) -> None:
 
 
 def _is_at_home(function: Any) -> bool:
-    """Whether the name of a function leads to it, as that of a decorated function in a module does."""
+    """Whether the name of a function leads to it, as that of a decorated function in a module does.
+
+    Then `name_methods` leaves the name as it is.
+    """
     # Asked again by identity: an id may have gone to another object.
     if _AT_HOME.get(id(function)) is function:
         return True

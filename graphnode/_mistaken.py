@@ -92,7 +92,11 @@ def _later_member(cls: type, name: str, ours: object) -> Any:
 
 
 def _bound(member: Any, instance: object, cls: type) -> Any:
-    """A member of a class as read from an instance, or from the class if `instance` is `None`."""
+    """A member of a class as read from an instance, or from the class if `instance` is `None`.
+
+    For a member of a later base, which Python would bind itself if ours did not stand
+    before it.
+    """
     bind = getattr(type(member), "__get__", None)
     # A plain constant has no `__get__`.
     return member if bind is None else bind(member, instance, cls)
@@ -128,7 +132,10 @@ class Hint:
         type(member).__set__(member, instance, value)
 
     def is_shown(self, cls: type) -> bool:
-        """Whether a class has the attribute from elsewhere."""
+        """Whether a class has the attribute from elsewhere.
+
+        For `dir`, which leaves hints out.
+        """
         return _later_member(cls, self.name, self) is not ABSENT
 
     def error(self, cls: type) -> Exception:
@@ -146,7 +153,7 @@ _REFLECTED: Final = (
 
 
 def _has_reflected_operator(cls: type) -> bool:
-    """Whether a class or one of its bases defines an operator for its instances on the right."""
+    """For `_JaxHint`: whether a class or one of its bases defines an operator for its instances on the right."""
     # `NoArray` has all operators, and `object` has comparisons.
     bases = [base for base in cls.__mro__[:-1] if base is not NoArray]
     return any(name in base.__dict__ for base in bases for name in _REFLECTED)
@@ -173,7 +180,7 @@ class _JaxHint(Hint):
 
 
 def _dir(instance: object) -> list[str]:
-    """The `dir` of a State or node without hints: editors and `inspect.getmembers` read it."""
+    """The `dir` of a State or node without hints, which would raise: editors and `inspect.getmembers` read it."""
     cls = type(instance)
     members = {
         name: inspect.getattr_static(cls, name, None)
@@ -201,6 +208,8 @@ class NoPytree:
 # Any: what a special method of the user's returns.
 def _refusal(name: str, mistake: str) -> Callable[..., Any]:
     """A special method that raises, unless a later base of the class has it.
+
+    For `State`: `state + 1` says that `state.value + ...` is to be written.
 
     Args:
         name: The name of the method: `__add__`.

@@ -78,7 +78,7 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def find_moved() -> None:
-    """Let old names be found, after all other finders."""
+    """So that pickles of earlier versions load: let old names of modules be found, after all other finders."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         # Last: a module that exists is never looked for here.
         sys.meta_path.append(_Moved())

@@ -32,19 +32,22 @@ else:
 
 
 def is_container(value: object) -> TypeIs[Container]:
-    """Whether a value is a list, tuple or dict, of whatever subclass."""
+    """Whether a value of a field is a list, tuple or dict, of whatever subclass, in which more is to be found."""
     return isinstance(value, (list, tuple, dict))
 
 
 def kind_of(value: Container) -> ContainerKind:
-    """Which of `list`, `tuple` and `dict` a container is; a tracked or named one too."""
+    """Which of `list`, `tuple` and `dict` a container is; a tracked or named one too.
+
+    Forms and static keys tell these three apart, and none of their subclasses.
+    """
     if isinstance(value, list):
         return list
     return dict if isinstance(value, dict) else tuple
 
 
 def items(value: Container, *, as_written: bool = False) -> list[tuple[Key, Any]]:
-    """The key and the child of each item, in canonical order.
+    """The key and the child of each item, in canonical order: how a dict was filled changes no structure.
 
     Args:
         value: A container.
@@ -67,12 +70,12 @@ def children(value: Container, *, as_written: bool = False) -> Sequence[Any]:
 
 
 def assembled(kind: ContainerKind, pairs: Iterable[tuple[Key, Any]]) -> Container:
-    """A container of a kind from its items, in the order that they come in."""
+    """For configs and what is built of them: a container of a kind from its items, in the order that they come."""
     return dict(pairs) if kind is dict else kind([child for _, child in pairs])
 
 
 def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
-    """A container like `value` with other children, given with their keys, as `items` gives them: its inverse.
+    """For `mapped`: a container like `value` with other children, given with their keys as `items` gives them.
 
     A named tuple keeps its class, and a dict its order. A tracked list or dict becomes a
     plain one, which does not belong to a node yet: a field that takes it makes a
@@ -91,6 +94,8 @@ def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
 
 def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, Any]]:
     """The path and the value of each leaf, in canonical order; a value that is not a container is a leaf at `()`.
+
+    For walks over the States and nodes that a field holds.
 
     Args:
         value: What a field holds.
@@ -119,8 +124,9 @@ def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, A
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """The value with `function` of each leaf in place of the leaf.
 
-    A tuple in which nothing changes stays the same object. Lists and dicts are always
-    new: a later change of the result must not change `value`.
+    For plain copies of what a field holds, and for its config. A tuple in which nothing
+    changes stays the same object. Lists and dicts are always new: a later change of the
+    result must not change `value`.
     """
     if not is_container(value):
         return function(value)

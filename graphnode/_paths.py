@@ -23,13 +23,13 @@ _TOKEN = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<bare>[^\s."\\]+)')
 
 
 def key_order(key: Key) -> tuple[bool, Key]:
-    """The sort key of keys in canonical order: positions before names."""
+    """The sort key of keys in canonical order, in which structures are compared: positions before names."""
     # The bool comes first, as Python does not compare a text with an integer.
     return isinstance(key, str), key
 
 
 def path_order(path: Path) -> list[tuple[bool, Key]]:
-    """The sort key of paths in canonical order."""
+    """The sort key of paths in canonical order, for lists of differences and the leaves of a root."""
     return [key_order(key) for key in path]
 
 
@@ -112,7 +112,7 @@ def parse_path(text: str, /) -> Path:
 
 
 def split_pattern(text: str) -> list[tuple[Key, bool]]:
-    """The keys of a text, each with whether it is a glob: it holds a star, and is not quoted.
+    """For globs: the keys of a text, each with whether it is a glob: it holds a star, and is not quoted.
 
     Raises:
         PathError: The text does not follow the grammar of paths; names the column.
@@ -125,7 +125,7 @@ def split_pattern(text: str) -> list[tuple[Key, bool]]:
 
 
 def _tokens(text: str) -> "list[re.Match[str]]":
-    """The matches of `_TOKEN` for the keys of a text, in order; the dots between them are checked.
+    """For `parse_path` and `split_pattern`: the matches of `_TOKEN` for the keys of a text; its dots are checked.
 
     Raises:
         PathError: The text does not follow the grammar; names the column.
@@ -152,7 +152,7 @@ def _tokens(text: str) -> "list[re.Match[str]]":
 
 
 def _key_of(text: str, token: re.Match[str]) -> Key:
-    """The key of a token; a text that could be read back as another key is refused."""
+    """For `parse_path` and `split_pattern`: the key of a token. What `path_str` would not give back is refused."""
     bare = token["bare"]
     if bare is None:
         try:
@@ -192,5 +192,8 @@ def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
 
 
 def is_path(text: str) -> bool:
-    """Whether a text that may be a key may also be a path of several keys."""
+    """Whether a text that may be a key may also be a path of several keys.
+
+    For look-ups and mappings by path: only then may the text mean two things.
+    """
     return "." in text or '"' in text

@@ -44,13 +44,16 @@ class Pattern:
 
     @property
     def path(self) -> Path | None:
-        """The only path that matches; `None` if there may be several."""
+        """The only path that matches, which is looked up without an automaton; `None` if there may be several."""
         keys = [part for part in self.parts if isinstance(part, str | int)]
         return tuple(keys) if len(keys) == len(self.parts) else None
 
     @property
     def prefix(self) -> Path | None:
-        """The path at and below which everything matches; `None` for another kind of pattern."""
+        """The path at and below which everything matches; `None` for another kind of pattern.
+
+        With parent pointers, what lies below is searched from the end of that path.
+        """
         *first, last = self.parts or ("",)
         return Pattern(first).path if last is ANY_KEYS else None
 
@@ -161,7 +164,7 @@ class Automaton:
         return following
 
     def accepted(self, states: int) -> list[Pattern]:
-        """The patterns that match in these states."""
+        """The patterns that match a path after whose keys the automaton is in these states."""
         return [
             self._accepting[state]
             for state in _bits(states)
@@ -169,7 +172,7 @@ class Automaton:
         ]
 
     def fitting(self, path: Path) -> list[Pattern]:
-        """The patterns that match a whole path."""
+        """The patterns that match one whole path; a trie steps through all paths of a graph by itself."""
         states = self.start
         for key in path:
             states = self.step(states, key)
@@ -177,7 +180,7 @@ class Automaton:
 
 
 def _bits(number: int) -> Iterator[int]:
-    """The positions of the ones in a number, ascending."""
+    """The states in a set that is kept as the bits of a number: the positions of its ones, ascending."""
     while number:
         # In two's complement, only the lowest one remains.
         lowest = number & -number
@@ -188,7 +191,7 @@ def _bits(number: int) -> Iterator[int]:
 def pattern_of(
     path: Path | str, *, below: bool = False, inside: bool = False
 ) -> Pattern:
-    """The pattern of a path, as keys or as a text with globs.
+    """For filters by path, and keys such as `blocks.*.bias`: the pattern of a path, as keys or as a text.
 
     Args:
         path: The keys, each of which stands for itself; or a text.
@@ -224,7 +227,7 @@ def _part_of(token: tuple[Key, bool]) -> Part:
 
 
 def is_glob(text: object) -> bool:
-    """Whether something is a text that several paths may match: one with a star that is not quoted."""
+    """For mappings and look-ups by path: whether something is a text with an unquoted star: many paths may match."""
     if not isinstance(text, str) or "*" not in text:
         return False
     try:

@@ -109,7 +109,10 @@ class _Printer:
         )
 
     def is_cut(self, place: Place) -> bool:
-        """Whether the items of a value are left out, as it is nested too deep or too much was printed before."""
+        """Whether the items of a value are left out, as it is nested too deep or too much was printed before.
+
+        So that a graph of any size prints in a moment.
+        """
         return len(place) >= MAX_DEPTH or self.lines >= MAX_LINES
 
     def block(
@@ -158,16 +161,16 @@ def _reference(place: Place) -> str:
 
 
 def _label(key: object) -> str:
-    """What stands before the item of a mapping: its key, cut where it is long."""
+    """For `block`: what stands before the item of a mapping: its key, cut where it is long."""
     return f"{_truncated(repr(key), MAX_KEY)}: "
 
 
 def _truncated(text: str, length: int) -> str:
-    """A text, cut with `...` after a number of characters."""
+    """A text, cut with `...` after a number of characters, as no value may fill the screen by itself."""
     return text if len(text) <= length else text[:length] + "..."
 
 
 def _is_pretty(value: object) -> TypeGuard[Pretty]:
-    """Whether a value is an object that describes itself with `__pretty__`."""
+    """For `render`: whether a value is an object that describes itself with `__pretty__`."""
     # A class has `__pretty__` too, unbound: it prints as itself.
     return isinstance(value, Pretty) and not isinstance(value, type)

@@ -51,7 +51,11 @@ _MOVED: Final["weakref.WeakKeyDictionary[type, type]"] = weakref.WeakKeyDictiona
 
 
 def note_definition(cls: type) -> None:
-    """Note that a class of nodes or States is being defined."""
+    """Note that a class of nodes or States is being defined.
+
+    For messages, which say which of two classes of one name is older. Autoreload gets
+    our rule here.
+    """
     _ORDER[cls] = next(_NUMBERS)
     autoreload: Any = sys.modules.get(_AUTORELOAD)
     if autoreload is not None and _RULE not in getattr(
@@ -95,7 +99,7 @@ def _watch_patches(reloader: Any) -> None:
 
 
 def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
-    """Whether a change of a class in place would not do: of a field, or of a wrapped method.
+    """For `_watch_patches`: whether a change of a class in place would not do: of a field, or a wrapped method.
 
     Args:
         reloader: IPython's `DeduperReloader`, which knows what has changed.
@@ -118,7 +122,7 @@ def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
 
 
 def _class_at(module: object, prefixes: "list[str]") -> object:
-    """The object at a dotted name in a module.
+    """For `_watch_patches`: the object at a dotted name in a module, by which IPython names a class that changed.
 
     Args:
         module: The module.
@@ -174,7 +178,10 @@ def _move_class(old: type, new: type) -> None:
 
 
 def has_same_name(cls: type, other: type) -> bool:
-    """Whether two classes are one, or definitions of one: equal in module and qualified name."""
+    """Whether two classes are one, or definitions of one: equal in module and qualified name.
+
+    A class that is defined again is another object: only its name tells what it was.
+    """
     return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
 
 
@@ -201,26 +208,41 @@ _RULE: Final = (_applies, _move_class)
 
 
 def latest(cls: type) -> type:
-    """The definition that autoreload has moved a class to; the class itself where it has not."""
+    """The definition that autoreload has moved a class to; the class itself where it has not.
+
+    So that what still names the old class, such as a form or a filter, means the new
+    one.
+    """
     while cls in _MOVED:
         cls = _MOVED[cls]
     return cls
 
 
 def is_one_class(first: type, second: type) -> bool:
-    """Whether two classes are the same, or were moved to the same definition."""
+    """Whether two classes are the same, or were moved to the same definition.
+
+    For merges and updates: a value that was taken from a State of the old class still
+    fits.
+    """
     return first is second or latest(first) is latest(second)
 
 
 def first_moved(classes: Iterable[type]) -> type | None:
-    """The first of some classes that autoreload has moved to a new definition, if any."""
+    """The first of some classes that autoreload has moved to a new definition, if any.
+
+    For graphdefs: one that has an old class would build nodes that run old code, and is
+    refused.
+    """
     if not _MOVED:
         return None
     return next((cls for cls in classes if cls in _MOVED), None)
 
 
 def derives(cls: type, bases: tuple[type, ...]) -> bool:
-    """`issubclass` across redefinitions: what derives from the old class derives from the new one."""
+    """`issubclass` across redefinitions: what derives from the old class derives from the new one.
+
+    For filters by class, and for what a field accepts.
+    """
     if issubclass(cls, bases):
         return True
     if not _MOVED:
@@ -230,7 +252,11 @@ def derives(cls: type, bases: tuple[type, ...]) -> bool:
 
 
 def is_older(cls: type, other: type) -> bool:
-    """Whether `other` is a later definition of a class."""
+    """Whether `other` is a later definition of a class.
+
+    For messages that name two classes of one name, and to refuse a filter by the wrong
+    one of them.
+    """
     return (
         has_same_name(cls, other)
         and cls is not other

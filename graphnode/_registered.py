@@ -87,7 +87,7 @@ HUGGING_FACE: Final[Mapping[str, Callable[[jax.Array], jax.Array]]] = {
 
 
 def name_of(value: object) -> str | None:
-    """The name that a value is registered under, or `None`. By identity: `==` may be anything."""
+    """For files and pickles: the name that a value is registered under, or `None`. By identity, not by `==`."""
     for name, registered_value in VALUES.items():
         if registered_value is value:
             return name

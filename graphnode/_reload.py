@@ -74,7 +74,7 @@ _OWN: Final = frozenset(
 
 
 def move_nodes(old: type[Any], new: type[Any]) -> None:
-    """Make the nodes of a class those of its new definition, and its methods the new ones.
+    """For autoreload: make the nodes of a class those of its new definition, and its methods the new ones.
 
     A field that was added gets what the constructor would give it: its default, or what
     its initializer or factory makes. Nodes that share all their States, such as a view
@@ -123,7 +123,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
 
 def move_states(old: type[Any], new: type[Any]) -> None:
-    """Make the States of a class those of its new definition, and its methods the new ones."""
+    """For autoreload: make the States of a class those of its new definition, and its methods the new ones."""
     states = _move_instances(old, new)
     for state in states:
         state._spec = moved_spec(state._spec)
@@ -132,7 +132,7 @@ def move_states(old: type[Any], new: type[Any]) -> None:
 
 
 def _move_instances(old: type[Any], new: type[Any]) -> list[Any]:
-    """Replace the old definition by the new one.
+    """For `move_nodes` and `move_states`: replace the old definition by the new one.
 
     Returns:
         The instances of the old class, which now are of the new one.
@@ -158,7 +158,7 @@ def _set_aside(node: NodeBase, before: "Mapping[str, Field]") -> None:
 
 
 def _bring_back(node: NodeBase, before: "Mapping[str, Field]") -> None:
-    """Put back the values of fields that were removed earlier and are declared again, with the same kind."""
+    """Put back what `_set_aside` took out earlier, where a field is declared again and with the same kind."""
     removed: dict[str, tuple[Kind, Any]] = getattr(node, "_removed", {})
     for name, field in schema(type(node)).fields.items():
         if name in before or name not in removed:
@@ -204,7 +204,8 @@ def _with_twins(
 def _unfit_fields(node: NodeBase, names: Set[str]) -> set[str]:
     """The names, among `names`, of the fields of a node whose values the new class does not accept.
 
-    States that a field accepts once they are of another class get that class here.
+    `_fit_fields` then makes other values for these fields. States that a field accepts
+    once they are of another class get that class here.
     """
     fields, unfit = schema(type(node)).fields, set[str]()
     for name in sorted(names & node.__dict__.keys()):
@@ -238,7 +239,7 @@ def _make_fit(value: Any, form: Form) -> bool:
 
 
 def _change_class(state: State[Any], cls: Any) -> bool:
-    """Change the class of a State and nothing else of it; returns whether that was possible."""
+    """For `_make_fit`: change the class of a State and nothing else of it; returns whether that was possible."""
     try:
         object.__setattr__(state, "__class__", cls)
     except TypeError:  # its instances have another layout in memory
@@ -271,7 +272,7 @@ def _move_forms(old: type, new: type) -> None:
 
 
 def _subclasses(cls: type[Any]) -> set[type[Any]]:
-    """The subclasses of a class, at any depth, that something still refers to."""
+    """For `_move_forms`: the subclasses of a class, at any depth, that something still refers to."""
     subclasses: set[type[Any]] = set()
     todo = [cls]
     while todo:
@@ -282,14 +283,14 @@ def _subclasses(cls: type[Any]) -> set[type[Any]]:
 
 
 def _instances(cls: type) -> list[Any]:
-    """The finished instances of exactly this class, wherever they are: the garbage collector knows them."""
+    """The finished instances of exactly this class, which are to be moved: the garbage collector knows them all."""
     # Every object refers to its class.
     referrers = gc.get_referrers(cls)
     return [ref for ref in referrers if type(ref) is cls and _is_finished(ref)]
 
 
 def _is_finished(instance: Any) -> bool:
-    """Whether the constructor of an instance has returned. The traceback of one that failed keeps the instance."""
+    """For `_instances`: whether a constructor has returned. The traceback of one that failed keeps its instance."""
     if isinstance(instance, NodeBase):
         return not isinstance(getattr(instance, "_version", CONSTRUCTING), Constructing)
     return hasattr(instance, "_contracts")
@@ -335,7 +336,7 @@ def update_members(old: type[Any], new: type[Any]) -> None:
 
 
 def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
-    """Whether the member of a class is one that its other definition gets.
+    """For `update_members`: whether the member of a class is one that its other definition gets.
 
     Methods and constants are; fields are compiled, and what graphnode keeps on a class belongs to that class.
 
@@ -357,7 +358,7 @@ def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
 
 
 def _update_member(old: Any, new: Any) -> bool:
-    """Give a method of the old class the code of its new definition; whether that was possible."""
+    """For `update_members`: give a method of the old class the code of the new one; whether that was possible."""
     if type(old) is type(new) and isinstance(old, (classmethod, staticmethod)):
         return _update_function(old.__func__, new.__func__)
     return _update_function(old, new)
@@ -402,7 +403,7 @@ def _with_class(member: Any, old: type, new: type) -> Any:
 def _with_cell(
     function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]
 ) -> FunctionType:
-    """A function whose `super()` starts at the old class: it reads the class from a cell.
+    """For `_with_class`: a function whose `super()` starts at the old class, which it reads from a cell.
 
     Args:
         function: A function of the new class.
@@ -470,7 +471,7 @@ def _fit_fields(
     *,
     is_stacked: bool,
 ) -> list[str]:
-    """Give a node the fields of its new class.
+    """For `move_nodes`: give a node the fields of its new class.
 
     Args:
         node: The node.
@@ -513,7 +514,7 @@ def _fit_fields(
 def _make_field(
     node: NodeBase, field: Field, twin: NodeBase | None, stacked: Set[str] | None
 ) -> list[str]:
-    """Make an added field, or share that of a twin; returns what is wrong if neither is possible.
+    """For `_fit_fields`: make an added field, or share a twin's; returns what is wrong if neither is possible.
 
     Args:
         node: The node.
@@ -570,7 +571,10 @@ def _fit_contracts(node: NodeBase, old: type) -> None:
 
 
 def _states_of(node: NodeBase) -> Iterator[State[Any]]:
-    """The States in the fields of one node, in lists and dicts too, but not those of the nodes in it."""
+    """The States in the fields of one node, in lists and dicts too, but not those of the nodes in it.
+
+    For `_fit_contracts`: a node's contracts are about these alone.
+    """
     todo: list[Any] = list(node.__dict__.values())
     while todo:
         value = todo.pop()

@@ -157,7 +157,11 @@ class StreamStates(NamedTuple):
 
 
 def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
-    """The streams of a structure that hold a key and a count, by the numbers of these States."""
+    """The streams of a structure that hold a key and a count, by the numbers of these States.
+
+    For `stack` and transforms, which fork streams where copies would draw the same
+    numbers.
+    """
     table = graphdef.table
     states = [
         number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)
@@ -178,7 +182,7 @@ def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
 
 
 def _checked_count(n: object) -> int:
-    """The number of streams to fork into, as an `int`.
+    """For `RngStream.fork`: the number of streams to fork into, as an `int`.
 
     Raises:
         ContractError: It is not a positive integer.
@@ -344,7 +348,10 @@ def _stream_from(name: str, seed: Seed | RngStream) -> RngStream:
 
 
 def _key_from(seed: object) -> jax.Array | None:
-    """The key that a seed stands for: an integer, a typed key or a legacy one; `None` if it is not a seed."""
+    """The key that a seed stands for: an integer, a typed key or a legacy one; `None` if it is not a seed.
+
+    For `_stream_from`, which derives the key of each stream from it.
+    """
     if isinstance(seed, jax.Array | np.ndarray):
         return _key_from_array(seed)
     if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
@@ -359,7 +366,7 @@ def _key_from(seed: object) -> jax.Array | None:
 def _key_from_array(
     seed: "jax.Array | np.ndarray[Any, np.dtype[Any]]",
 ) -> jax.Array | None:
-    """The key for an integer, a typed key or the words of a legacy key; `None` for other arrays."""
+    """For `_key_from`: the key for an integer, a typed key or the words of a legacy key; `None` for other arrays."""
     if jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ():
         return jax.random.key(seed)
     key: jax.Array

@@ -40,6 +40,9 @@ def group_by_filter(
 ) -> Groups:
     """The numbers of the leaves that each filter is the first to accept, and of those that none does.
 
+    For `states`, `treefy_split`, `nodes` and all that takes filters; the leaves are
+    States or nodes.
+
     Args:
         paths: Gives the paths of the leaves. Called only if filters select by path; all
             their patterns are matched in one pass.
@@ -65,7 +68,7 @@ def group_by_filter(
 def _subjects_of(
     paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]
 ) -> Subjects:
-    """The leaves that filters choose from, and which of them each pattern of the filters matches.
+    """For filters: the leaves to choose from, and which of them each pattern of the filters matches.
 
     Args:
         paths: Gives the paths of the leaves; called only if a filter has patterns.
@@ -88,6 +91,8 @@ def unaccepted(
 ) -> FilterError:
     """The error for States that no filter accepts; names 20 of them, with their paths and classes.
 
+    For splits, which must give each State to some filter.
+
     Args:
         subjects: The States.
         filters: The filters that were tried.
@@ -106,7 +111,11 @@ def unaccepted(
 
 
 def _classes_in(filters: Sequence[Matcher]) -> Iterator[type]:
-    """The classes that filters name, at any depth."""
+    """The classes that filters name, at any depth.
+
+    To refuse those that can match nothing, and to tell classes of one name apart in
+    messages.
+    """
     for matcher in filters:
         if isinstance(matcher, OfType):
             yield from matcher.classes
@@ -152,7 +161,7 @@ def _check_plausible(
 
 
 def _check_definition(matcher: OfType, subjects: Subjects, kind: Kind) -> None:
-    """Refuse a class that was defined again, if something that it does not select is of its other definition.
+    """For `_check_plausible`: refuse a class that was defined again, if the model is of its other definition.
 
     Two classes that one function has made may both be meant, and are let through.
     """
@@ -256,6 +265,8 @@ def _check_tag(
 def lookup_path(kind: Kind, path: object) -> Path | None:
     """The argument of a look-up, keys or a text, as a path; `None` for anything else, including a glob.
 
+    For the mappings that `states`, `treefy_states` and `nodes` return.
+
     Raises:
         KeyError: The text does not parse, so nothing can be there.
     """
@@ -270,7 +281,10 @@ def lookup_path(kind: Kind, path: object) -> Path | None:
 
 
 def ambiguity_fault(trie: Trie, key: object) -> str | None:
-    """What is wrong with a text that is a key and also the text of another path; `None` if it has one meaning."""
+    """What is wrong with a text that is a key and also the text of another path; `None` if it has one meaning.
+
+    For look-ups and mappings by path: to take one of the two would be a guess.
+    """
     if not isinstance(key, str) or not is_path(key):
         return None
     try:
@@ -283,7 +297,7 @@ def ambiguity_fault(trie: Trie, key: object) -> str | None:
 
 
 def missing_path(kind: Kind, trie: Trie, path: object) -> str:
-    """The message of a look-up that finds nothing: the nearest path, or how to select by a glob."""
+    """For a `KeyError`: what a look-up did not find, with the nearest path, or how to select by a glob."""
     if is_glob(path):
         return f"{path!r}: a look-up takes one path; select what fits with gn.PathIn({path!r})"
     text = path
@@ -302,7 +316,7 @@ def check_answers(
     answers: Sequence[Any],
     groups: Sequence[Sequence[int]],
 ) -> None:
-    """Refuse two answers for one leaf, where each filter selects it by a path that the other does not select.
+    """For `gn.axes`: refuse two answers for one leaf, where each filter selects it by a path that the other does not.
 
         answers {gn.Under("enc"): 0, gn.Under("dec"): None}, and a layer shared by enc and dec
 
@@ -376,9 +390,11 @@ def _conflicts(
 
 
 def _paths_of_patterns(trie: Trie, patterns: Set[Pattern], at: int) -> Iterator[Path]:
-    """The paths of a leaf that patterns name: exact ones, and one below each prefix.
+    """For `_conflicts`, beside the witnesses: the paths of a leaf that the user wrote out.
 
-    These may follow references that lead back, which witnesses do not.
+    The witnesses are one example path for each set of patterns that paths of the leaf
+    match. They follow no reference that leads back, which closes a cycle; an exact path
+    may, and so may the one that is given here for each prefix, as of `gn.Under`.
     """
     for pattern in patterns:
         if pattern.path is not None and trie.index(pattern.path) == at:
@@ -391,7 +407,7 @@ def _paths_of_patterns(trie: Trie, patterns: Set[Pattern], at: int) -> Iterator[
 
 
 def _selects_by(filter: Matcher, subjects: Subjects, at: int, path: Path) -> bool:
-    """Whether a filter would select a leaf if this were its only path."""
+    """For `_conflicts`: whether a filter would select a leaf if this were its only path."""
     fitting = Automaton(filter.patterns).fitting(path)
     alone = Subjects(
         subjects.items,

@@ -38,7 +38,7 @@ class NamedAxis(NamedTuple):
 
 
 def ranks_of(value: object) -> Ranks:
-    """The ranks of the arrays in a value."""
+    """The ranks of the arrays in a value, which a sharding has to fit."""
     return frozenset(
         [len(leaf.shape) for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape")]
     )
@@ -46,6 +46,9 @@ def ranks_of(value: object) -> Ranks:
 
 def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
     """What is wrong with a sharding, and what to write instead; `None` for a valid one.
+
+    For declarations and for States that are made: JAX itself would refuse it much
+    later, or never.
 
     Args:
         sharding: The value of the argument.
@@ -92,7 +95,7 @@ def _roles_fault(roles: tuple[object, ...], ranks: Ranks) -> str | None:
 
 
 def _mesh_axes(spec: Any) -> Iterator[object]:
-    """The mesh axes in a partition spec, in order; an array's axis may be split by several."""
+    """The mesh axes in a partition spec, in order, to be checked; an array's axis may be split by several."""
     for entry in spec:
         if isinstance(entry, tuple):
             yield from entry
@@ -139,6 +142,9 @@ def _spec_text(spec: Any) -> str:
 def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
     """The sharding of a value with a new axis, which no mesh axis splits; among roles it has its name.
 
+    For States that are stacked, forked, or made in a loop: the old sharding would name
+    the wrong axes.
+
     Example:
         >>> insert_axis(("embed", "mlp"), 0, "layers")
         ('layers', 'embed', 'mlp')
@@ -154,14 +160,14 @@ def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
 
 
 def remove_axis(sharding: Any, position: int) -> Any:
-    """The sharding of a value without one of its axes: the inverse of `insert_axis`."""
+    """For members of a stack: the sharding of a value without one of its axes, the inverse of `insert_axis`."""
     if isinstance(sharding, PartitionSpec):
         return _with_entries(sharding, _without(list(sharding), position))
     return tuple(_without(sharding, position)) if type(sharding) is tuple else sharding
 
 
 def _without(entries: Sequence[Any], position: int) -> list[Any]:
-    """Entries without the one at a position; all of them if they are fewer, as a partition spec may be."""
+    """For `remove_axis`: entries without the one at a position; all if they are fewer, as a spec may be shorter."""
     return [entry for at, entry in enumerate(entries) if at != position]
 
 
@@ -173,7 +179,7 @@ def _with_entries(spec: Any, entries: Sequence[Any]) -> Any:
 def insert_named(
     stacked: Sequence[NamedAxis], position: int, name: str | None
 ) -> tuple[NamedAxis, ...]:
-    """The named axes of a value after it got a new axis, which moves those behind it.
+    """For `with_axis`: the named axes of a value after it got a new axis, which moves those behind it.
 
     Args:
         stacked: The named axes before.
@@ -187,7 +193,7 @@ def insert_named(
 
 
 def remove_named(stacked: Sequence[NamedAxis], position: int) -> tuple[NamedAxis, ...]:
-    """The named axes of a value after it lost an axis, which moves those behind it: undoes `insert_named`."""
+    """For `without_axis`: the named axes of a value after it lost an axis, which moves those behind it."""
     return tuple(
         [
             NamedAxis(at - (at > position), name)

@@ -73,7 +73,11 @@ def put_all(
 
 
 def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
-    """Give each State a value that was prepared for it, all or none; marks States that hold containers."""
+    """Give each State a value that was prepared for it, all or none; marks States that hold containers.
+
+    The last step of updates: `value_to_store` and the like have checked and prepared
+    all values.
+    """
     for state, content in zip(states, contents, strict=True):
         if is_container(content):
             mark_container(state)
@@ -88,6 +92,9 @@ def write_all(
     names: Sequence[Callable[[], str]] | None = None,
 ) -> None:
     """Write values into States as `state.value = value` does one, all or none.
+
+    For layers and optimizers whose States belong together, such as the keys and the
+    position of a cache.
 
     Args:
         states: The States.
@@ -106,7 +113,7 @@ def write_all(
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:
-    """Replace the handler of a signal, unless the program has set a third one meanwhile.
+    """For `_Deferral`: replace the handler of a signal, unless the program has set a third one meanwhile.
 
     Args:
         number: The signal.
@@ -202,7 +209,9 @@ def _always() -> bool:
 def undivided(action: Callable[[], T], is_committed: Callable[[], bool] = _always) -> T:
     """The result of an action that no signal handler interrupts.
 
-    Handlers only run in the main thread, so in other threads it is just called.
+    For pops and updates that change several nodes, and for calls that donate memory:
+    Ctrl-C must not leave half of it. Handlers only run in the main thread, so in other
+    threads it is just called.
 
     Args:
         action: What must not be interrupted.

@@ -35,6 +35,8 @@ def _groups(
 ) -> tuple[list[Group], tuple[int, ...]]:
     """What each filter selects, cached on the binding if the filters are fixed.
 
+    For `treefy_split`, `treefy_states` and `states`.
+
     Returns:
         For each filter its layout and its live States; and the numbers of the States that none selects.
     """

@@ -115,7 +115,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
 
 # Any: each State has a value of its own type.
 def _columns(bindings: Sequence[Binding]) -> list[list[Any]]:
-    """For each State in layout order, the list of its values, one for each node."""
+    """For `stack`: for each State in layout order, the list of its values, one for each node."""
     rows = [binding.values() for binding in bindings]
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -147,7 +147,7 @@ def _stack_faults(
 
 
 def _put_forks(columns: Sequence[list[Any]], forks: Sequence[Fork]) -> None:
-    """Give each node its own fork of the shared streams: replaces keys and counts in `columns`, in place."""
+    """For `stack`: give each node its own fork of the shared streams: replaces keys and counts in `columns`."""
     for fork in forks:
         for (number, stream), key in zip(fork.stream.places, fork.keys, strict=True):
             columns[stream.key_at][number] = key
@@ -184,7 +184,7 @@ def _stacked_graphdef(
 
 
 def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
-    """The one graphdef of all nodes.
+    """For `stack`: the one graphdef of all nodes.
 
     Raises:
         StructureError: A node has another than the first; names what differs.
@@ -204,8 +204,8 @@ def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
 def _column_faults(column: Sequence[Any], axis: int) -> Iterator[str]:
     """Why the values of one State do not stack: leaves that are not arrays, or differ from the first node's.
 
-    The caller puts the State's name in front. It is made for faults only, as it is as
-    long as the State lies deep.
+    `_stack_faults` puts the State's path in front, which is made for faults only, as it
+    is as long as the State lies deep.
     """
     first = jax.tree.leaves_with_path(column[0])
     for key_path, leaf in first:
@@ -283,7 +283,7 @@ def _unstacked_graphdef(binding: Binding, axis: int) -> GraphDef[Any]:
 
 
 def _size_along(binding: Binding, axis: int) -> int:
-    """The size that all arrays have along an axis.
+    """For `unstack`: the size that all arrays have along an axis, and so the number of nodes.
 
     Raises:
         StackError: An array has no such axis, or their sizes differ.

@@ -24,7 +24,7 @@ N = TypeVar("N")
 
 
 def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateSpec:
-    """The description of a State after its value got a new axis."""
+    """For `stack`, `gn.vmap` and `gn.scan`: the description of a State after its value got a new axis."""
     if not has_axes(spec) and name is None:
         return spec
     sharding, stacked = (
@@ -35,7 +35,7 @@ def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateS
 
 
 def with_leading(spec: StateSpec, count: int) -> StateSpec:
-    """The description of a State after its value got `count` new axes in front."""
+    """For derivatives such as `gn.jacrev`: the description of a State after its value got new axes in front."""
     for _ in range(count):
         spec = with_axis(spec, 0)
     return spec
@@ -53,24 +53,33 @@ def without_axis(spec: StateSpec, position: int) -> StateSpec:
 
 
 def without_any_axes(spec: StateSpec) -> StateSpec:
-    """The description of a State without sharding and named axes: equal for values that differ by axes."""
+    """The description of a State without sharding and named axes: equal for values that differ by axes.
+
+    For optimizers: a State that was stacked since is still the one that it was made
+    for.
+    """
     if not has_axes(spec):
         return spec
     return spec_of(spec.cls, spec.name, spec.tag, None, spec.metadata)
 
 
 def has_axes(spec: StateSpec) -> bool:
-    """Whether a description mentions axes of the value."""
+    """Whether a description mentions axes of the value, so that it changes with them: by a sharding, or named ones."""
     return spec.sharding is not None or bool(spec.stacked)
 
 
 def mentions_axes(graphdef: GraphDef[object]) -> bool:
-    """Whether the description of any State mentions axes of its value."""
+    """Whether any State's description mentions axes: by an explicit sharding, or axes that `stack(name=...)` named.
+
+    If none does, the graphdef stays as it is where values get or lose an axis.
+    """
     return any([has_axes(spec) for spec, *_ in graphdef.assembly.states])
 
 
 def position_of(axis: int, value: object, more: int = 0) -> int | None:
     """The position of an axis in the arrays of a value, counted from the front; `None` if it differs between them.
+
+    A sharding names axes from the front, and holds for all arrays of a value.
 
     Args:
         axis: The axis; negative counts from the end.
@@ -108,6 +117,9 @@ def checked_position(axis: int, value: object, where: str, more: int = 0) -> int
 def with_specs(graphdef: GraphDef[N], specs: Mapping[int, StateSpec]) -> GraphDef[N]:
     """A structure with other descriptions of some States.
 
+    For `stack`, `gn.vmap` and `gn.scan`, where the values of these States got or lost
+    an axis.
+
     Args:
         graphdef: The structure.
         specs: The new descriptions, each by the number of its State in layout order.
@@ -125,7 +137,7 @@ def with_specs(graphdef: GraphDef[N], specs: Mapping[int, StateSpec]) -> GraphDe
 
 
 def without_axes(graphdef: GraphDef[N], positions: Mapping[int, int]) -> GraphDef[N]:
-    """The structure after some States lost an axis.
+    """For `unstack` and `member_graphdef`: the structure after some States lost an axis.
 
     Args:
         graphdef: The structure before.

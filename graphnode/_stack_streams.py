@@ -64,7 +64,7 @@ def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
 
 
 def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
-    """All streams in some nodes, in order, each with all its places."""
+    """All streams in some nodes, in order, each once, with all its places in them."""
     # By their States: `view` makes other nodes around the same ones.
     streams: dict[tuple[int, int], SharedStream] = {}
     for number, binding in enumerate(bindings):
@@ -98,7 +98,7 @@ def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
 
 
 def _next_draws(stream: SharedStream) -> Iterator[object]:
-    """What determines the next draw of a stream, for each of its keys: equal for equal draws."""
+    """For `equal_stream_faults`: what determines the next draw of a stream, for each of its keys."""
     key, count = stream.key._value, stream.count._value
     if not is_on_host(key):
         yield id(key), _count_content(count)  # a tracer, which only has its identity
@@ -116,7 +116,7 @@ def _next_draws(stream: SharedStream) -> Iterator[object]:
 
 
 def _count_content(count: Any) -> object:
-    """What the count of a stream is compared by: its bytes, or its identity where it is traced."""
+    """For `_next_draws`: what the count of a stream is compared by, its bytes, or its identity where it is traced."""
     return np.asarray(count).tobytes() if is_on_host(count) else id(count)
 
 

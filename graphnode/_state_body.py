@@ -25,7 +25,7 @@ _ACCESS: Final = frozenset({"__getattribute__", "__setattr__"})
 
 
 def state_body_faults(cls: type, root: type) -> Iterator[ClassFault]:
-    """The faults of a State class, and of those of its bases that are not State classes.
+    """For `__init_subclass__` of State: the faults of a class, and of those of its bases that are no State classes.
 
     Args:
         cls: The class.
@@ -43,7 +43,7 @@ def state_body_faults(cls: type, root: type) -> Iterator[ClassFault]:
 
 
 def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
-    """Faults of names that State itself has: members that graphnode relies on, and hooks of attribute access.
+    """Faults of names that State itself has: members that graphnode relies on, and hooks that it would not call.
 
     Args:
         cls: The State class.
@@ -82,7 +82,7 @@ def _slot_faults(cls: type, owner: type) -> Iterator[ClassFault]:
 
 
 def _field_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
-    """Faults of annotated names, and of nodes or States in the body."""
+    """Faults of annotated names, which would be fields, and of nodes or States in the body."""
     own = own_annotations(owner)
     for name, annotation in own.items():
         if not (

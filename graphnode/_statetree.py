@@ -151,6 +151,8 @@ def select(
 ) -> tuple[Selection, tuple[int, ...]]:
     """Group the States of a layout by filters. Cached on the layout if the filters are fixed.
 
+    For all that takes filters of States.
+
     Args:
         layout: The layout.
         filters: Tried in order.
@@ -352,7 +354,7 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
         ]
 
     def _take(self, numbers: Sequence[int], layout: Layout) -> "StateTree":
-        """The tree of some States, with containers of its own.
+        """For `filter`, `split` and `-`: the tree of some States, with containers of its own.
 
         Args:
             numbers: Their numbers in this tree.
@@ -426,7 +428,7 @@ class _Below:
         )
 
     def child(self, entry: int) -> "tuple[Key, _Below | TreefyState[Any]]":
-        """What one entry below has: its key, and the part below it or the value of a State."""
+        """For `__pretty__`: what one entry below has: its key, and the part below it or the value of a State."""
         layout = self.tree.layout
         at = layout.leaf_numbers.get(entry)
         if at is None:

@@ -138,7 +138,10 @@ class Refusing(Stream):
 
 
 def _looks_at_key(function: Callable[[jax.Array], object]) -> bool:
-    """Whether the result of a function may depend on the key; the function is traced once, and nothing computed."""
+    """Whether the result of a function may depend on the key; the function is traced once, and nothing computed.
+
+    For `Refusing`: what makes zeros may be given any key.
+    """
     try:
         # A key of any seed: it becomes a tracer, and is never drawn from.
         jaxpr = jax.make_jaxpr(function)(jax.random.key(0)).jaxpr
@@ -232,11 +235,15 @@ class _Scope:
     is_left: bool = False
 
     def is_over(self) -> bool:
-        """Whether the block is over, or has never begun."""
+        """For `_innermost`: whether the block is over, or has never begun. Only its tasks may go on drawing then."""
         return not self.is_entered or self.is_left or self.block() is None
 
     def was_entered_here(self) -> bool:
-        """Whether it was entered in this context: asked when its block is over, before it is dropped."""
+        """Whether it was entered in this context: asked when its block is over, before it is dropped.
+
+        If not, this is a task that was started inside the block, which goes on drawing
+        from its stream.
+        """
         try:
             _context.reset(self.token)
         except ValueError:
@@ -308,7 +315,7 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
 
 
 def scope_of(stream: Stream) -> "Block":
-    """A `with` block in which an existing stream is the ambient one; for graphnode's own use."""
+    """A `with` block in which an existing stream is the ambient one: for transforms, configs and refused draws."""
     return Block(lambda: stream, is_users=False)
 
 
@@ -379,7 +386,11 @@ def _drop(scope: _Scope) -> None:
 
 
 def _kind_that_runs_later(function: Callable[..., Any]) -> str | None:
-    """What a function is whose body does not run in the call; `None` for others."""
+    """What a function is whose body does not run in the call; `None` for others.
+
+    For `Block.__call__`, which refuses to decorate it: the scope would be over before
+    the body runs.
+    """
     if inspect.isasyncgenfunction(function):
         return "an async generator"
     if inspect.iscoroutinefunction(function):
@@ -419,12 +430,16 @@ CONSTRUCTORS: Final[set[CodeType]] = set()
 
 
 def is_past_scope(node: NodeBase) -> bool:
-    """Whether the constructor of a node has opened scopes, and has left all of them."""
+    """Whether the constructor of a node has opened scopes, and has left all of them.
+
+    Then a field that is still unset must not draw from the stream around the scopes,
+    silently.
+    """
     return type(node._version) is PastScope and not _has_scope(node)
 
 
 def _has_scope(node: NodeBase) -> bool:
-    """Whether a scope is open that the constructor of a node has opened."""
+    """For `is_past_scope`: whether a scope is open that the constructor of a node has opened."""
     return any(
         scope.node is not None and scope.node() is node for scope in _scopes.get()
     )
@@ -443,7 +458,7 @@ def _note_left(scope: _Scope) -> None:
 
 
 def _is_in_constructor(inner: FrameType) -> bool:
-    """Whether the constructor of a node is running in a frame or around it."""
+    """For `_node_made_in`: whether the constructor of a node is running in a frame or around it."""
     frame: FrameType | None = inner
     while frame is not None and frame.f_code not in CONSTRUCTORS:
         frame = frame.f_back
@@ -452,6 +467,9 @@ def _is_in_constructor(inner: FrameType) -> bool:
 
 def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
     """The node under construction whose method enters a scope: the method's first argument.
+
+    For `is_past_scope`: what the constructor of this node leaves unset must not be drawn
+    from the stream around the scope.
 
     Args:
         entering: The frame that enters the scope; `None` where no user's code does.
@@ -512,7 +530,7 @@ def _innermost() -> _Scope | None:
 
 
 def _is_running(generator: FrameType) -> bool:
-    """Whether the frame of a generator is on the stack of the caller: it is not suspended."""
+    """For `_innermost`: whether the frame of a generator is on the stack of the caller: it is not suspended."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame is not generator:
         frame = frame.f_back
@@ -521,6 +539,9 @@ def _is_running(generator: FrameType) -> bool:
 
 def _generator_around(entering: FrameType | None) -> FrameType | None:
     """The generator in whose block a scope is entered; `None` for a function, a context manager's or a fixture's.
+
+    For `_innermost`: while such a generator is suspended, its consumer must not draw
+    from the scope.
 
     Args:
         entering: The frame that enters it.
@@ -542,7 +563,7 @@ def _generator_around(entering: FrameType | None) -> FrameType | None:
 
 
 def _beyond_managers(frame: FrameType | None) -> FrameType | None:
-    """The frame that has the `with` block, past `contextlib` and managers that enter others."""
+    """For who enters a scope: the frame with the `with` block, past `contextlib` and managers that enter others."""
     while frame is not None and (
         _package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING
     ):
@@ -551,7 +572,7 @@ def _beyond_managers(frame: FrameType | None) -> FrameType | None:
 
 
 def _package_of(frame: FrameType | None) -> str:
-    """The top-level package whose code runs in a frame; the empty text for no frame."""
+    """The top-level package whose code runs in a frame, which tells managers and fixtures; empty for no frame."""
     if frame is None:
         return ""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -44,7 +44,7 @@ def hide_frames(error: BaseException) -> None:
 
 
 def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback made anew from those entries that are not of graphnode's files."""
+    """For `hide_frames`: a traceback made anew from those entries that are not of graphnode's files."""
     entries: list[TracebackType] = []
     while traceback is not None:
         entries.append(traceback)

@@ -93,7 +93,10 @@ class Trie:
         return len(self.leaves)
 
     def end_of(self, top: int) -> int:
-        """One past the last entry at or below `top`: in pre-order, a subtree is one run of entries."""
+        """One past the last entry at or below `top`: in pre-order, a subtree is one run of entries.
+
+        For layouts, which take out what lies below an entry.
+        """
         end = top + 1
         while end < len(self.parents) and self.parents[end] >= top:
             end += 1
@@ -127,7 +130,7 @@ class Trie:
         return entry
 
     def index(self, path: Iterable[Key]) -> int | None:
-        """The number of the leaf at a path, or `None`."""
+        """For look-ups: the number of the leaf at a path, any of its paths, or `None`."""
         entry = self.entry(path)
         return None if entry is None else self.leaf_numbers.get(entry)
 
@@ -156,7 +159,10 @@ class Trie:
         return tuple([path for path in paths if path != first])
 
     def _is_shared(self, entry: int) -> bool:
-        """Whether a reference leads to an entry or to what encloses it; otherwise it has a single path."""
+        """Whether a reference leads to an entry or to what encloses it; otherwise it has a single path.
+
+        For `other_paths`, to spare most leaves the search.
+        """
         sources = self._sources
         while entry:
             if entry in sources:
@@ -165,7 +171,7 @@ class Trie:
         return False
 
     def _paths_to(self, entry: int) -> Iterator[Path]:
-        """The paths of an entry, the first path first, by a depth-first search up to the root; no entry comes twice."""
+        """For `other_paths`: the paths of an entry, the first path first, by a search up to the root; none repeats."""
         if not entry:
             yield ()
             return
@@ -191,7 +197,7 @@ class Trie:
                 climb[source] = iter(self._incoming(source))
 
     def _incoming(self, entry: int) -> list[tuple[int, Key]]:
-        """The edges that lead to an entry: from its parent, then by references that do not lead back."""
+        """For `_paths_to`: the edges to an entry: from its parent, then by references that do not lead back."""
         return [(self.parents[entry], self.keys[entry]), *self._sources.get(entry, ())]
 
     def _paths_by_reference(self, at: int) -> Iterator[Path]:
@@ -226,12 +232,19 @@ class Trie:
 
     @property
     def all_sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """Where the references to each entry start, and by which key; those that lead back too."""
+        """Where the references to each entry start, and by which key; those that lead back too.
+
+        For the layout of some of the States, which keeps all references, and for
+        `_dominators`.
+        """
         return self.remember("all sources", lambda: by_target(self.references))
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """Where the references to each entry start, and by which key; without those that lead back."""
+        """Where the references to each entry start, and by which key; without those that lead back.
+
+        For further paths of a leaf, which do not go round in a cycle.
+        """
         return self.remember("sources", lambda: by_target(self._forward))
 
     def matching(
@@ -271,7 +284,11 @@ class Trie:
         return {pattern: frozenset(leaves) for pattern, leaves in numbers.items()}
 
     def path_below(self, prefix: Path, at: int) -> Path | None:
-        """A path of a leaf that begins with `prefix`; `None` if the leaf cannot be reached from there."""
+        """A path of a leaf that begins with `prefix`; `None` if the leaf cannot be reached from there.
+
+        For `check_answers`, to name the path by which a filter such as `gn.Under`
+        selects a leaf.
+        """
         reached = self.reached(prefix)
         entry = self.leaves[at]
         if entry not in reached:
@@ -284,6 +301,9 @@ class Trie:
 
     def reached(self, prefix: Path) -> dict[int, tuple[int, Key] | None]:
         """The entries that a path leads on to, those on the path left out: what lies below its end.
+
+        For `gn.Under` with parent pointers: what leads to a path can be reached from
+        there, and is not below it.
 
         Returns:
             For each entry the edge by which it was reached, a source and a key; for the end of the path, `None`.
@@ -321,7 +341,10 @@ class Trie:
         return [states[leaf] for leaf in self.leaves]
 
     def escaping(self, pattern: Pattern) -> frozenset[int]:
-        """The numbers of the leaves with a path that does not match; it follows no reference that leads back."""
+        """The numbers of the leaves with a path that does not match; it follows no reference that leads back.
+
+        For `gn.Under(..., shared=False)`, which leaves these out.
+        """
         automaton = Automaton([pattern])
         outcomes = self._outcomes(automaton)
         return frozenset(
@@ -333,7 +356,11 @@ class Trie:
         )
 
     def witnesses(self, patterns: Iterable[Pattern]) -> list[list[Path]]:
-        """For each leaf, an example path for each set of patterns that one of its paths matches."""
+        """For each leaf, an example path (a witness) for each set of patterns that one of its paths matches.
+
+        For `check_answers`: two filters with different answers contradict each other
+        where each selects a leaf by a path of its own, and the message names both paths.
+        """
         outcomes = self._outcomes(Automaton(patterns))
         return [
             [self._witness(outcomes, leaf, states) for states in outcomes[leaf]]
@@ -381,6 +408,9 @@ class Trie:
     def _propagate(self, follow: Callable[[int, Key, int], bool]) -> None:
         """Follow every edge that does not lead back, until nothing new arrives anywhere.
 
+        For `_states_at_leaves` and `_outcomes`: one pass for all paths, of which there
+        may be 2^n.
+
         Args:
             follow: Brings what is known at an entry along an edge to its target;
                 returns whether anything new arrived there.
@@ -412,7 +442,7 @@ class Trie:
 
     @property
     def _flow(self) -> _Flow:
-        """What `_compute_flow` gives, computed once."""
+        """The edges for `_propagate` in a good order: what `_compute_flow` gives, computed once."""
         return self.remember("flow", self._compute_flow)
 
     def _compute_flow(self) -> _Flow:
@@ -463,7 +493,10 @@ class Trie:
 
     @property
     def _inward(self) -> frozenset[Reference]:
-        """The references to an entry on the first path of their source: only these can lead back."""
+        """The references to an entry on the first path of their source: only these can lead back.
+
+        Most graphs have none, and need no search for cycles.
+        """
         return self.remember("inward", self._compute_inward)
 
     def _compute_inward(self) -> frozenset[Reference]:
@@ -480,7 +513,7 @@ class Trie:
 
     @property
     def _forward(self) -> list[Reference]:
-        """The references that do not lead back."""
+        """The references that do not lead back (to what every path to them passes): patterns follow these alone."""
         return self.remember("forward", self._compute_forward)
 
     def _compute_forward(self) -> list[Reference]:
@@ -500,6 +533,7 @@ class Trie:
     def _dominators(self) -> list[int]:
         """The immediate dominator of each entry: the last other entry that every path to it passes; -1 for the root.
 
+        For `_compute_forward`: a reference to a dominator of its source leads back.
         Georgiadis' SEMI-NCA. It wants entries numbered as a depth-first search meets
         them, which pre-order is.
         """
@@ -540,18 +574,18 @@ class Trie:
 
     @property
     def leaf_numbers(self) -> dict[int, int]:
-        """The number of the leaf at each leaf entry."""
+        """The number of the leaf at each leaf entry: from a place in the trie to a row of values."""
         return self.remember(
             "leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)}
         )
 
     def remember(self, question: Hashable, compute: Callable[[], A]) -> A:
-        """The answer to a question about these paths, computed once."""
+        """The answer to a question about these paths, such as what filters select, computed once."""
         return self._answers.to(question, compute)
 
 
 def _ends(parents: Sequence[int]) -> list[int]:
-    """For each entry, one past the last entry below it. Entries are numbered in pre-order."""
+    """For `_compute_inward`: for each entry, one past the last entry below it. Entries are in pre-order."""
     ends = list(range(1, len(parents) + 1))
     for entry in range(len(parents) - 1, 0, -1):
         ends[parents[entry]] = max(ends[parents[entry]], ends[entry])
@@ -561,8 +595,9 @@ def _ends(parents: Sequence[int]) -> list[int]:
 def _ancestry(parents: Sequence[int]) -> Callable[[int, int], bool]:
     """A test of whether one entry is another, or above it, in a tree whose parents have lower numbers.
 
-    The dominator tree is not in pre-order. It gets pre-order numbers here, by which
-    what is below an entry is one range again.
+    For `_compute_forward`, which asks it of dominators. The dominator tree is not in
+    pre-order. It gets pre-order numbers here, by which what is below an entry is one
+    range again.
     """
     sizes = [1] * len(parents)
     for entry in range(len(parents) - 1, 0, -1):
@@ -587,7 +622,7 @@ def by_target(references: Iterable[Reference]) -> dict[int, list[tuple[int, Key]
 
 
 def reference_order(reference: Reference) -> tuple[int, tuple[bool, Key]]:
-    """What references of a trie are sorted by: where they start, and their key there."""
+    """What references are sorted by, so that equal graphs have equal tries: where they start, and their key there."""
     source, key, _ = reference
     return source, key_order(key)
 
@@ -598,7 +633,7 @@ def canonical(
     leaves: Collection[int],
     sources: Mapping[int, list[tuple[int, Key]]],
 ) -> tuple[Trie, list[int]]:
-    """A trie in canonical order, from entries in any order.
+    """A trie in canonical order, from entries in any order: equal graphs have equal tries.
 
     Args:
         parents: The parent of each entry, which comes before it; entry 0 is the root.

@@ -99,7 +99,8 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | None:
     """The States that a tree has a value for, one each, in its order; `None` where `_update_any` has to look.
 
-    Cached on the binding for each layout.
+    For `update_states`, in front of `_write_arrays`. Cached on the binding for each
+    layout.
     """
     states: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
     if states is None:
@@ -289,7 +290,7 @@ class _Update:
 
 
 def _write_faults(write: _Write, check: bool) -> list[str]:
-    """What is wrong with a write: how the value differs from what is there, else how it breaks a contract."""
+    """For `finish`: how a value that is to be written differs from what is there, or else breaks a contract."""
     mismatch = _mismatch(write) if check else None
     if mismatch is not None:
         return [mismatch]
@@ -302,7 +303,7 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 def _commit(
     returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]
 ) -> None:
-    """Put popped States back, and write values; everything was checked before. Runs without signal handlers.
+    """For `finish`: put popped States back, and write values. All was checked; no signal handler interrupts it.
 
     Args:
         returns: The popped States, and where they belong.
@@ -323,7 +324,7 @@ def _returns_of(
     matched: Matched,
     at: int,
 ) -> list[_Return]:
-    """How to put a popped State back at all its paths.
+    """For `_Update.add`: how to put a popped State back at all its paths.
 
     Args:
         objects: Gives the objects of the node by their number.
@@ -360,7 +361,7 @@ def _returns_of(
 
 
 def _return_faults(returns: Sequence[_Return]) -> list[str]:
-    """The faults of a collection that puts two States back into one vacancy, by two of its paths."""
+    """For `_Update.add`: the faults of a collection that puts two States back into one vacancy, by two paths."""
     first_into: dict[tuple[int, str], _Return] = {}
     faults: list[str] = []
     for item in returns:
@@ -374,7 +375,7 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
 
 
 def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list[str]:
-    """The faults of a State that is put back, and is elsewhere in the node, where it gets another value."""
+    """For `finish`: faults of a State that is put back, and is elsewhere in the node, where it gets another value."""
     by_state = {id(write.state): write for write in writes}
     faults: list[str] = []
     for item in returns:
@@ -388,7 +389,7 @@ def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list
 
 
 def _joint_faults(returns: Sequence[_Return]) -> list[str]:
-    """How States that are put back into one node break its contracts together, though each alone keeps them."""
+    """For `finish`: how States put back into one node break its contracts together, though each alone keeps them."""
     by_node: dict[int, list[_Return]] = {}
     for item in returns:
         by_node.setdefault(id(item.vacancy.node), []).append(item)
@@ -403,7 +404,7 @@ def _joint_faults(returns: Sequence[_Return]) -> list[str]:
 
 
 def _check_accepted(vacancy: _Vacancy, state: State[Any]) -> None:
-    """Raise if a field or dict would refuse a State, before anything is written.
+    """For `_returns_of`: raise if a field or dict would refuse a State, before anything is written.
 
     Raises:
         _ReturnError: It would.
@@ -422,7 +423,7 @@ def _check_accepted(vacancy: _Vacancy, state: State[Any]) -> None:
 def _vacancy(
     objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path
 ) -> _Vacancy | None:
-    """The unset field, or the popped key of a dict, at a path; `None` if neither is there.
+    """For `_returns_of`: the unset field, or the popped key of a dict, at a path; `None` if neither is there.
 
     Args:
         objects: Gives the objects of the node by their number.
@@ -460,7 +461,7 @@ def _vacancy(
 
 
 def _mismatch(write: _Write) -> str | None:
-    """How a value differs in structure, shape or dtype from what the State holds; `None` if in nothing."""
+    """For `check=True`: how a value differs in structure, shape or dtype from what its State holds, if it does."""
     structures: list[object] = [
         jax.tree.structure(write.state._value),
         jax.tree.structure(write.value),
@@ -480,7 +481,10 @@ def _mismatch(write: _Write) -> str | None:
 
 
 def leaf_form(leaf: Any) -> object:
-    """What leaves have to agree in: shape and dtype of an array or number; the class of others."""
+    """What leaves have to agree in: shape and dtype of an array or number; the class of others.
+
+    For values that are written over others, or stacked with them.
+    """
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), leaf.dtype
     if isinstance(leaf, bool | int | float | complex):
@@ -599,7 +603,7 @@ class _Removal(NamedTuple):
     state: State[Any]
 
     def container_and_key(self) -> tuple[Any, str]:
-        """The node or dict that holds the State, and the field or key there."""
+        """For `pop_states`: the node or dict that the State is taken out of, and the field or key there."""
         container = (
             self.node if len(self.edge) == 1 else reach(self.node, self.edge[:-1])
         )
@@ -640,7 +644,7 @@ _Place = tuple[int, Path]
 
 
 def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
-    """For each State in layout order, all references to it; that of its first path comes first."""
+    """For `pop_states`: for each State in layout order, all references to it; that of its first path comes first."""
     table = graphdef.table
     places: dict[int, list[_Place]] = {
         number: [(table.parents[number], table.edges[number])]
@@ -656,7 +660,7 @@ def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
 def _unpoppable(
     graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path
 ) -> str | None:
-    """Why a State cannot be taken out of a place, or `None`.
+    """For `pop_states`: why a State cannot be taken out of a place, or `None`.
 
     Args:
         graphdef: The structure.

@@ -30,13 +30,17 @@ _CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
 
 
 def attributes_used(function: object) -> Set[str] | None:
-    """The attributes of its first argument that a function uses; `None` if that is not certain."""
+    """The attributes of its first argument that a function uses; `None` if that is not certain.
+
+    For `dataclasses.replace`, which runs neither factories nor `__post_init__`: whether
+    one of them would have used a field that is changed.
+    """
     code = _code_of(function)
     return None if code is None else _used_in(code, code.co_varnames[0])
 
 
 def _code_of(function: object) -> CodeType | None:
-    """The code of a function that takes an argument by position; `None` for anything else."""
+    """The bytecode to read of a function that takes an argument by position; `None` for anything else."""
     if callable(function):
         function = inspect.unwrap(function, stop=_may_do_more)
     if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
@@ -45,13 +49,13 @@ def _code_of(function: object) -> CodeType | None:
 
 
 def _may_do_more(function: object) -> bool:
-    """Whether a wrapper may use the argument itself; run-time type checkers only inspect it."""
+    """For `_code_of`: whether a wrapper may use the argument itself; run-time type checkers only inspect it."""
     module = str(getattr(function, "__globals__", {}).get("__name__", ""))
     return module.partition(".")[0] not in _CHECKERS
 
 
 def _used_in(code: CodeType, variable: str) -> Set[str] | None:
-    """The attributes of a variable that a code uses; `None` if that is not certain."""
+    """For `attributes_used`: the attributes of a variable that a code uses; `None` if that is not certain."""
     if not _LOOKS_INTO_CALLER.isdisjoint(code.co_names):
         return None
     used: set[str] = set()
@@ -66,14 +70,14 @@ def _used_in(code: CodeType, variable: str) -> Set[str] | None:
 def _uses(
     code: CodeType, variable: str
 ) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
-    """The instructions of a code that use a variable, each with the next one, which shows what for."""
+    """For `_used_in`: the instructions that use a variable, each with the next one, which shows what for."""
     for instruction, following in _pairs(code):
         if _is_use(instruction, code, variable):
             yield instruction, following
 
 
 def _pairs(code: CodeType) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
-    """All instructions, each with the one that follows it."""
+    """All instructions, each with the next one, which shows what a variable that is loaded is used for."""
     # An EXTENDED_ARG only holds upper bits of the argument of the next instruction.
     return pairwise(
         [
@@ -112,8 +116,9 @@ def _is_load(instruction: dis.Instruction, variable: str) -> bool:
 def attributes_made(function: object, *, fields: Set[str], lazy: Set[str]) -> Set[str]:
     """The fields of its first argument that a function sets in every call that returns, and has not read before.
 
-    Once the argument is passed on, or an attribute is read that may be a method or
-    property, any field may have been read.
+    For a `__post_init__` of a base: it would replace what a derived class declares for
+    such a field, which is refused. Once the argument is passed on, or an attribute is
+    read that may be a method or property, any field may have been read.
 
     Args:
         function: The function.
@@ -142,7 +147,8 @@ def _transparent_start(
     """The instructions up to the first that may read unknown fields of the first argument.
 
     Each comes with the one that follows it. Until then, instructions that use the
-    argument read or set one field.
+    argument read or set one field. What is set later may have been read before that,
+    and needed its default.
     """
     variable, plain = code.co_varnames[0], fields - lazy
     inside = _read_inside(code, variable)
@@ -163,7 +169,7 @@ def _transparent_start(
 
 
 def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
-    """The attributes of a variable that inner functions use; `None` if that is not certain."""
+    """The attributes of a variable that inner functions, such as lambdas, use; `None` if that is not certain."""
     used: set[str] = set()
     for inner in code.co_consts:
         if isinstance(inner, CodeType) and variable in inner.co_freevars:
@@ -179,7 +185,9 @@ def always_reads(
 ) -> bool:
     """Whether a function reads an attribute of some object in every call that returns, and no field before.
 
-    That is a `__post_init__` that calls `super().__post_init__()`, say.
+    That is a `__post_init__` that calls `super().__post_init__()`, say. For the same
+    check as `attributes_made`: what the `__post_init__` of a further base sets counts
+    only if this one surely calls it.
 
     Args:
         function: The function.
@@ -209,19 +217,23 @@ def always_reads(
 
 
 def _mentions(code: CodeType, name: str) -> bool:
-    """Whether a code has an attribute or global of a name, or a function in it the attribute."""
+    """For `always_reads`: whether a code has an attribute or global of a name, or a function in it the attribute."""
     inside = _read_inside(code, code.co_varnames[0]) or frozenset()
     return name in code.co_names or name in inside
 
 
 def _reads_attribute(instruction: dis.Instruction) -> bool:
-    """Whether an instruction reads, sets or deletes an attribute of some object."""
+    """For `always_reads`: whether an instruction reads, sets or deletes an attribute of some object."""
     is_of_super = instruction.opname.startswith("LOAD_SUPER")
     return is_of_super or instruction.opname in _ATTRIBUTE
 
 
 def _certain(code: CodeType) -> Iterator[dis.Instruction]:
-    """The instructions that run in every call that returns: no jump skips them, and no return comes before."""
+    """The instructions that run in every call that returns: no jump skips them, and no return comes before.
+
+    For `attributes_made` and `always_reads`: which fields a `__post_init__` surely
+    sets.
+    """
     instructions = list(dis.get_instructions(code))
     if any(instruction.opname == "PUSH_EXC_INFO" for instruction in instructions):
         return  # in a `try` or `with`, any instruction may be the last to run

@@ -34,7 +34,10 @@ _FLOAT0: Final = jax.dtypes.float0
 
 
 def is_container(value: Any) -> bool:
-    """Whether a value is a pytree that is not a leaf, and so may be written into."""
+    """Whether a value is a pytree that is not a leaf, and so may be written into.
+
+    A State that holds one is marked, so that its value is copied when it is read.
+    """
     if type(value) in PLAIN or value is None or isinstance(value, jax.Array):
         return False
     return not all_leaves((value,))
@@ -49,7 +52,7 @@ def rebuilt(value: Any) -> Any:
 
 
 def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Several values, each in new containers; the same tuple where all are plain arrays."""
+    """For state trees: several values, each in new containers; the same tuple where all are plain arrays."""
     if PLAIN.issuperset(map(type, values)):
         return values
     return tuple(map(rebuilt, values))
@@ -100,7 +103,7 @@ def take_in_all(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
 
 
 def _as_jax(leaf: Any) -> Any:
-    """A leaf as States hold it: a NumPy array or scalar as a JAX array, anything else as it is."""
+    """For `take_in`: a leaf as States hold it: a NumPy array or scalar as a JAX array, anything else as it is."""
     if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype == _FLOAT0:
         return leaf
     return array_of(leaf)
@@ -117,7 +120,7 @@ def array_of(array: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> jax.Array:
 
 
 def _value_faults(value: Any) -> list[str]:
-    """Why a State cannot hold the leaves of a value: for each such leaf its key path, and what is wrong."""
+    """For `take_in`: why a State cannot hold the leaves of a value: for each such leaf its key path, and why."""
     faults: list[str] = []
     for key_path, leaf in tree_flatten_with_path(value)[0]:
         fault = _leaf_fault(leaf)
@@ -127,7 +130,7 @@ def _value_faults(value: Any) -> list[str]:
 
 
 def _leaf_fault(leaf: Any) -> str | None:
-    """Why a State cannot hold a leaf, or `None`."""
+    """For `_value_faults`: why a State cannot hold a leaf, or `None`."""
     if isinstance(leaf, GraphObject):
         name = type(leaf).__name__
         return (

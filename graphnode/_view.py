@@ -81,13 +81,13 @@ class _ViewPlan:
 
 
 def _view_plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
-    """How to view nodes of a structure with these values; worked out once for both."""
+    """For `view`: how to view nodes of a structure with these values; worked out once for both."""
     question = _plan_key(statics)
     return graphdef.plans.to(question, lambda: _compile_plan(graphdef, statics))
 
 
 def _plan_key(statics: Mapping[str, object]) -> Hashable:
-    """What a plan is cached by: names and static keys of the values; `None` if a value has no key."""
+    """For `_view_plan_of`: what a plan is cached by, names and static keys of the values; `None` without a key."""
     # By `static_key`: as plain keys, True and 1 would be equal. A value without a key is
     # refused while the plan is compiled.
     try:
@@ -99,7 +99,7 @@ def _plan_key(statics: Mapping[str, object]) -> Hashable:
 
 
 def _compile_plan(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
-    """The plan for a view: the structure with the new values, and which nodes have to be checked.
+    """For `_view_plan_of`: the structure with the new values, and the nodes whose contracts have to be checked.
 
     Raises:
         FieldError: No node declares a name as a static field, or a value cannot be static.
@@ -123,7 +123,7 @@ def _compile_plan(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _Vi
 
 
 def _with_statics(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
-    """The description of a node with other values of those static fields that its class declares."""
+    """For `_compile_plan`: the description of a node with other values of those static fields that it has."""
     names = spec.template.statics
     # The same object, so that what was compiled for it is found again.
     if statics.keys().isdisjoint(names):
@@ -138,7 +138,7 @@ def _with_statics(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
 
 
 def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None:
-    """Refuse names that no node of a structure declares as a static field.
+    """For `view`, where a misspelt name would change nothing: refuse names that no node has as a static field.
 
     Raises:
         FieldError: Names all of them.

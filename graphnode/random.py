@@ -25,7 +25,7 @@ Size: TypeAlias = int | Sequence[int] | None
 
 
 def _shape(size: Size) -> tuple[int, ...]:
-    """The shape that an argument `size` stands for: an integer is one axis, `None` a single number."""
+    """The shape that NumPy's argument `size` stands for: an integer is one axis, `None` a single number."""
     if size is None:
         return ()
     return (size,) if isinstance(size, int) else tuple(size)
