@@ -291,7 +291,8 @@ def _items_below(
 
     Args:
         layout: The layout of the structure.
-        entry: Where the mapping has the collection, in the layout; `None` leads nowhere.
+        entry: The entry of the layout's trie that is at the mapping's key; `None` where
+            the key leads nowhere.
         tree: The collection.
     """
     leaves = list(tree.flat().values()) if isinstance(tree, StateTree) else tree._states
@@ -299,6 +300,8 @@ def _items_below(
     positions = unknown if entry is None else layout.positions_of(tree.layout, entry)
     for at, number in enumerate(positions.numbers):
         yield tree.layout.path(at), leaves[at], number
+    # A State that the collection shares, and the structure does not, goes to further
+    # States by its other paths.
     for at, number, path in positions.further:
         yield path, leaves[at], number
 
@@ -342,7 +345,7 @@ class _Row(NamedTuple):
 
     @property
     def state(self) -> State[Any] | None:
-        """The live State, if the item is one."""
+        """The live State that the collection has here, if it has no value: an update may put it back itself."""
         return self.leaf if isinstance(self.leaf, State) else None
 
     @property

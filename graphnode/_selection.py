@@ -359,7 +359,10 @@ def check_answers(
 def _conflicts(
     trie: Trie, subjects: Subjects, first: Matcher, second: Matcher, numbers: Set[int]
 ) -> Iterator[tuple[int, Path, Path]]:
-    """For `check_answers`: the leaves that two filters select by different paths.
+    """The leaves that two filters select by different paths.
+
+    For `check_answers`: `gn.axes` has an answer for each filter, and a State that is
+    shared has several paths, by which two filters may both claim it.
 
     Args:
         trie: The paths.

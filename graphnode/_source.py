@@ -472,7 +472,11 @@ class Sources:
         return self._modules[name]
 
     def of_class(self, cls: type) -> ClassSource | None:
-        """The source of a class; `None` where it has no text, as one that `make_dataclass` makes."""
+        """The source of a class; `None` where it has no text, as one that `make_dataclass` makes.
+
+        For the descriptions of fields in JSON Schemas, and for `graphnode check`, which
+        reads what methods assign.
+        """
         module = self.module(cls.__module__)
         return module.class_source(cls) if module is not None else None
 

@@ -257,6 +257,7 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
     def __eq__(self, other: object) -> bool:
         return self is other
 
+    # A class with an `__eq__` of its own has no hash otherwise.
     def __hash__(self) -> int:
         return id(self)
 

@@ -372,7 +372,10 @@ class Block(contextlib.ContextDecorator):
         return super().__call__(func)
 
     def _recreate_cm(self) -> "Block":
-        """For `contextlib.ContextDecorator`: a block of its own for each call of a decorated function."""
+        """For `contextlib.ContextDecorator`: a block of its own for each call of a decorated function.
+
+        One block cannot be entered twice, as a function that calls itself would.
+        """
         return Block(self._make_stream, is_users=self._is_users)
 
 

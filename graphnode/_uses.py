@@ -105,7 +105,12 @@ def _variables(instruction: dis.Instruction) -> tuple[str, ...]:
 
 
 def _is_load(instruction: dis.Instruction, variable: str) -> bool:
-    """Whether an instruction loads the variable last, and uses it for nothing else."""
+    """Whether an instruction loads the variable last, and uses it for nothing else.
+
+    Then the next instruction alone says what is done with it, such as which attribute
+    is read.
+    """
+    # One that loads and stores ends with a store: the loaded value is below it.
     is_load = "LOAD" in instruction.opname and not instruction.opname.endswith(
         "STORE_FAST"
     )

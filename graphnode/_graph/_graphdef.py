@@ -365,6 +365,7 @@ class NodeRef:
             "NodeRef", [("type", Text(self.type.__name__)), ("index", self.index)]
         )
 
+    # That of a dataclass would print the whole class.
     def __repr__(self) -> str:
         return pretty(self)
 

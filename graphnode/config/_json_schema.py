@@ -188,7 +188,11 @@ class _Schemas:
         return self._defined(("place", classes), name, make)
 
     def _make_place(self, classes: _Classes) -> _Json:
-        """The definition that `_place` refers to, in the style of the schema."""
+        """The definition that `_place` refers to: what may stand where a node is expected.
+
+        That is a node or `{ref: <id>}`. The strict style demands exactly one of them;
+        that for editors offers the fields of both while somebody types.
+        """
         properties = {"ref": _REF}
         alone = {
             "properties": properties,

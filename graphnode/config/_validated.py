@@ -44,7 +44,11 @@ def read_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
 
 
 def union_of(members: Sequence[Any]) -> Any:
-    """The union of types that only the running program knows, for pydantic: nobody can write it as an annotation."""
+    """The union of the pydantic types of an annotation's members.
+
+    They are objects that only the running program has, so that nobody can write their
+    union as an annotation.
+    """
     union: Any = Union
     return union[tuple(members)]
 

@@ -413,7 +413,7 @@ def _or_typed(inner: Any, cls: Any) -> Any:
     name = name_of(cls)
 
     def unwrap(data: Any) -> Any:
-        """What stands in such a mapping; other data itself."""
+        """The value of `{type: <name>, value: ...}`; other data itself. For pydantic, before it validates."""
         return unwrapped(data, name)
 
     return Annotated[inner, pydantic.BeforeValidator(unwrap), _TypedSchema(name)]
