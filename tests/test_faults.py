@@ -93,3 +93,14 @@ def test_a_command_line_says_of_a_value_what_a_file_says():
     with pytest.raises(gn.ConfigError) as of_change:
         gn.config.override(config, ["out_size=[1, x]", "use_bias=maybe"])
     assert list(of_change.value.faults) == [fault.at(Place()) for fault in of_file.value.faults]
+
+
+def test_the_faults_of_a_graphdef_s_json_have_their_paths():
+    """What is wrong with the JSON of a structure is data as well."""
+    text = gn.graphdef(gn.nn.Linear(2, 3)).to_json().replace('"in_size":', '"in_sise":')
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.GraphDef.from_json(text)
+    assert [(fault.path, fault.what) for fault in caught.value.faults] == [
+        ("specs[0].static", "Linear has no such field 'in_sise'"),
+        ("specs[0].static", "'in_size' of Linear is missing"),
+    ]

@@ -20,7 +20,7 @@ import jax
 
 from .._arguments import wrong_argument
 from .._declare._node import plan_of
-from .._errors import ConfigError, FieldError
+from .._errors import ConfigError, Fault, FieldError
 from .._fields import NodeBase
 from .._hints import with_article
 from .._paths import Path
@@ -201,7 +201,7 @@ class _Writer:
     def __init__(self) -> None:
         self.classes: dict[str, int] = {}
         self.specs: dict[int, dict[str, Any]] = {}
-        self.faults: list[str] = []
+        self.faults: list[Fault] = []
         self._numbers: dict[int, int] = {}
         self._class_by_name = _classes_by_name()
 
@@ -235,7 +235,8 @@ class _Writer:
             # Another class has the public name, or none is unambiguous.
             name = _full_name(cls)
         if self._class_by_name.get(name) is not cls:
-            self.faults.append(f"{name} is another class by now: it was defined again")
+            what = f"{name} is another class by now: it was defined again"
+            self.faults.append(Fault(what))
         return self.classes.setdefault(name, len(self.classes))
 
     def _node_json(self, spec: NodeSpec) -> dict[str, Any]:
@@ -286,7 +287,7 @@ class _Writer:
         try:
             return to_json(value)
         except JsonValueError as error:
-            self.faults.append(f"{where}: {error}")
+            self.faults.append(Fault(str(error), path=where))
             return None
 
     def _root_json(self, spec: RootSpec) -> Any:
@@ -317,7 +318,7 @@ class _Writer:
             }
         cls = with_article(type(tree).__name__)
         text = f"the root holds {cls}: only lists, tuples and dicts have JSON"
-        self.faults.append(text)
+        self.faults.append(Fault(text))
         return None
 
 
@@ -346,7 +347,7 @@ class _Reader:
     """Reads JSON as tokens. It goes on after a fault, as far as the rest can be read."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.faults: list[str] = []
+        self.faults: list[Fault] = []
         self._data = data
         self._classes = self._read_classes(data["classes"])
         # By number; `None` for one with faults.
@@ -458,7 +459,7 @@ class _Reader:
         One `ConfigError` then names them together.
         """
         if len(self.faults) < _MAX_FAULTS:
-            self.faults.append(f"{where}: {text}")
+            self.faults.append(Fault(text, path=where))
 
     def _read_classes(self, names: list[Any]) -> list[Any]:
         """The classes of these names, and `None` for unknown ones.
