@@ -49,11 +49,13 @@ def test_nothing_is_an_answer_too():
 
 def test_a_value_that_cannot_be_made_is_not_kept_and_its_error_stands_alone():
     """The error is the maker's, without the look-up that came before it, and the next one makes the value."""
-    memo = Few()
+    memo, key = Few(), 123_456
     with pytest.raises(ZeroDivisionError) as caught:
-        memo.of(1, lambda: 1 / 0)
-    assert not isinstance(caught.value.__context__, KeyError)
-    assert memo.of(1, lambda: 2) == 2
+        memo.of(key, lambda: 1 / 0)
+    # Whoever runs the tests may be handling an error of his own.
+    context = caught.value.__context__
+    assert context is None or context.args != (key,)
+    assert memo.of(key, lambda: 2) == 2
 
 
 def test_of_two_that_make_a_value_at_once_both_use_the_first():
