@@ -2,11 +2,13 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
 
 import pytest
 
 import graphnode as gn
 from graphnode._errors import Place, by_place
+from graphnode.config._value_errors import places_inside
 
 
 def test_a_fault_is_its_text():
@@ -83,6 +85,23 @@ def test_a_wrong_item_is_not_also_a_wrong_list():
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.loads("{in_size: [1, 2], out_size: [3, x]}", gn.nn.Linear)
     assert caught.value.faults == ("1:29: out_size[1]: Input should be a valid integer, found str 'x'",)
+
+
+def test_a_list_is_not_gone_through_for_each_wrong_item():
+    """Where an error is, the steps alone say: many wrong items would take the square of their number."""
+
+    class Long(list[object]):
+        def __iter__(self) -> Iterator[object]:
+            raise AssertionError("gone through")
+
+    value = {"a": Long(["x", {"b": 1}])}
+    assert places_inside(value, ["a", "tuple[any, ...]", 1, "function-before", "b", "int"]) == [
+        "",
+        ".a",
+        ".a[1]",
+        ".a[1].b",
+    ]
+    assert places_inside(value, ["a", 2]) == ["", ".a"]
 
 
 def test_a_command_line_says_of_a_value_what_a_file_says():

@@ -177,10 +177,7 @@ def _admitter(cls: type, field: Field) -> Admit:
 
 
 def place_of(node: NodeBase, field: Field) -> Place:
-    """The place of a field's value: its containers check what is put in later, where the field has a contract.
-
-    For the containers of a field: they have to check later what is put in.
-    """
+    """The place of a field's value: its containers check what is put in later, where the field has a contract."""
     check = None
     if any(leaf.contract for leaf in field.form.all_leaves):
         # Weak: the node holds the container, which holds this.

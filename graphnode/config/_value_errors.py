@@ -1,13 +1,12 @@
 """Errors of validators: those of ours, which pydantic carries, and pydantic's own as faults of the data."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import pydantic
 from pydantic_core import PydanticCustomError
 
 from .._hints import short, with_hint
-from .._nesting import is_container, items
 from ._registry import near_hint
 
 # pydantic hands our texts on as they are, with a code that sets them apart from its own.
@@ -57,32 +56,22 @@ def value_faults(
     list adds nothing to the one that took the others.
     """
     by_place: dict[tuple[str, str], list[Any]] = {}
+    looked_into: set[tuple[str, str]] = set()  # the places with a fault inside of them
     for detail in error.errors(include_url=False):
         key, *steps = detail["loc"]
-        place = str(key), inside(data.get(key), steps)
-        by_place.setdefault(place, []).append(detail)
+        *above, where = places_inside(data.get(key), steps)
+        by_place.setdefault((str(key), where), []).append(detail)
+        looked_into.update((str(key), place) for place in above)
     return [
         ValueFault(*place, *_joined(details))
         for place, details in by_place.items()
-        if not (_are_of_type(details) and _is_looked_into(place, by_place))
+        if not (place in looked_into and _are_of_type(details))
     ]
 
 
 def _are_of_type(details: Sequence[Any]) -> bool:
     """Whether all errors of a value are that it is of another type: news only if nothing within it is wrong."""
     return all(detail["type"].endswith("_type") for detail in details)
-
-
-def _is_looked_into(place: tuple[str, str], others: Iterable[tuple[str, str]]) -> bool:
-    """Whether another fault is within the value at a place, so that some member of a union took its type.
-
-    A place is a key, and where inside of its value.
-    """
-    key, where = place
-    return any(
-        other.startswith((f"{where}[", f"{where}.")) and other_key == key
-        for other_key, other in others
-    )
 
 
 def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
@@ -120,18 +109,25 @@ def _quoted(text: str) -> Iterator[str]:
     yield from text.split("'")[1::2]
 
 
-def inside(value: Any, steps: Sequence[Any]) -> str:
-    """Where within a value an error is, as text, from the steps that pydantic names.
+def places_inside(value: Any, steps: Sequence[Any]) -> list[str]:
+    """The places on the way to an error within a value, as text, from the value itself (`""`) to where the error is.
 
-    These name the members of unions that it tried, too, which are left out.
+    pydantic's steps name the members of unions that it tried, too, which are left out.
     """
-    where = ""
+    places = [""]
     for step in steps:
-        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
-        if step in by_key:
-            where += step_text(value, step)
-            value = by_key[step]
-    return where
+        if _has_item(value, step):
+            places.append(places[-1] + step_text(value, step))
+            value = value[step]
+    return places
+
+
+def _has_item(value: Any, step: Any) -> bool:
+    """Whether a step of pydantic's leads to an item of a value, and is not a member of a union."""
+    if isinstance(value, dict):
+        return step in value
+    is_position = isinstance(value, (list, tuple)) and isinstance(step, int)
+    return is_position and 0 <= step < len(value)
 
 
 def step_text(container: object, key: object) -> str:
