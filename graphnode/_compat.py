@@ -10,6 +10,8 @@ import itertools
 import sys
 import threading
 import weakref
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
-from jax._src.core import eval_trace, mapped_aval, trace_ctx
+from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters.batching import BatchTracer
 from jax.core import Tracer as Tracer
@@ -79,6 +81,78 @@ DISABLE_JIT: Final = disable_jit
 def is_tracing() -> bool:
     """Whether a JAX transformation runs in this thread: the cheap form of `current_trace() is not None`."""
     return _running.value is not eval_trace
+
+
+class _Endless(Trace):  # type: ignore[type-arg, unused-ignore]  # newer versions of JAX have a parameter
+    """The trace of stand-ins, which belong to no transformation, and to which nothing is staged."""
+
+    def is_valid(self) -> bool:
+        """Whether its tracers may be used: always, in whatever is traced."""
+        return True
+
+
+_ENDLESS: Final = _Endless()  # type: ignore[no-untyped-call]  # JAX's own
+
+
+class StandIn(Tracer):  # type: ignore[type-arg, unused-ignore]  # newer versions of JAX have a parameter
+    """A tracer that stands for an array which is looked up when a computation runs.
+
+    In any trace JAX takes it for a constant, by identity: in nested traces, and in those
+    that it keeps for the next call of a function. So it stays what it is until whoever
+    made it puts an input in its place; where JAX computes with it, it is `current()`.
+    """
+
+    __slots__ = ("_abstract",)
+
+    def __init__(self, aval: Any) -> None:
+        """For an array of this shape and dtype, which are as `jax.typeof` gives them."""
+        # Not by the constructor of `Tracer`: its arguments differ between versions.
+        self._trace = _ENDLESS
+        self._abstract = aval
+
+    @property
+    def aval(self) -> Any:  # type: ignore[override, unused-ignore]  # an attribute, in newer versions
+        """The shape and dtype, as JAX knows them."""
+        return self._abstract
+
+    def current(self) -> Any:
+        """The array that it stands for now."""
+        raise NotImplementedError  # pragma: no cover  # each subclass defines it
+
+    def full_lower(self) -> Any:
+        """For JAX: itself while something is traced, and the array where JAX is about to compute with it."""
+        return self if is_tracing() else self.current()
+
+
+_CONTEXT: Final = jax.make_user_context(None)  # type: ignore[no-untyped-call]  # JAX's own
+
+
+def using_context(context: Hashable) -> AbstractContextManager[object]:
+    """While it is open, JAX takes what it traces for another thing than in any other context.
+
+    JAX keeps the traces of the functions that its loops and branches get, by their
+    identity: what those read from outside must be told by the context. `None` is that of
+    all other code.
+    """
+    return _CONTEXT(context)  # type: ignore[no-any-return]  # JAX's stubs
+
+
+def enclosing_traces() -> list[Any]:
+    """The traces that run around the innermost one of this thread, as far as JAX says; see `is_live`."""
+    traces: list[Any] = []
+    running: Any = getattr(_running.value, "parent_trace", None)
+    while running is not eval_trace and running is not None:
+        traces.append(running)
+        running = getattr(running, "parent_trace", None)
+    return traces
+
+
+def closed_over(traced: jax.stages.Traced) -> list[Any]:
+    """The tracers that a function closed over, which are the first inputs of the jaxpr of its trace."""
+    consts: list[Any] | None = getattr(traced, "_consts", None)
+    if consts is None:  # before JAX 0.10
+        consts = traced._args_flat[: traced._num_consts]  # type: ignore[attr-defined, unused-ignore]  # ty: ignore
+    return list(consts)
 
 
 def is_array_operator(frame: FrameType | None) -> bool:

@@ -97,14 +97,14 @@ class Loan:
 
     __slots__ = ("copy", "leaves", "state", "thread", "trace", "treedef")
 
-    def __init__(self, state: Any, trace: TraceRef) -> None:
+    def __init__(self, state: Any, trace: TraceRef, content: Any) -> None:
         # It keeps what the container held, so that a write to the copy is noticed
         # later.
         # Weak: a loan that is still open must not keep the State.
         self.state = weakref.ref(state)
         self.trace = trace
         self.thread = threading.get_ident()
-        self.leaves, treedef = tree_flatten(state._value)
+        self.leaves, treedef = tree_flatten(content)
         self.treedef: Any = treedef
         # New containers around the same arrays.
         self.copy = tree_unflatten(self.treedef, self.leaves)
@@ -291,8 +291,13 @@ def _written_text(name: str, when: str) -> str:
     )
 
 
-def container_for(state: Marked) -> Any:
+def container_for(state: Marked, content: Any) -> Any:
     """The container of a State for the running code: its own in its own trace, a copy in another transformation.
+
+    Args:
+        state: The State.
+        content: What the copy has in it: the State's own value, or one with stand-ins
+            for its arrays.
 
     For `_state.read`: a write into the own container, by traced code, would put tracers
     into it.
@@ -305,7 +310,7 @@ def container_for(state: Marked) -> Any:
         # One copy for each transformation: what it writes, it reads again.
         if loan.trace == trace:
             return loan.copy
-    loan = Loan(state, trace)
+    loan = Loan(state, trace, content)
     mark.loans.append(loan)
     # Without those that nobody has taken back: their transformations are over.
     _OPEN.loans = [other for other in _OPEN.loans if not other.is_over]

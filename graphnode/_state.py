@@ -36,6 +36,7 @@ from ._marks import (
 from ._mistaken import NoArray
 from ._pretty import Record, Text, pretty
 from ._public import PublicType, named_in_pickles
+from ._reads import READING, RUNNING, note_look
 from ._redefinition import latest
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
@@ -387,7 +388,8 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
                 its container without having got the State as an argument.
             DonationError: Its memory was given to a call that failed.
         """
-        if self._mark is not None:
+        # While anything is traced with notes of what it looks at, each read is noted.
+        if self._mark is not None or RUNNING:
             return read(self)  # type: ignore[no-any-return]  # what is in it is a T
         return self._value
 
@@ -607,9 +609,9 @@ def renew(state: State[Any]) -> None:
 
 
 def read(state: State[Any], where: Callable[[], str] = str) -> Any:
-    """The value of a State that has a mark, as the running code may read it.
+    """The value of a State that has a mark, or while a trace notes what it reads, as the running code may read it.
 
-    For `State.value` and bindings. Unmarked States need no call.
+    For `State.value` and bindings. Other States need no call.
 
     Args:
         state: The State.
@@ -621,10 +623,12 @@ def read(state: State[Any], where: Callable[[], str] = str) -> Any:
     if is_marked(state):
         check_marks(state, lambda: state_label(state, where()))
     _check_tracer(state)
-    value = state._value
+    reads = READING.reads
+    # Without a trace the arrays are there: in a callback, or where JAX computes at once.
+    value = state._value if reads is None or not is_tracing() else reads.value_of(state)
     if isinstance(value, jax.Array) or not is_container(value):
         return value
-    return container_for(state)
+    return container_for(state, value)
 
 
 def write(state: State[Any], value: Any, where: Callable[[], str] = str) -> None:
@@ -681,7 +685,10 @@ def contract_faults(state: State[Any], value: Any) -> list[str]:
 
     Empty at once where shape and dtype stay as they are, as in nearly all writes.
     """
-    if not state._contracts or _has_aval_of(state._value, value):
+    if not state._contracts:
+        return []
+    note_look(state)
+    if _has_aval_of(state._value, value):
         return []
     contracts = state._contracts
     faults = [requirement.fault(value, state._value) for requirement in contracts]

@@ -42,6 +42,7 @@ from ._graph._graphdef import GraphDef
 from ._inspect import live_objects, missing_part, reach
 from ._lookup import Matched, States, is_one_value, match, nearest, numbers_of
 from ._paths import Path, path_str
+from ._reads import note_look
 from ._redefinition import class_name, is_one_class
 from ._signals import put_all, store_all, undivided
 from ._state import (
@@ -632,6 +633,7 @@ def _remove(removals: Sequence[_Removal]) -> None:
         else:
             delattr(container, key)
         if state._contracts:
+            note_look(state)
             # What is put back may have the shape that was there before, such as one
             # axis more than the contract says, in a stack.
             form = leaf_form(state._value)

@@ -42,6 +42,7 @@ LAYERS = (
     "_arguments",
     "_value",
     "_marks",
+    "_reads",
     "_sharding",
     "_contract",
     "_fields",

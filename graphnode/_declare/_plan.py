@@ -21,6 +21,7 @@ from .._errors import ContractError, FieldError, listed
 from .._fields import Kind, LeftOut, NodeBase
 from .._nesting import is_container, items, kind_of
 from .._paths import key_str
+from .._reads import note_look
 from .._redefinition import derives
 from .._state import Requirements, State
 from .._static import GraphObject, StaticValueError, frozen, static_key
@@ -478,6 +479,7 @@ def _checked(
             requirement.contract.fault(state._value, sizes, bound)
     checks: list[_Check] = []
     for requirement, state in required:
+        note_look(state)
         contract = requirement.contract
         fault = contract.fault(state._value, sizes, bound)
         if fault is not None:

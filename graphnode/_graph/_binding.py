@@ -24,6 +24,7 @@ from .._caches import Memo
 from .._compat import TraceRef, is_live, is_tracing
 from .._marks import any_marked, is_marked, trace_of
 from .._paths import path_str
+from .._reads import RUNNING
 from .._state import State, check_alive, read, state_label
 from .._value import take_in
 from .._versions import (
@@ -146,6 +147,13 @@ class Binding:
             return tuple([self._value_of(state) for state in states])
         return tuple([state._value for state in states])
 
+    def peek(self) -> tuple[Any, ...]:
+        """What all States hold, in layout order, as it is: nothing is checked or noted.
+
+        For the shapes and dtypes of a trace that finds out what is looked at.
+        """
+        return tuple([state._value for state in self.states])
+
     def _value_of(self, state: State[Any]) -> Any:
         """The value of one State, which may be marked, with a container of its own.
 
@@ -154,7 +162,7 @@ class Binding:
         """
         value = (
             read(state, functools.partial(self._place_of, state))
-            if is_marked(state)
+            if is_marked(state) or RUNNING
             else state._value
         )
         # Not only rebuilt: whatever may have been put into its container in place.

@@ -45,6 +45,7 @@ from ._arguments import Function, Values
 from ._pure import ACTIVE, NO_NODES, REFUSAL, Outcome, Pure, pure_of
 from ._result_nodes import ResultNode, is_result_node
 from ._signature import CallSite, Signature, all_leaves
+from ._surroundings import NOTHING, Held
 from ._type_text import is_jax_type
 from ._written import Written, as_arrays
 
@@ -58,6 +59,8 @@ class Call:
         roots: The nodes and States among the arguments, in the order of the leaves.
         binding: Of all roots, in a list.
         other_leaves: The other leaves.
+        held: The nodes around the function, for `jit`.
+        trace: The `Trace` that was made for it, and that `jit` is about to use.
         key: What `signature` is made of: a plain tuple, since one is made at every
             call.
     """
@@ -66,9 +69,11 @@ class Call:
         "_signature",
         "binding",
         "function",
+        "held",
         "key",
         "other_leaves",
         "roots",
+        "trace",
         "transform",
     )
 
@@ -80,6 +85,8 @@ class Call:
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self.transform, self.function = transform, function
+        self.held: Held = NOTHING
+        self.trace: Any = None
         leaves, treedef = tree_flatten((args, kwargs or {}))
         self.roots: list[Any] = []
         self.other_leaves: list[Any] = []
@@ -128,12 +135,10 @@ class Call:
     def pure(
         self,
         numbers: tuple[int, ...] | None = None,
-        *,
-        is_open: bool = False,
         refusal: str = REFUSAL,
     ) -> Pure:
         """The function of values and leaves that JAX transforms; see `Pure`."""
-        return pure_of(self.site, numbers, is_open=is_open, refusal=refusal)
+        return pure_of(self.site, numbers, refusal)
 
     def state_name(self, number: int) -> str:
         """What a message calls a State: its argument, and the path below."""

@@ -12,15 +12,18 @@ import jax
 
 from .._compat import DISABLE_JIT
 from .._errors import StructureError
+from .._reads import READING
 from .._value import is_container
 from ._arguments import Function, Values, name_of
 from ._boundary import Call
+from ._following import Following
 from ._fork import at_home
 from ._kept import remembered, remembered_together
 from ._pure import REFUSAL, Outcome, Pure, pure_of
 from ._replay import Replay
 from ._result_nodes import ResultNode, is_result_node
 from ._signature import CallSite
+from ._surroundings import Surroundings
 from ._type_text import is_pair, mesh_axes, pair_text, result_text, type_text
 from ._written import Written, kind_of_value
 
@@ -141,22 +144,28 @@ def compiled(
             the functions, which would keep each other alive.
         *extra: Further arguments of it, arrays.
     """
+    if READING.reads is None:
+        around = remembered_together(
+            functions, "around", None, lambda live: Surroundings.of(*live())
+        )
+        call.held = around.held()
 
-    def make(live: Callable[[], list[Function]]) -> Function:
+    def make(live: Callable[[], list[Function]]) -> Following:
         """The compiled function, made around what gives the user's functions for as long as they live."""
 
         def run(values: Values, other_leaves: list[Any], *extra: Any) -> Outcome:
             """What JAX compiles: `body` with the user's functions, as long as they live."""
             return body(live(), values, other_leaves, *extra)
 
-        # Inline: inside of another trace the loop stands as JAX's own would, without a
-        # call around it.
-        return jax.jit(run, inline=True)
+        return Following(run)
 
-    run = remembered_together(
-        functions, ("compiled", call.transform), (key, call.signature), make
+    following = remembered_together(
+        functions,
+        ("compiled", call.transform),
+        (key, call.signature, call.held.key),
+        make,
     )
-    return call.run(run, at_home(call), call.other_leaves, *extra)  # type: ignore[no-any-return]  # as `body` gives
+    return call.run(following.run, call, at_home(call), call.other_leaves, *extra)  # type: ignore[no-any-return]  # as `body` gives
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:

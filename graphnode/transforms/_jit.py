@@ -6,7 +6,6 @@ meets what is compiled already.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
 from typing import (
@@ -14,7 +13,6 @@ from typing import (
     Concatenate,
     Final,
     Generic,
-    NamedTuple,
     ParamSpec,
     TypeAlias,
     TypeVar,
@@ -24,21 +22,17 @@ from typing import (
 import jax
 
 from .._caches import Memo
-from .._compat import DISABLE_JIT, PLAIN, is_tracing
+from .._compat import DISABLE_JIT, is_tracing
 from .._describe import describe
-from .._graph._binding_cache import binding_of_list
-from .._marks import mark_lost
-from .._signals import undivided
-from .._state import State
 from .._tracebacks import hide_frames
-from ._arguments import Values, name_of, named_arguments, with_statics
+from ._arguments import name_of, named_arguments, with_statics
 from ._boundary import Call
 from ._kept import forget_kept, remembered
 from ._methods import Transformed, target_of
-from ._pure import ACTIVE, Outcome, Pure
-from ._replay import Replay
-from ._retrace import History, history_of
-from ._written import Written
+from ._program import Options, Program
+from ._pure import ACTIVE
+from ._retrace import history_of
+from ._surroundings import NOTHING, Surroundings
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -47,18 +41,6 @@ S = TypeVar("S")
 
 # What pickle finds an object of a module by.
 _NAMES: Final = ("__module__", "__name__", "__qualname__")
-
-
-class Options(NamedTuple):
-    """What `jit` was asked for, apart from the function; positions count a bound node too."""
-
-    static_argnums: frozenset[int]
-    static_argnames: frozenset[str]
-    donate: bool
-    donate_argnums: frozenset[int]
-    donate_argnames: frozenset[str]
-    keep_unused: bool
-    inline: bool
 
 
 class Jitted(Transformed, Generic[P, R]):
@@ -79,15 +61,11 @@ class Jitted(Transformed, Generic[P, R]):
         forget_kept(self)
         self._options, self._bound, self._target = options, bound, target
         self._history = history_of(target)
-        self._is_donating = bool(
-            options.donate or options.donate_argnums or options.donate_argnames
-        )
+        self._is_donating = options.is_donating
         self._is_plain = not (
             bound or options.static_argnums or options.static_argnames
         )
-        self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(
-            target, "jit", options, _Compiled
-        )
+        self._compiled: _Compiled = remembered(target, "jit", options, _Compiled)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -109,9 +87,7 @@ class Jitted(Transformed, Generic[P, R]):
             )
             try:
                 ACTIVE.call = call
-                outcome = (self._compiled.get(call.key) or self._compile(call)).run(
-                    call
-                )
+                outcome = self._program(call).run(call)
             except jax.errors.ConcretizationTypeError as error:
                 error.add_note(
                     f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
@@ -150,9 +126,7 @@ class Jitted(Transformed, Generic[P, R]):
 
         def lowered() -> jax.stages.Lowered:
             """The lowered call; run inside of `Call.run`, so that a leaf which JAX refuses is named."""
-            return (self._compiled.get(call.key) or self._compile(call)).lower(
-                call.values, call.other_leaves
-            )
+            return self._program(call).lower(call)
 
         return call.run(lowered)  # type: ignore[no-any-return]  # as `lowered` gives
 
@@ -198,10 +172,26 @@ class Jitted(Transformed, Generic[P, R]):
             )
         return Call("jit", self._target, args, kwargs)
 
-    def _compile(self, call: Call) -> "_Plain | _Donating":
-        """What is compiled for the signature of a call, kept under its key."""
-        kind = _Donating if self._is_donating else _Plain
-        return self._compiled.keep(call.key, kind(call, self._options, self._history))
+    def _program(self, call: Call) -> Program:
+        """What is compiled for the signature of a call and for what is around the function now."""
+        compiled = self._compiled
+        held = compiled.surroundings.held()
+        if held is NOTHING:
+            program = compiled.get(call.key)
+        else:
+            call.held = held
+            program = compiled.get((call.key, held.key))
+        return program or self._compile(call)
+
+    def _compile(self, call: Call) -> Program:
+        """For `_program`: trace the function for a signature that it has not met."""
+        # Before the trace: it may be that nodes are looked for the first time.
+        surroundings = self._compiled.surroundings
+        surroundings.look(self._target)
+        held = call.held = surroundings.held()
+        key = call.key if held is NOTHING else (call.key, held.key)
+        program = Program(call, self._options, self._history)
+        return self._compiled.keep(key, program)
 
 
 def _leaf_names(call: Call) -> str:
@@ -215,290 +205,19 @@ def _leaf_names(call: Call) -> str:
     )
 
 
-class _Plain:
-    """A compiled function that donates nothing."""
-
-    def __init__(self, call: Call, options: Options, history: History) -> None:
-        """Wrap the pure function of a call in `jax.jit`, which traces it when it first runs."""
-        jitted = jax.jit(
-            _logged(call.pure(), history),
-            keep_unused=options.keep_unused,
-            inline=options.inline,
-        )
-        self._jitted: Callable[[Values, Sequence[Any]], Outcome] = jitted
-        self.lower: Callable[[Values, Sequence[Any]], jax.stages.Lowered] = jitted.lower
-
-    def run(self, call: Call) -> Outcome:
-        """Call the compiled function, and write what it wrote into the caller's States."""
-        outcome = self._jitted(call.values, call.other_leaves)
-        call.write(outcome[0], outcome[1])
-        return outcome
-
-
-class _Donating:
-    """A compiled function that donates the values of the States it writes, and the leaves that the caller names.
-
-    JAX is told at the start what is donated, but only a trace says what is written:
-
-        first call   jax.jit(pure).trace ──► _FirstTrace: the written States
-                                                   │
-                     jax.jit(run, donate_argnums=0)(donated, retained)
-                                                   │ traces `run`, once for each shapes
-        first shapes       run ──► _FirstTrace.take: evaluates that trace
-        other shapes       run ──► the open `Pure`, which runs the user's function
-
-    So the user's function is traced once for each shapes. A State that only a later
-    trace writes is not donated, and one that a later trace does not write any more gets
-    its old value back: the `Pure` is open.
-    """
-
-    def __init__(self, call: Call, options: Options, history: History) -> None:
-        """Trace the function of a call once, to see what it writes, and wrap it anew with that donated."""
-        self._first = _FirstTrace(call, history)
-        written = self._first.written
-        nodes, leaves = _named_leaves(call, options)
-        donating = _donating_states(call, options, nodes)
-        states = call.binding.states
-        self._donated = tuple([n for n in written.numbers if states[n] in donating])
-        self._values = _Partition(len(states), self._donated)
-        self._other_leaves = _Partition(len(call.other_leaves), leaves)
-        self._pure = _logged(call.pure(self._donated, is_open=True), history)
-        self._may_reshape = bool(written.reshaped)
-
-        def run(
-            donated: tuple[Values, Values], retained: tuple[Values, Values]
-        ) -> Outcome:
-            """What JAX compiles: the function of what is donated and what is retained."""
-            values = self._values.join(donated[0], retained[0])
-            # A list, as the leaves of a call are: the first trace knows them so.
-            other_leaves = list(self._other_leaves.join(donated[1], retained[1]))
-            return self._trace(values, other_leaves)
-
-        # The name that profiles and compiler logs show.
-        run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
-        self._jitted = jax.jit(
-            run,
-            donate_argnums=0,
-            keep_unused=options.keep_unused,
-            inline=options.inline,
-        )
-        # The outcome as shapes and dtypes: JAX keeps the trace for the call itself.
-        self._shapes: Callable[[Any, Any], Outcome] = self._jitted.eval_shape
-
-    def run(self, call: Call) -> Outcome:
-        """Call the compiled function, and write what it wrote into the caller's States.
-
-        Once memory is gone, no signal comes between the call and the writes; if the
-        call fails, the States say so.
-        """
-        if self._may_reshape:
-            # Before any memory is gone. JAX keeps the trace, which says what will be
-            # written.
-            arguments = self._arguments(call.values, call.other_leaves)
-            written, values, _ = self._shapes(*arguments)
-            call.check_contracts(written, values)
-        # What is donated of the other leaves has no State that could be marked.
-        states = [call.binding.states[number] for number in self._donated]
-
-        def is_gone() -> bool:
-            """Whether memory was given away: from there on, the call must not be interrupted."""
-            return any([_is_deleted(state._value) for state in states])
-
-        def run_and_write() -> Outcome:
-            """Call what is compiled and write; if that fails after memory is gone, mark the States that lost it."""
-            try:
-                arguments = self._arguments(call.values, call.other_leaves)
-                outcome: Outcome = self._jitted(*arguments)
-            except BaseException:
-                # An error before the memory is gone leaves all values as they were.
-                if is_gone():
-                    mark_lost(_losses(states), _LOSS.format(name_of(call.function)))
-                raise
-            call.write(outcome[0], outcome[1])
-            return outcome
-
-        return undivided(run_and_write, is_gone)
-
-    def lower(self, values: Values, other_leaves: Sequence[Any]) -> jax.stages.Lowered:
-        """For `Jitted.lower`: what JAX lowers the function to for these values and leaves, without running it."""
-        return self._jitted.lower(*self._arguments(values, other_leaves))
-
-    def _arguments(
-        self, values: Values, other_leaves: Sequence[Any]
-    ) -> tuple[Any, Any]:
-        """The two arguments of what is compiled: the values and leaves that are donated, and all others."""
-        donated_values, retained_values = self._values.split(values)
-        donated_leaves, retained_leaves = self._other_leaves.split(other_leaves)
-        donated = donated_values, donated_leaves
-        retained = retained_values, retained_leaves
-        leaves = jax.tree.leaves((donated, retained))
-        # JAX refuses an array that is donated and stands in a second place, too.
-        if len(set(map(id, leaves))) < len(leaves):
-            donated = _unshared(donated, retained)
-        return donated, retained
-
-    def _trace(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
-        """The outcome of the function while JAX traces it: by the first trace where that fits, or by a new one."""
-        outcome = self._first.take(values, other_leaves) or self._pure(
-            values, other_leaves
-        )
-        if outcome[0].reshaped:
-            self._may_reshape = True
-            # The call that is being traced: a contract that it breaks ends it
-            if ACTIVE.call is not None:
-                ACTIVE.call.check_contracts(outcome[0], outcome[1])
-        return outcome
-
-
-class _FirstTrace:
-    """The first trace of a function that donates: it says what is written, and is compiled itself.
+class _Compiled(Memo[Hashable, Program]):
+    """What was compiled of one function under the same options, by the signature of the arguments.
 
     Attributes:
-        written: What the function writes.
+        surroundings: Where it finds nodes that are no arguments.
     """
 
-    def __init__(self, call: Call, history: History) -> None:
-        """Trace the function of a call, with nothing donated yet."""
-        traced = jax.jit(_logged(call.pure(), history)).trace(
-            call.values, call.other_leaves
-        )
-        self.written: Written = traced.out_info[0]
-        self._replay: Replay | None = Replay(
-            traced.jaxpr, call.values, call.other_leaves, traced.out_info
-        )
-
-    def take(self, values: Values, other_leaves: Sequence[Any]) -> Outcome | None:
-        """The outcome of the function by this trace, once; `None` after that, or for arguments of other types.
-
-        Once: JAX keeps what it made of these types. Held any longer, the trace would
-        only keep its constants alive.
-        """
-        replay, self._replay = self._replay, None
-        return None if replay is None else replay.outcome(values, other_leaves)
-
-
-def _donating_states(
-    call: Call, options: Options, nodes: Sequence[int]
-) -> set[State[Any]]:
-    """The States that are donated if the function writes them: all, or those of the nodes that are named.
-
-    Args:
-        call: The call.
-        options: Of `jit`.
-        nodes: The nodes that are named, by their number among all leaves.
-    """
-    if options.donate:
-        return set(call.binding.states)
-    # From the number among all leaves to the one among the roots.
-    roots = [call.roots[call.signature.places.index(at)] for at in nodes]
-    return set(binding_of_list(roots).states) if roots else set()
-
-
-def _is_deleted(value: Any) -> bool:
-    """Whether the memory of a State's value was given away, so that no value is left if the call fails."""
-    return any(
-        type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(value)
-    )
-
-
-def _losses(states: Sequence[State[Any]]) -> list[tuple[State[Any], Any]]:
-    """The States whose memory was given away, each with the value that is gone.
-
-    For `mark_lost`: whoever reads one of them is told what became of its value.
-
-    Values are read once: another thread may write a new one, which is not lost.
-    """
-    pairs = [(state, state._value) for state in states]
-    return [(state, value) for state, value in pairs if _is_deleted(value)]
-
-
-_LOSS: Final = (
-    "its memory was donated to a call of {} that failed, and no value is left: give it one, from a copy that was saved "
-    "before, or build the node anew"
-)
-
-
-class _Compiled(Memo[Hashable, _Plain | _Donating]):
-    """What was compiled of one function under the same options, by the signature of the arguments."""
-
-    __slots__ = ()
+    __slots__ = ("surroundings",)
     limit = 256
 
-
-def _unshared(donated: Any, retained: Any) -> Any:
-    """What is donated, with copies of the arrays that stand in a second place: they cannot be gone in one alone.
-
-    JAX refuses a call that donates such an array.
-    """
-    seen = set(map(id, jax.tree.leaves(retained)))
-
-    def own(leaf: Any) -> Any:
-        """An array, or a copy of it if it was seen before."""
-        # Equal numbers are one object, too
-        if id(leaf) in seen and isinstance(leaf, jax.Array):
-            return leaf.copy()
-        seen.add(id(leaf))
-        return leaf
-
-    return jax.tree.map(own, donated)
-
-
-class _Partition:
-    """Splits a row into the items that are donated and those that are retained, and joins them again.
-
-    JAX donates whole arguments, so that the two go to what is compiled apart.
-    """
-
-    def __init__(self, length: int, donated: Sequence[int]) -> None:
-        """For `_Donating`: say of a row of values or leaves which of its items are donated, and so all others retained.
-
-        Args:
-            length: How many items the row has.
-            donated: The numbers of those whose memory JAX may reuse.
-        """
-        self._donated = donated
-        self._retained = [at for at in range(length) if at not in set(donated)]
-        self._length = length
-
-    def split(self, row: Sequence[Any]) -> tuple[Values, Values]:
-        """For a call of what is compiled: the items of a row that are donated, then those that are retained."""
-        donated = tuple([row[number] for number in self._donated])
-        return donated, tuple([row[number] for number in self._retained])
-
-    def join(self, donated: Values, retained: Values) -> Values:
-        """Inside of what is compiled: the row again, as the pure function takes it, from the two parts of `split`."""
-        numbers, items = (*self._donated, *self._retained), (*donated, *retained)
-        item_at = dict(zip(numbers, items, strict=True))
-        return tuple([item_at[number] for number in range(self._length)])
-
-
-def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
-    """For `_Donating`: the leaves of the arguments that `donate_argnums` and `donate_argnames` name.
-
-    Returns:
-        Nodes and States, by their number among all leaves; then the others, by theirs among
-        those that are not nodes.
-    """
-    named: set[int | str] = {*options.donate_argnums, *options.donate_argnames}
-    places = list(itertools.chain(*call.signature.leaf_places(named)))
-    nodes = [place.leaf for place in places if place.other is None]
-    return nodes, sorted([place.other for place in places if place.other is not None])
-
-
-def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], Outcome]:
-    """`pure`, which notes each of its traces for `gn.explain_retrace`, under the name of the user's function."""
-
-    def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
-        """The pure function; JAX calls it once for each trace."""
-        trace = history.add(pure.site, values, other_leaves)
-        try:
-            return pure(values, other_leaves)
-        except BaseException as error:
-            history.fail(trace, error)
-            raise
-
-    run.__name__ = run.__qualname__ = getattr(pure.site.function, "__name__", "run")
-    return run
+    def __init__(self) -> None:
+        super().__init__()
+        self.surroundings = Surroundings()
 
 
 @overload

@@ -44,11 +44,12 @@ from .._marks import (
     trace_of,
 )
 from .._paths import Path, path_str
+from .._reads import Reads
 from .._rngs import RngState
 from .._state import State, state_label
 from .._statetree import StateTree
 from .._static import GraphObject
-from .._value import is_container
+from .._value import all_rebuilt, is_container
 from .._versions import trace_of_version
 from ._arguments import Values, name_of
 from ._kept import remembered
@@ -102,15 +103,12 @@ class Pure:
         site: The user's function under a transform, and the signature of its arguments.
         numbers: The States whose values it returns; `None` for those that it writes,
             which a trace finds out.
-        is_open: Whether it may write others beside `numbers`, and returns them too; all
-            that it returns counts as written.
         refusal: What is wrong with a State that it may not write, for the message;
             `CLASSES` in it stands for theirs.
     """
 
     site: CallSite
     numbers: tuple[int, ...] | None = None
-    is_open: bool = False
     refusal: str = REFUSAL
 
     @property
@@ -134,12 +132,20 @@ class Pure:
         This is what JAX traces. It gives what was written, the values of the States that are
         returned, and the result with a `ResultNode` in place of each node.
         """
+        return self.noted(values, other_leaves, None)
+
+    def noted(
+        self, values: Values, other_leaves: Sequence[Any], reads: Reads | None
+    ) -> Outcome:
+        """The outcome of a call, and notes of the States of the arguments that the function looks at."""
         signature = self.site.signature
         # Before the function runs, which may change a container in place.
         before = Before.of(values)
         nodes = build(signature.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = signature.fill(nodes, other_leaves)
+        if reads is not None:
+            reads.number(binding.states)
         with self._captured():
             result = self._call(args, kwargs)
             # Where JAX runs it without a trace, nothing is compiled, and any result
@@ -168,9 +174,7 @@ class Pure:
         """Two parts of the outcome: what the function wrote, and the values of the States that are returned."""
         written = before.written(states)
         numbers = self.returned(written)
-        # The caller has donated the values of an open function's `numbers`, and needs
-        # all of them back: none counts as unchanged.
-        unchanged = frozenset() if self.is_open else frozenset(numbers) - {*written}
+        unchanged = frozenset(numbers) - {*written}
         values = [
             settled(states[number]._value, before.values[number]) for number in numbers
         ]
@@ -239,7 +243,8 @@ class Pure:
         binding = walk(roots)
         if not self.site.traits.is_abstract:
             self._check_made_inside(result, roots, binding.graphdef)
-        tree = StateTree(binding.graphdef.layout, binding.values())
+        # Not by reading them: those of the arguments are not looked at.
+        tree = StateTree(binding.graphdef.layout, all_rebuilt(binding.peek()))
         for number, at in enumerate(places, len(nodes)):
             leaves[at] = ResultNode(binding.graphdef, number, part_of(tree, number))
         return jax.tree.unflatten(treedef, leaves), True
@@ -317,9 +322,6 @@ class Pure:
         """
         if self.numbers is None:
             return tuple(written)
-        if self.is_open:
-            # In layout order, as are the values that go with them.
-            return tuple(sorted({*written, *self.numbers}))
         refused = sorted({*written}.difference(self.numbers))
         if refused:
             specs = self.site.signature.graphdef.layout.specs
@@ -337,18 +339,14 @@ class Pure:
 
 
 def pure_of(
-    site: CallSite,
-    numbers: tuple[int, ...] | None = None,
-    *,
-    is_open: bool = False,
-    refusal: str = REFUSAL,
+    site: CallSite, numbers: tuple[int, ...] | None = None, refusal: str = REFUSAL
 ) -> Pure:
     """The pure function of a call site: the same object every time, so that JAX finds what it has traced of it."""
     return remembered(
         site.function,
         ("pure", site.transform),
-        (site.signature, numbers, is_open, refusal),
-        lambda: Pure(site, numbers, is_open, refusal),
+        (site.signature, numbers, refusal),
+        lambda: Pure(site, numbers, refusal),
     )
 
 

@@ -8,7 +8,7 @@ compared with the closest earlier one.
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from .._caches import LOCK
@@ -18,6 +18,7 @@ from ._arguments import Function, Static, Values
 from ._kept import remembered
 from ._methods import target_of
 from ._signature import CallSite
+from ._surroundings import Held
 from ._type_text import type_text
 
 # How many traces are remembered: enough for a function that takes turns among some
@@ -27,12 +28,17 @@ _LOGGER: Final = logging.getLogger("graphnode")
 
 
 class TraceRecord(NamedTuple):
-    """One trace: the signature of the arguments, and the shape and dtype of each value, by its name."""
+    """One trace: the signature of the arguments, and the shape and dtype of each value, by its name.
+
+    Of States there are those that it looked at: of the arguments, and captured ones.
+    """
 
     site: CallSite
     statics: dict[str, Static]
     leaves: dict[str, str]
     states: dict[str, str]
+    held: Held
+    captured: dict[str, str]
     error: str | None = None  # the class of what it raised
 
 
@@ -49,14 +55,40 @@ class History:
         self._name = getattr(function, "__qualname__", repr(function))
         self._log: tuple[int, tuple[TraceRecord, ...]] = (0, ())
 
-    def add(
-        self, site: CallSite, values: Values, other_leaves: Sequence[Any]
+    def begin(
+        self, site: CallSite, values: Values, other_leaves: Sequence[Any], held: Held
     ) -> TraceRecord:
-        """Note a trace that begins, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
-        record = _record_of(site, values, other_leaves)
+        """Note a trace that begins."""
+        record = _record_of(site, values, other_leaves, held)
         with LOCK:
             count, earlier = self._log
-            log = self._log = (count + 1, (*earlier, record)[-_LIMIT:])
+            self._log = (count + 1, (*earlier, record)[-_LIMIT:])
+        return record
+
+    def finish(
+        self, record: TraceRecord, touched: Collection[int], captured: Mapping[str, str]
+    ) -> None:
+        """Note what a trace looked at: nothing else makes JAX trace again. Logged under `GRAPHNODE_LOG=retrace`.
+
+        Args:
+            record: Of the trace.
+            touched: The numbers of the States of the arguments.
+            captured: The types of the States of outside, by their name in messages.
+        """
+        states = itertools.compress(
+            record.states.items(),
+            [number in touched for number in range(len(record.states))],
+        )
+        finished = record._replace(states=dict(states), captured=dict(captured))
+        self._replace(record, finished)
+
+    def _replace(self, record: TraceRecord, new: TraceRecord) -> None:
+        """Put a record in the place of the one of the same trace, and log it if the environment says so."""
+        with LOCK:
+            count, records = self._log
+            # By identity: an equal trace may have been before it.
+            log = count, tuple([new if r is record else r for r in records])
+            self._log = log
         if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
             # Whoever asked by an environment variable may not have set up logging at
             # all.
@@ -64,16 +96,10 @@ class History:
                 _LOGGER.addHandler(logging.StreamHandler())
             _LOGGER.setLevel(logging.INFO)
             _LOGGER.info(self._explained(log))
-        return record
 
     def fail(self, failed: TraceRecord, error: BaseException) -> None:
         """Note that a trace raised: JAX kept nothing of it, so that later ones are not compared with it."""
-        name = type(error).__name__
-        with LOCK:
-            count, records = self._log
-            # By identity: an equal trace may have been before it.
-            new = [r._replace(error=name) if r is failed else r for r in records]
-            self._log = count, tuple(new)
+        self._replace(failed, failed._replace(error=type(error).__name__))
 
     def explain(self) -> str:
         """The text of `explain_retrace`: how the last trace differs from the closest earlier one."""
@@ -144,7 +170,7 @@ def explain_retrace(fun: Callable[..., object], /) -> str:
 
 
 def _record_of(
-    site: CallSite, values: Values, other_leaves: Sequence[Any]
+    site: CallSite, values: Values, other_leaves: Sequence[Any], held: Held
 ) -> TraceRecord:
     """The record of a trace that begins: the type of each value, under the name that messages give it."""
     leaves, states = site.other_leaf_names(), site.state_names()
@@ -156,6 +182,9 @@ def _record_of(
             for name, leaf in zip(leaves, other_leaves, strict=True)
         },
         {name: type_text(value) for name, value in zip(states, values, strict=True)},
+        # The structure alone: a record must not keep nodes.
+        held._replace(nodes=(), states=()),
+        {},
     )
 
 
@@ -164,6 +193,8 @@ def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:
     lines = _static_changes(left.statics, right.statics)
     lines += _changes(left.leaves, right.leaves)
     lines += _structure_changes(left.site, right.site)
+    lines += _changes_around(left.held, right.held)
+    lines += _changes(left.captured, right.captured)
     # A State that is new or gone is one of a node that is, which stands there already.
     lines += [
         change
@@ -196,6 +227,24 @@ def _structure_changes(left: CallSite, right: CallSite) -> list[str]:
         site = right if is_in_right else left
         lines.append(f"{site.path_name(change.path)}: {change.left} != {change.right}")
     return lines
+
+
+def _changes_around(left: Held, right: Held) -> list[str]:
+    """What differs in the nodes that the function closes over, in one line each."""
+    if left.key == right.key:
+        return []
+    if left.places != right.places or left.graphdef is None or right.graphdef is None:
+        names = [
+            ", ".join(dict.fromkeys(held.places)) or "nothing" for held in (left, right)
+        ]
+        return [f"nodes around the function: {' != '.join(names)}"]
+    changes = differences(
+        left.graphdef, right.graphdef, left.path_name, right.path_name
+    )
+    return [
+        f"{right.path_name(change.path)}: {change.left} != {change.right}"
+        for change in changes
+    ]
 
 
 def _is_same_content(left: TraceRecord, right: TraceRecord) -> bool:

@@ -9,6 +9,7 @@ from jax.experimental import checkify as jax_checkify
 
 from .._arguments import wrong_argument
 from .._compat import current_trace
+from .._reads import READING
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
 from ._arguments import Function, named_arguments, with_statics
@@ -81,7 +82,11 @@ def remat(
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
         """One call: the result, once the writes are made; JAX computes it again in a backward pass."""
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
-        run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
+        pure = call.pure()
+        # JAX keeps the trace of a function that it knows; with it would stay what the
+        # function has captured, unless a trace around this one follows that.
+        again = pure if READING.reads is not None else functools.partial(pure)
+        run = jax.checkpoint(again, prevent_cse=prevent_cse, policy=policy)
         return call.finish(call.run(run, at_home(call), call.other_leaves))
 
     return rebind(rematerialised, bound, fun, again)

@@ -294,13 +294,13 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
         assert max(map(len, kinds.values())) <= 4
     assert len(run._history._log[1]) == 8
     for size in range(_retrace._LIMIT):
-        run._history.add(*_arguments(size))
+        run._history.begin(*_arguments(size))
     assert len(run._history._log[1]) == _retrace._LIMIT
 
 
-def _arguments(size: int) -> tuple[Any, Any, Any]:
+def _arguments(size: int) -> tuple[Any, Any, Any, Any]:
     call = _boundary.Call("jit", add, (leaf(size), 1.0))
-    return call.site, call.values, call.other_leaves
+    return call.site, call.values, call.other_leaves, call.held
 
 
 # Explanations
@@ -381,7 +381,7 @@ def test_an_explanation_names_what_differs(case: str):
     options, calls, lines = EXPLAINED[case]
 
     def local(x: Any, y: Any = 0, *rest: Any, **named: Any) -> None:
-        pass
+        gn.graph_to_tree((x, y, rest, named))  # looks at all States
 
     run: Any = gn.jit(local, **options)
     for call in calls():

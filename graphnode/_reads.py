@@ -1,0 +1,191 @@
+"""Note which States a trace looks at, and hand out stand-ins for those of outside.
+
+A function that JAX traces once and calls many times may look at two sorts of States:
+
+    copies of its arguments     their numbers are noted: what no trace touches need not
+                                be an input of what is compiled
+    States of outside           a `CapturedArray` stands for each array: it is no
+                                constant, and so later calls see later values
+
+A State of outside has no mark, and reading it costs one comparison. So `RUNNING` tells
+`State.value` that some thread traces, and `READING` what is noted in this one.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import jax
+
+from ._compat import StandIn, enclosing_traces, is_tracing
+from ._errors import TraceError
+from ._marks import Marked, trace_of
+
+
+class CapturedArray(StandIn):
+    """Stands for an array of a State that a traced function reads without having got it as an argument.
+
+    Attributes:
+        captured_state: The State, weakly: JAX may keep what it traced for as long as the
+            function.
+        leaf_number: The number of the array among the leaves of its value.
+        captured_label: What messages call the State.
+    """
+
+    # No names that arrays have, such as `at`.
+    __slots__ = ("captured_label", "captured_state", "leaf_number")
+
+    def __init__(self, state: Marked, at: int, array: Any, label: str) -> None:
+        super().__init__(jax.typeof(array))
+        self.captured_state = weakref.ref(state)
+        self.leaf_number = at
+        self.captured_label = label
+
+    def _array(self) -> Any:
+        """What stands in its place in the State now; `None` if the State or the place is gone."""
+        state = self.captured_state()
+        leaves = [] if state is None else jax.tree.leaves(state._value)
+        return leaves[self.leaf_number] if self.leaf_number < len(leaves) else None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the State still holds an array of the shape and dtype that were traced."""
+        array = self._array()
+        # A State that has died with its trace has no other value.
+        if array is None:
+            return self.captured_state() is None
+        return bool(jax.typeof(array) == self.aval)
+
+    def current(self) -> Any:
+        """The array that the State holds now.
+
+        Raises:
+            TraceError: The State is gone, or holds an array of another shape or dtype
+                than was traced.
+        """
+        array = self._array()
+        if array is not None and self.is_current:
+            return array
+        now = (
+            "is gone"
+            if self.captured_state() is None
+            else "holds another shape or dtype now"
+        )
+        raise TraceError(
+            f"{self.captured_label} was read from outside of a function while it was traced, and {now}: what JAX has "
+            "kept of that trace fits no more. Pass its node to the function as an argument"
+        )
+
+    def _origin_msg(self) -> str:
+        # JAX puts this below its own text, where a tracer is used as a number.
+        return (
+            f"\nIt stands for the value of {self.captured_label}, which is read from outside of the function: what it "
+            "is at the time of a call is not known while the function is traced."
+        )
+
+
+class Reads:
+    """What one trace looks at.
+
+    Attributes:
+        touched: The numbers of the States of the arguments that were looked at.
+        captured: The States of outside that were, by id.
+    """
+
+    def __init__(self, label: Callable[[Any], str]) -> None:
+        """For a trace that is about to begin.
+
+        Args:
+            label: Gives what messages call a State of outside.
+        """
+        self.touched: set[int] = set()
+        self.captured: dict[int, Any] = {}
+        self._label = label
+        self._around: list[Any] = []
+        self._numbers: dict[int, int] = {}
+        self._stand_ins: dict[int, Any] = {}
+
+    @contextmanager
+    def noting(self) -> Generator[None]:
+        """While it is open, in the trace that it is for, what this thread looks at is noted."""
+        before = READING.reads
+        self._around = enclosing_traces()
+        RUNNING.append(self)
+        READING.reads = self
+        try:
+            yield
+        finally:
+            READING.reads = before
+            RUNNING.remove(self)
+            # Traces are not to live longer than they run.
+            self._around = []
+
+    def number(self, states: Sequence[Marked]) -> None:
+        """Take these for the copies of the arguments, in layout order."""
+        self._numbers = {id(state): number for number, state in enumerate(states)}
+
+    def look(self, state: Marked) -> None:
+        """Note that something of a State is looked at, such as its shape."""
+        number = self._numbers.get(id(state))
+        if number is not None:
+            self.touched.add(number)
+        elif self._is_outside(state):
+            # Kept, so that no other State gets its id while the trace runs.
+            self.captured[id(state)] = state
+
+    def value_of(self, state: Marked) -> Any:
+        """The value of a State for the traced function, with stand-ins for arrays of outside; noted as a look at it."""
+        self.look(state)
+        if id(state) not in self.captured:
+            return state._value
+        held, stand_in = self._stand_ins.get(id(state), (None, None))
+        # The value may be another one, where a trace of a trace writes between two
+        # reads.
+        if stand_in is None or held is not state._value:
+            leaves, treedef = jax.tree.flatten(state._value)
+            label = self._label(state)
+            arrays = [
+                CapturedArray(state, at, leaf, label) for at, leaf in enumerate(leaves)
+            ]
+            stand_in = jax.tree.unflatten(treedef, arrays)
+            self._stand_ins[id(state)] = (state._value, stand_in)
+        return stand_in
+
+    def constants_of(self, key: int) -> dict[int, Any]:
+        """The arrays of a captured State as they were read, by the ids of the stand-ins; the State by its id."""
+        value, stand_in = self._stand_ins.get(key, (None, None))
+        pairs = zip(jax.tree.leaves(stand_in), jax.tree.leaves(value), strict=True)
+        return {id(part): array for part, array in pairs}
+
+    def _is_outside(self, state: Marked) -> bool:
+        """Whether a State was there before the trace: made outside of all traces, or in one around this one."""
+        birth = trace_of(state)
+        if birth is None:
+            return True
+        # Where JAX does not say, the State gives its tracer, as plain JAX would have it.
+        return any([birth() is trace for trace in self._around])
+
+
+class _Reading(threading.local):
+    """What the innermost noted trace of this thread looks at."""
+
+    reads: Reads | None = None
+
+
+READING: Final = _Reading()
+
+# The noted traces of all threads. Only whether there are any is asked: reading a State
+# must not cost a look into what is local to a thread.
+RUNNING: Final[list[Reads]] = []
+
+
+def note_look(state: Marked) -> None:
+    """Note that something of a State's value is looked at other than by `State.value`, such as its shape.
+
+    What is compiled would otherwise not follow when it changes.
+    """
+    reads = READING.reads
+    if reads is not None and is_tracing():
+        reads.look(state)

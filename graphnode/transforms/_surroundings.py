@@ -1,0 +1,247 @@
+"""Where a function finds nodes that it did not get as arguments.
+
+    def fit(trainer):                 places of `step`
+        best = trainer.model            "best"          a cell of its closure
+        @gn.jit                         "self.model"    an attribute of the plain object
+        def step(x):                                    that a method is bound to
+            return best(x) - base(x)    "base"          a global name
+
+What JAX traces reads these nodes at the time of the trace. Their States are inputs of
+what is compiled (see `_reads`); but which node stands there, and its structure, are part
+of the trace. So the places that held nodes are read at each call, and what they hold is
+part of the key of what was compiled.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final, NamedTuple
+
+from .._graph._binding_cache import binding_of_list
+from .._graph._graphdef import GraphDef
+from .._paths import path_str
+from .._state import State
+from .._static import GraphObject
+from ._arguments import Function
+
+
+class Place(NamedTuple):
+    """One place that may hold nodes.
+
+    Attributes:
+        name: What messages call it.
+        holder: What has the place: a cell, the dict of an object or module, or a method.
+        read: Gives what it holds.
+    """
+
+    name: str
+    holder: object
+    read: Callable[[], object]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from other places; the holder lives as long."""
+        return self.name, id(self.holder)
+
+
+class Held(NamedTuple):
+    """What the places of a function hold at one time.
+
+    Attributes:
+        places: Their names, each as often as there are nodes in it.
+        nodes: These nodes and States, in the same order.
+        graphdef: Of all of them, in a list; `None` where there are none.
+        states: Their States, in layout order.
+    """
+
+    places: tuple[str, ...] = ()
+    nodes: tuple[GraphObject, ...] = ()
+    graphdef: GraphDef[Any] | None = None
+    states: tuple[State[Any], ...] = ()
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What a trace depends on, beside the values: nodes of equal structure may stand in for each other."""
+        return self.places, self.graphdef
+
+    @property
+    def context(self) -> Hashable:
+        """What JAX's memory of inner functions depends on: it has the very nodes, not only their structure.
+
+        Never `None`: where nothing is noted, what is captured is a constant, and what
+        JAX keeps there is of no use here.
+        """
+        # Weak: JAX keeps the context with what it traced.
+        return self.graphdef, tuple(map(weakref.ref, self.nodes))
+
+    def state_name(self, number: int) -> str:
+        """What a message calls the State of that number."""
+        assert self.graphdef is not None
+        return self.path_name(self.graphdef.layout.path(number))
+
+    def path_name(self, path: tuple[Any, ...]) -> str:
+        """What a message calls what stands at a path of the graph of all nodes."""
+        if not path:
+            return "what the function closes over"
+        below = path_str(path[1:])
+        place = self.places[int(path[0])]
+        return f"{place}.{below}" if below else place
+
+
+NOTHING: Final = Held()
+
+
+class Surroundings:
+    """The places around one function that held nodes when it was traced."""
+
+    def __init__(self) -> None:
+        """Begin without places: `look` finds them."""
+        self._places: tuple[Place, ...] = ()
+
+    @classmethod
+    def of(cls, *functions: Function) -> "Surroundings":
+        """The places around some functions that hold nodes now."""
+        surroundings = cls()
+        for function in functions:
+            surroundings.look(function)
+        return surroundings
+
+    def look(self, function: Function) -> None:
+        """Find the places that hold nodes now; those that held some before stay."""
+        places = {place.key: place for place in self._places}
+        places |= {place.key: place for place in _places_of(function)}
+        self._places = tuple(places.values())
+
+    def held(self) -> Held:
+        """What the places hold now."""
+        # Nearly all functions: what they use is given to them.
+        if not self._places:
+            return NOTHING
+        pairs = [
+            (place.name, node)
+            for place in self._places
+            for node in nodes_in(place.read())
+        ]
+        if not pairs:
+            return NOTHING
+        # Nodes first: what is known of their structure is kept on the first.
+        pairs.sort(key=lambda pair: isinstance(pair[1], State))
+        names, nodes = zip(*pairs, strict=True)
+        binding = binding_of_list(list(nodes))
+        return Held(names, nodes, binding.graphdef, binding.states)
+
+
+def nodes_in(value: object) -> list[GraphObject]:
+    """The nodes and States that a value is, or has in its lists, tuples and dicts.
+
+    Not as JAX would flatten it: any object may stand around a function, and some pytrees
+    raise. Of long lists, such as a log of losses, none is looked into.
+    """
+    found: list[GraphObject] = []
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, GraphObject):
+            found.append(part)
+        elif isinstance(part, list | tuple | dict) and id(part) not in seen:
+            seen.add(id(part))
+            if len(part) <= _MAX_ITEMS:
+                items = part.values() if isinstance(part, dict) else part
+                # Reversed, as the last is taken first.
+                todo += reversed(list(items))
+    return found
+
+
+_MAX_ITEMS: Final = 1000
+
+
+def _places_of(function: Function) -> Iterator[Place]:
+    """The places around a function, and around the functions of its closure and its module, which hold nodes."""
+    seen: set[int] = set()
+    module = getattr(_plain(function), "__globals__", None)
+    todo: list[object] = [function]
+    while todo:
+        part = _plain(todo.pop())
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        for place in _candidates(part):
+            value = place.read()
+            inner = _plain(value)
+            if isinstance(inner, FunctionType | MethodType):
+                # Of other modules there are too many, such as all of JAX.
+                globals_of = getattr(inner, "__globals__", None)
+                if place.holder is not module or globals_of is module:
+                    todo.append(inner)
+            elif nodes_in(value):
+                yield place
+            else:
+                yield from _attributes(place.name, value)
+        if isinstance(part, MethodType):
+            todo.append(part.__func__)
+
+
+def _plain(part: object) -> object:
+    """A function without what is wrapped around it, such as a decorator or another `jit`; any other object as it is."""
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(part, functools.partial):
+            part = part.func
+        elif isinstance(part, FunctionType | MethodType) or not callable(part):
+            break
+        else:
+            part = getattr(part, "__wrapped__", part)
+    return part
+
+
+# An object may answer for any attribute, and give itself or another of its kind.
+_MAX_WRAPPERS: Final = 16
+
+
+def _candidates(part: object) -> Iterator[Place]:
+    """All places of one function: its self or the attributes of that, the cells of its closure, its globals."""
+    if isinstance(part, MethodType):
+        owner = part.__self__
+        if isinstance(owner, GraphObject):
+            yield Place("self", part, lambda: owner)
+        else:
+            yield from _attributes("self", owner)
+    if not isinstance(part, FunctionType):
+        return
+    cells = part.__closure__ or ()
+    for name, cell in zip(part.__code__.co_freevars, cells, strict=True):
+        yield Place(name, cell, functools.partial(_cell_content, cell))
+    variables = part.__globals__
+    for name in _global_names(part.__code__):
+        if name in variables:
+            yield Place(name, variables, functools.partial(variables.get, name))
+
+
+def _attributes(name: str, owner: object) -> Iterator[Place]:
+    """The attributes of a plain object, such as a trainer, that hold nodes."""
+    # Modules and classes hold much, and change rarely.
+    is_plain = not isinstance(owner, type | ModuleType | FunctionType | GraphObject)
+    variables = getattr(owner, "__dict__", None)
+    if is_plain and isinstance(variables, dict):
+        for attribute, value in list(variables.items()):
+            if nodes_in(value):
+                read = functools.partial(variables.get, attribute)
+                yield Place(f"{name}.{attribute}", variables, read)
+
+
+def _cell_content(cell: Any) -> object:
+    """What a cell of a closure holds; `None` while it is empty."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """The names that a function, and those that are defined in it, may look up among the globals."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _global_names(constant)
+    return names

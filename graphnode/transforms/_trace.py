@@ -1,0 +1,318 @@
+"""`Trace`: one trace of a function of nodes, which knows what the function looked at, and is evaluated in its place.
+
+The function is traced with all States. What it looked at will be inputs of what is
+compiled, and nothing else:
+
+    all States, leaves ──► jaxpr    inputs.touched: States 2 and 7 of the arguments
+                                    inputs.captured: a State that it closes over
+                                    written: State 7
+
+A captured State is no constant of the jaxpr: `CapturedArray`s stand for its arrays, and
+are replaced by what is given for them. So a call sees what the State holds then.
+"""
+
+import dataclasses
+import itertools
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+
+from .._compat import StandIn, closed_over, jaxpr_as_fun, using_context
+from .._errors import TraceError
+from .._reads import CapturedArray, Reads
+from .._state import State, state_label
+from ._arguments import Values, name_of
+from ._boundary import Call
+from ._pure import Outcome
+from ._surroundings import Held
+from ._type_text import type_text
+from ._written import Written
+
+# A captured State: by its number among those that are held around the function, where
+# that of another model of equal structure may take its place, or else itself.
+Captured: TypeAlias = int | weakref.ReferenceType[State[Any]]
+# From values, other arguments and notes of what is looked at to an outcome.
+NotedFunction: TypeAlias = Callable[..., Outcome]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The States that something which was traced takes.
+
+    Attributes:
+        touched: The numbers of those of the arguments, ascending.
+        captured: Those of outside.
+    """
+
+    touched: tuple[int, ...] = ()
+    captured: tuple[Captured, ...] = ()
+
+    def with_those_of(self, other: "Inputs") -> "Inputs":
+        """These and those of another, each once."""
+        touched = sorted({*self.touched, *other.touched})
+        captured = dict.fromkeys([*self.captured, *other.captured])
+        return Inputs(tuple(touched), tuple(captured))
+
+    def are_among(self, other: "Inputs") -> bool:
+        """Whether another has all of these."""
+        return {*self.touched} <= {*other.touched} and {*self.captured} <= {
+            *other.captured
+        }
+
+    def captured_states(self, held: Held) -> list[State[Any]]:
+        """The States of outside, among what is held around the function now.
+
+        Raises:
+            TraceError: One is gone.
+        """
+        return [
+            held.states[key] if isinstance(key, int) else _alive(key)
+            for key in self.captured
+        ]
+
+
+def _alive(ref: "weakref.ReferenceType[Any]") -> State[Any]:
+    """A State that a function has captured, which must not be gone."""
+    state: State[Any] | None = ref()
+    if state is None:
+        raise TraceError(
+            "gn.jit: a State that the function read from outside while it was traced is gone; pass its node as an "
+            "argument"
+        )
+    return state
+
+
+class Wider(Exception):
+    """JAX traces for other shapes, and the function looks at more States than what is compiled takes."""
+
+    def __init__(self, trace: "Trace") -> None:
+        super().__init__()
+        self.trace = trace
+
+
+class _Unused(StandIn):
+    """Stands for a State that was not touched where its jaxpr is evaluated: nothing is computed with it."""
+
+    __slots__ = ()
+
+
+class Trace:
+    """One trace of the function of a call.
+
+    Attributes:
+        inputs: The States that it looked at.
+        written: What it wrote.
+        jaxpr: What JAX made of it: from what it closed over, all values and all other
+            leaves to the outcome.
+        shapes: The outcome, as shapes and dtypes.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        function: NotedFunction,
+        values: Values,
+        *others: Any,
+    ) -> None:
+        """Trace a function.
+
+        Args:
+            call: The call that it is traced for.
+            function: From the values, the others and notes of reads to an outcome.
+            values: The values of all States of the call, or others of the shapes to
+                trace with.
+            *others: The other leaves, and whatever the function takes.
+
+        Raises:
+            TraceError: The function read a State of its arguments from outside.
+        """
+        self._held = held = call.held
+        self._numbers = {id(state): number for number, state in enumerate(held.states)}
+        arguments = values, *others
+        traced, reads = self._traced(call, function, arguments, held.context)
+        if not _is_up_to_date(closed_over(traced)):
+            # JAX has kept the trace of a function inside, for other shapes of what it
+            # has captured. In a context of its own it finds nothing.
+            traced, reads = self._traced(call, function, arguments, object())
+        self.shapes: Any = traced.out_info
+        self.written: Written = traced.out_info[0]
+        self.jaxpr: Any = traced.jaxpr
+        self._evaluate = jaxpr_as_fun(traced.jaxpr)
+        self._out_treedef = jax.tree.structure(traced.out_info)
+        # Of each State, how many inputs of the jaxpr it is.
+        self._counts = [len(jax.tree.leaves(value)) for value in values]
+        consts = closed_over(traced)
+        self._avals = traced.jaxpr.in_avals[len(consts) :]
+        touched = {*reads.touched, *self.written.numbers, *self._used(len(consts))}
+        self.inputs = Inputs(tuple(sorted(touched)))
+        self._take_captured(call, reads, consts)
+        self._types = self._types_of(
+            {number: values[number] for number in self.inputs.touched},
+            {
+                key: state._value
+                for key, state in zip(
+                    self.inputs.captured,
+                    self.inputs.captured_states(held),
+                    strict=True,
+                )
+            },
+            *others,
+        )
+
+    def captured_types(self) -> dict[str, str]:
+        """The types of the captured States, by their names in messages."""
+        states = self.inputs.captured_states(self._held)
+        return {self._label(state): type_text(state._value) for state in states}
+
+    def _traced(
+        self,
+        call: Call,
+        function: NotedFunction,
+        arguments: tuple[Any, ...],
+        context: Hashable,
+    ) -> tuple[jax.stages.Traced, Reads]:
+        """What JAX makes of the function in a context of its memory, and what was looked at."""
+        reads = Reads(self._label)
+
+        # A function of its own: JAX would keep the trace of a function that it knows.
+        def run(*arguments: Any) -> Outcome:
+            """The function, noted."""
+            with reads.noting():
+                return function(*arguments, reads)
+
+        # The name that profiles and compiler logs show.
+        run.__name__ = run.__qualname__ = name_of(call.function)
+        with using_context(context):
+            return jax.jit(run).trace(*arguments), reads
+
+    def _label(self, state: State[Any]) -> str:
+        """What messages call a State of outside."""
+        number = self._numbers.get(id(state))
+        return state_label(state) if number is None else self._held.state_name(number)
+
+    def _used(self, const_count: int) -> list[int]:
+        """The numbers of the States that the jaxpr computes with or returns."""
+        jaxpr = self.jaxpr.jaxpr
+        equations = itertools.chain.from_iterable([eqn.invars for eqn in jaxpr.eqns])
+        used = set(map(id, itertools.chain(equations, jaxpr.outvars)))
+        inputs = iter(jaxpr.invars[const_count:])
+        return [
+            number
+            for number, count in enumerate(self._counts)
+            if any([id(var) in used for var in itertools.islice(inputs, count)])
+        ]
+
+    def _take_captured(self, call: Call, reads: Reads, consts: list[Any]) -> None:
+        """Find out which States stand behind what the function closed over: they become inputs.
+
+        Raises:
+            TraceError: One is a State of the arguments.
+        """
+        constants = _of_dead_states(reads)
+        states = list(reads.captured.values())
+        # What JAX kept of a function inside has no reads, but stand-ins.
+        states += [
+            _alive(const.captured_state)
+            for const in consts
+            if isinstance(const, CapturedArray) and id(const) not in constants
+        ]
+        states = list({id(state): state for state in states}.values())
+        own = set(map(id, call.binding.states))
+        for state in states:
+            if id(state) in own:
+                raise TraceError(call.explain_capture(state, "read"))
+        self.inputs = dataclasses.replace(
+            self.inputs, captured=tuple(map(self._key, states))
+        )
+        position = {id(state): at for at, state in enumerate(states)}
+        # Of each constant: which leaf of which captured State it is, or itself.
+        self._consts: list[Any] = [
+            (position[id(const.captured_state())], const.leaf_number)
+            if isinstance(const, CapturedArray) and id(const) not in constants
+            else constants.get(id(const), const)
+            for const in consts
+        ]
+
+    def _key(self, state: State[Any]) -> Captured:
+        """What a captured State is found by, at a later call."""
+        number = self._numbers.get(id(state))
+        return weakref.ref(state) if number is None else number
+
+    def fits(
+        self,
+        values: Mapping[int, Any],
+        captured: Mapping[Captured, Any],
+        *others: Any,
+    ) -> bool:
+        """Whether these have the types that were traced.
+
+        Args:
+            values: The values of States by number; those that were touched, and more.
+            captured: The values of captured States; those of `inputs`, and more.
+            *others: The other arguments.
+        """
+        return self._types == self._types_of(values, captured, *others)
+
+    def _types_of(
+        self,
+        values: Mapping[int, Any],
+        captured: Mapping[Captured, Any],
+        *others: Any,
+    ) -> tuple[Any, list[Any]]:
+        """What a jaxpr is made for: weak types and shardings included."""
+        touched = [values[number] for number in self.inputs.touched]
+        row = [captured[key] for key in self.inputs.captured]
+        leaves, treedef = jax.tree.flatten((touched, row, *others))
+        return treedef, list(map(jax.typeof, leaves))
+
+    def outcome(
+        self,
+        values: Mapping[int, Any],
+        captured: Mapping[Captured, Any],
+        *others: Any,
+    ) -> Outcome:
+        """The outcome of the function for these, by evaluating the jaxpr; arguments as of `fits`."""
+        captured_leaves = [
+            jax.tree.leaves(captured[key]) for key in self.inputs.captured
+        ]
+        arguments = [
+            captured_leaves[const[0]][const[1]] if isinstance(const, tuple) else const
+            for const in self._consts
+        ]
+        touched = set(self.inputs.touched)
+        avals = iter(self._avals)
+        for number, count in enumerate(self._counts):
+            own = list(itertools.islice(avals, count))
+            arguments += (
+                jax.tree.leaves(values[number])
+                if number in touched
+                else list(map(_Unused, own))
+            )
+        arguments += jax.tree.leaves(others)
+        return jax.tree.unflatten(self._out_treedef, self._evaluate(*arguments))  # type: ignore[no-any-return]
+
+
+def _is_up_to_date(consts: Sequence[Any]) -> bool:
+    """Whether the stand-ins among what was closed over have the shapes of what they stand for."""
+    return all(
+        [const.is_current for const in consts if isinstance(const, CapturedArray)]
+    )
+
+
+def _of_dead_states(reads: Reads) -> dict[int, Any]:
+    """The arrays of States of outside that have died with the trace, by the id of the stand-in; they leave the reads.
+
+    They were made inside, where JAX computes at once, as under
+    `jax.ensure_compile_time_eval`: their arrays are constants indeed.
+    """
+    dead: dict[int, Any] = {}
+    for key in list(reads.captured):
+        ref = weakref.ref(reads.captured.pop(key))
+        state = ref()
+        if state is not None:
+            reads.captured[key] = state
+            continue
+        dead |= reads.constants_of(key)
+    return dead
