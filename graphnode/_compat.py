@@ -22,6 +22,7 @@ from jax._src.config import disable_jit
 from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters.batching import BatchTracer
+from jax.core import AbstractValue as AbstractValue
 from jax.core import Tracer as Tracer
 
 try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import PartitionSpec, Sharding
 
 from .._arguments import wrong_argument
 from .._describe import describe
@@ -29,8 +29,18 @@ from ._boundary import Call
 F = TypeVar("F", bound=Filter | EllipsisType)
 
 
+class PerState:
+    """What a caller says of a node State by State, in place of one value for all of them."""
+
+    __slots__ = ()
+
+    def of(self, node: object) -> list[Any]:
+        """The value for each State of a node, in layout order."""
+        raise NotImplementedError  # pragma: no cover  # each subclass defines it
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Axes:
+class Axes(PerState):
     """An axis for each State of a node; see `axes`.
 
     Attributes:
@@ -72,21 +82,21 @@ class Axes:
 # own (pyright knows that, but not when it compares overloads).
 @overload
 def axes(
-    by_filter: Mapping[Filter | EllipsisType, int | PartitionSpec | None], /
+    by_filter: Mapping[Filter | EllipsisType, int | PartitionSpec | Sharding | None], /
 ) -> Axes: ...
 @overload
 def axes(  # pyright: ignore[reportOverlappingOverload]
-    by_filter: Mapping[F, int | PartitionSpec | None], /
+    by_filter: Mapping[F, int | PartitionSpec | Sharding | None], /
 ) -> Axes: ...
-def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
+def axes(by_filter: Mapping[Any, int | PartitionSpec | Sharding | None], /) -> Axes:
     """Say for each State of a node along which axis a transform maps it: what stands for a node in `in_axes`.
 
     Args:
         by_filter: From filters, tried in order, to axes: an integer, or `None` for
             States that all calls share. For `shard_map`, from filters to partition
-            specs. States that no filter accepts have no axis. Two filters that select a
-            State, each by a path of it that the other does not select, must give it the
-            same.
+            specs; for `in_shardings` of `jit`, to these or shardings. States that no
+            filter accepts have no axis. Two filters that select a State, each by a path
+            of it that the other does not select, must give it the same.
 
     Raises:
         TypeError: It is not a mapping, or something in it is not an axis.
@@ -100,7 +110,7 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
     if not isinstance(by_filter, Mapping):
         raise TypeError(wrong_argument("a mapping from filters to axes", by_filter))
     for axis in by_filter.values():
-        if not (is_axis(axis) or isinstance(axis, PartitionSpec)):
+        if not (is_axis(axis) or isinstance(axis, PartitionSpec | Sharding)):
             raise TypeError(
                 f"gn.axes: an axis is an integer or None; found {describe(axis)}"
             )
@@ -156,7 +166,7 @@ def spread_axes(
         if at in places:
             states.add(next(roots), value, names[at])
         # `axes` chooses among the States of a node; an array has none to choose from.
-        elif isinstance(value, Axes):
+        elif isinstance(value, PerState):
             raise TypeError(
                 f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}"
             )
@@ -187,7 +197,7 @@ class _StateAxes:
         """
         binding = binding_of(root)
         states, layout = binding.states, binding.graphdef.layout
-        axes = value.of(root) if isinstance(value, Axes) else [value] * len(states)
+        axes = value.of(root) if isinstance(value, PerState) else [value] * len(states)
         for number, (state, axis) in enumerate(zip(states, axes, strict=True)):
             where = f"{name}.{path_str(layout.path(number))}".rstrip(".")
             self._check(axis, where)

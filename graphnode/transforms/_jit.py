@@ -13,6 +13,7 @@ from typing import (
     Concatenate,
     Final,
     Generic,
+    Literal,
     ParamSpec,
     TypeAlias,
     TypeVar,
@@ -31,7 +32,9 @@ from ._kept import forget_kept, remembered
 from ._methods import Transformed, target_of
 from ._program import Options, Program
 from ._pure import ACTIVE
-from ._retrace import history_of
+from ._retrace import history_of, record_of
+from ._shardings import Shardings
+from ._stages import Lowered, Staged, Traced
 from ._surroundings import NOTHING, Surroundings
 
 P = ParamSpec("P")
@@ -120,15 +123,58 @@ class Jitted(Transformed, Generic[P, R]):
     def __get__(self, instance: Any, owner: type, /) -> Any:
         return self if instance is None else MethodType(self, instance)
 
-    def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
-        """What JAX lowers the call to, without running it; `.compile()` gives its cost and memory analysis."""
+    def trace(self, *args: P.args, **kwargs: P.kwargs) -> Traced[P, R]:
+        """Trace a call, without running it: `.jaxpr` is the program, and `.lower().compile()` compiles it."""
         call = self._call(args, kwargs)
+        # By `Call.run`, so that a leaf which JAX refuses is named.
+        traced: jax.stages.Traced = call.run(self._staged, call, "trace")
+        executable = self._program(call).executable
+        staged = Staged(
+            executable,
+            record_of(call, executable.inputs.touched),
+            (call.key, call.held.key),
+            self._call_around,
+        )
+        return Traced(traced, staged)
 
-        def lowered() -> jax.stages.Lowered:
-            """The lowered call; run inside of `Call.run`, so that a leaf which JAX refuses is named."""
-            return self._program(call).lower(call)
+    def lower(self, *args: P.args, **kwargs: P.kwargs) -> Lowered[P, R]:
+        """What JAX lowers a call to, without running it; `.compile()` gives what is called with nodes."""
+        return self.trace(*args, **kwargs).lower()
 
-        return call.run(lowered)  # type: ignore[no-any-return]  # as `lowered` gives
+    def eval_shape(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of a call with a `jax.ShapeDtypeStruct` in place of each array, as `gn.eval_shape` gives it.
+
+        Nothing runs, and nothing is written.
+        """
+        call = self._call(args, kwargs)
+        return call.result_of(call.run(self._staged, call, "eval_shape"))  # type: ignore[no-any-return]  # like the result
+
+    def inputs(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, ...]:
+        """The arrays that what is compiled takes of a call, as `jax.export` and JAX's own stages want them.
+
+        What the function gives for them is a triple: which States it wrote, their new
+        values, and its result.
+
+        Example:
+            >>> counter = gn.State(jnp.float32(3))
+            >>> scaled = gn.jit(lambda counter, x: counter.value * x)
+            >>> exported = jax.export.export(scaled)(counter, 2.0)
+            >>> exported.call(*scaled.inputs(counter, 2.0))[2]
+            Array(6., dtype=float32)
+        """
+        call = self._call(args, kwargs)
+        call.run(self._staged, call, "eval_shape")
+        return call.work(self._program(call).executable.arguments, call)  # type: ignore[no-any-return]  # as it gives
+
+    def _staged(self, call: Call, stage: Literal["trace", "eval_shape"]) -> Any:
+        """What JAX makes of a call without running it."""
+        return self._program(call).staged(call, stage)
+
+    def _call_around(self, *args: Any, **kwargs: Any) -> Call:
+        """The call with these arguments, and what is around the function now."""
+        call = self._call(args, kwargs)
+        call.held = self._compiled.surroundings.held()
+        return call
 
     def clear_cache(self) -> None:
         """Forget all that was compiled for the function under these options."""
@@ -232,6 +278,9 @@ def jit(
     donate_argnames: str | Iterable[str] = ...,
     keep_unused: bool = ...,
     inline: bool = ...,
+    in_shardings: Any = ...,
+    out_shardings: Any = ...,
+    compiler_options: Mapping[str, str | bool] | None = ...,
 ) -> Jitted[P, R]: ...
 @overload
 def jit(
@@ -243,6 +292,9 @@ def jit(
     donate_argnames: str | Iterable[str] = ...,
     keep_unused: bool = ...,
     inline: bool = ...,
+    in_shardings: Any = ...,
+    out_shardings: Any = ...,
+    compiler_options: Mapping[str, str | bool] | None = ...,
 ) -> "Callable[[Callable[P, R]], Jitted[P, R]]": ...
 def jit(
     fun: Callable[..., Any] | None = None,
@@ -255,6 +307,9 @@ def jit(
     donate_argnames: str | Iterable[str] = (),
     keep_unused: bool = False,
     inline: bool = False,
+    in_shardings: Any = None,
+    out_shardings: Any = None,
+    compiler_options: Mapping[str, str | bool] | None = None,
 ) -> Any:
     """Compile a function of nodes and arrays with XLA, as `jax.jit` compiles one of arrays.
 
@@ -277,6 +332,12 @@ def jit(
         donate_argnames: Their names.
         keep_unused: As in `jax.jit`.
         inline: As in `jax.jit`.
+        in_shardings: A pytree prefix of the arguments, as in `jax.jit`: shardings,
+            partition specs, or `None` where nothing is said. For a node one that holds
+            for all its States, `axes` by filter, or a state tree or mapping of them by
+            path. States that are written stay laid out so.
+        out_shardings: The same for the result; for a node one for all its States.
+        compiler_options: As in `jax.jit`: options of XLA.
 
     Returns:
         The compiled function, with the signature of `fun`.
@@ -312,11 +373,33 @@ def jit(
         # Here, not at the first call: what is wrong with a decorator shows where it
         # stands.
         _check_disjoint(name_of(target), statics, donated)
-        return Jitted(
-            function, Options(*statics, donate, *donated, keep_unused, inline)
+        options = Options(
+            *statics,
+            donate,
+            *donated,
+            keep_unused,
+            inline,
+            _shardings(in_shardings, len(bound)),
+            _shardings(out_shardings),
+            None if compiler_options is None else tuple(compiler_options.items()),
         )
+        return Jitted(function, options)
 
     return wrap if fun is None else wrap(fun)
+
+
+def _shardings(prefix: Any, bound_count: int = 0) -> Shardings | None:
+    """For `jit`: what `in_shardings` or `out_shardings` says, if anything.
+
+    Args:
+        prefix: As the caller wrote it.
+        bound_count: How many nodes are bound in front of the caller's arguments.
+    """
+    if prefix is None:
+        return None
+    if bound_count and isinstance(prefix, tuple | list):
+        prefix = (*[None] * bound_count, *prefix)
+    return Shardings(prefix)
 
 
 # Positions and names of arguments, as `named_arguments` gives them.

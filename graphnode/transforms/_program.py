@@ -13,14 +13,14 @@ So a call costs Python for the States that are touched, and not for all that the
 has. The user's function is traced once for each shapes.
 
 A later trace may look at more States than the program takes. Then JAX's trace ends with
-`Wider`, and the program goes on with an `_Executable` that takes them too.
+`Wider`, and the program goes on with an `Executable` that takes them too.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import jax
 
@@ -36,6 +36,7 @@ from ._arguments import Values, name_of
 from ._boundary import Call
 from ._pure import ACTIVE, Outcome
 from ._retrace import History
+from ._shardings import Shardings
 from ._trace import Inputs, Trace, Wider
 from ._written import Written
 
@@ -50,6 +51,19 @@ class Options(NamedTuple):
     donate_argnames: frozenset[str]
     keep_unused: bool
     inline: bool
+    in_shardings: Shardings | None = None
+    out_shardings: Shardings | None = None
+    compiler_options: tuple[tuple[str, str | bool], ...] | None = None
+
+    @property
+    def has_shardings(self) -> bool:
+        """Whether the layout of any input or output is given."""
+        return self.in_shardings is not None or self.out_shardings is not None
+
+    @property
+    def for_compiler(self) -> dict[str, Any] | None:
+        """The options of XLA, as JAX takes them."""
+        return None if self.compiler_options is None else dict(self.compiler_options)
 
     @property
     def is_donating(self) -> bool:
@@ -87,29 +101,31 @@ class Program:
             self._take(call, wider.trace)
         return self.run(call)
 
-    def lower(self, call: Call) -> jax.stages.Lowered:
-        """What JAX lowers a call to, without running it."""
+    def staged(self, call: Call, stage: Literal["trace", "eval_shape"]) -> Any:
+        """What JAX makes of a call without running it."""
         try:
             executable = self.executable
-            lowered: jax.stages.Lowered = executable.jitted.lower(
-                *executable.arguments(call)
-            )
-            return lowered
+            return getattr(executable.jitted, stage)(*executable.arguments(call))
         except Wider as wider:
             self._take(call, wider.trace)
-        return self.lower(call)
+        return self.staged(call, stage)
 
     def _take(self, call: Call, trace: Trace) -> None:
         """From here on take all States that a trace looked at, which was made for a call that is to come next."""
         call.trace = trace
         inputs = trace.inputs
         donating = _Donating.of(call, self._options, trace.written)
+        outputs: tuple[int, ...] = ()
+        # The layout of outputs has to be said before anything is traced.
+        if self._options.has_shardings:
+            outputs = trace.written.numbers
         before = getattr(self, "executable", None)
         if before is not None:
             inputs = inputs.with_those_of(before.inputs)
             donating = donating.with_those_of(before.donating)
-        self.executable = _Executable(
-            call, inputs, donating, self._options, self._history
+            outputs = tuple(sorted({*outputs, *before.outputs}))
+        self.executable = Executable(
+            call, inputs, donating, outputs, trace, self._options, self._history
         )
 
 
@@ -143,7 +159,7 @@ class _Donating(NamedTuple):
         )
 
 
-class _Executable:
+class Executable:
     """A function that JAX compiles, of some of the States and all other leaves.
 
     JAX is told at the start what is donated, but only a trace says what is written. So a
@@ -153,6 +169,7 @@ class _Executable:
     Attributes:
         inputs: The States that it takes.
         donating: Which of these, and of the other leaves, are donated.
+        outputs: The numbers of States whose values it gives in any case.
         jitted: What JAX made of it.
     """
 
@@ -161,6 +178,8 @@ class _Executable:
         call: Call,
         inputs: Inputs,
         donating: _Donating,
+        outputs: tuple[int, ...],
+        trace: Trace,
         options: Options,
         history: History,
     ) -> None:
@@ -170,10 +189,16 @@ class _Executable:
             call: A call of the signature.
             inputs: The States that it takes.
             donating: Which of these, and of the other leaves, are donated.
+            outputs: The numbers of States whose values it gives in any case.
+            trace: The trace that it is made after.
             options: Of `jit`.
             history: Of the traces of the function.
         """
-        self.inputs, self.donating, self._history = inputs, donating, history
+        self.inputs, self.donating, self.outputs = inputs, donating, outputs
+        self._history = history
+        # What is given back without being written: no write, unless its memory is gone.
+        self._completed = tuple(sorted({*outputs, *donating.numbers}))
+        self._has_shardings = options.has_shardings
         self.is_donating = bool(donating.numbers or donating.leaves)
         retained = [n for n in inputs.touched if n not in {*donating.numbers}]
         self._retained = tuple(retained)
@@ -185,6 +210,7 @@ class _Executable:
         self._pick_donated_leaves = picker(donating.leaves)
         self._leaf_order = (*donating.leaves, *retained_leaves)
         self._may_reshape = False
+        self._result_def = trace.result_def
 
         def run(
             donated: tuple[Row, Row], values: Row, captured: Row, other_leaves: Row
@@ -199,19 +225,54 @@ class _Executable:
             donate_argnums=0 if self.is_donating else (),
             keep_unused=options.keep_unused,
             inline=options.inline,
+            compiler_options=options.for_compiler,
+            **self._shardings(call, trace, options),
         )
 
-    def run(self, call: Call) -> Outcome:
-        """Call what is compiled, and write what it wrote into the caller's States."""
+    def _shardings(self, call: Call, trace: Trace, options: Options) -> dict[str, Any]:
+        """For `jax.jit`: the layouts of what it takes and gives, as far as the caller says."""
+        if not options.has_shardings:
+            return {}
+        layouts: dict[str, Any] = {}
+        of_states: Sequence[Any] = [None] * len(call.binding.states)
+        if options.in_shardings is not None:
+            spread = options.in_shardings.of_call(call)
+            of_states, of_leaves = spread.values, spread.other_leaves
+            retained = self._pick_leaves(of_leaves)
+            layouts["in_shardings"] = (
+                (self._pick_donated(of_states), self._pick_donated_leaves(of_leaves)),
+                self._pick(of_states),
+                None,
+                # Of the same type as in `arguments`.
+                retained if self.is_donating else list(retained),
+            )
+        # What a State is laid out as, it stays laid out as.
+        new_values = tuple([of_states[number] for number in self._completed])
+        of_result = None
+        if options.out_shardings is not None:
+            of_result = options.out_shardings.of_result(trace.shapes[2])
+        layouts["out_shardings"] = (None, new_values, of_result)
+        return layouts
+
+    def run(
+        self, call: Call, compiled: Callable[..., Outcome] | None = None
+    ) -> Outcome:
+        """Call what is compiled, and write what it wrote into the caller's States.
+
+        Args:
+            call: The call.
+            compiled: What was compiled ahead of time, if it is not to be `jitted`.
+        """
+        run = compiled or self.jitted
         if self.is_donating:
-            return self._run_undivided(call)
+            return self._run_undivided(call, run)
         arguments = self.arguments(call)
         if READING.reads is None:
-            outcome: Outcome = self.jitted(*arguments)
+            outcome: Outcome = run(*arguments)
         else:
             # Inside of another function's trace: what is compiled is the same there.
             with using_context(None):
-                outcome = self.jitted(*arguments)
+                outcome = run(*arguments)
         call.write(outcome[0], outcome[1])
         return outcome
 
@@ -251,7 +312,7 @@ class _Executable:
         # Containers of their own, as all values that go to JAX.
         return tuple([rebuilt(state.value) for state in states])
 
-    def _run_undivided(self, call: Call) -> Outcome:
+    def _run_undivided(self, call: Call, run: Callable[..., Outcome]) -> Outcome:
         """Call what is compiled, and write what it wrote, where memory is donated.
 
         Once memory is gone, no signal comes between the call and the writes; if the
@@ -272,7 +333,7 @@ class _Executable:
         def run_and_write() -> Outcome:
             """Call what is compiled and write; if that fails after memory is gone, mark the States that lost it."""
             try:
-                outcome: Outcome = self.jitted(*self.arguments(call))
+                outcome = run(*self.arguments(call))
             except BaseException:
                 # An error before the memory is gone leaves all values as they were.
                 if is_gone():
@@ -305,10 +366,18 @@ class _Executable:
         if trace is None or not trace.fits(by_number, by_key, leaves):
             all_values = dict(enumerate(call.binding.peek())) | by_number
             trace = _traced(call, self._history, tuple(all_values.values()), leaves)
-        if not trace.inputs.are_among(self.inputs):
+        # The layouts are those of one result and of the States that it comes with.
+        is_laid_out = not self._has_shardings or (
+            self._result_def == trace.result_def
+            and {*trace.written.numbers} <= {*self.outputs}
+        )
+        if not (trace.inputs.are_among(self.inputs) and is_laid_out):
             raise Wider(trace)
         outcome = _with_all(
-            trace.outcome(by_number, by_key, leaves), self.donating.numbers, by_number
+            trace.outcome(by_number, by_key, leaves),
+            self._completed,
+            by_number,
+            self.donating.numbers,
         )
         if outcome[0].reshaped:
             self._may_reshape = True
@@ -352,9 +421,19 @@ def picker(numbers: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 def _with_all(
-    outcome: Outcome, numbers: Sequence[int], values: Mapping[int, Any]
+    outcome: Outcome,
+    numbers: Sequence[int],
+    values: Mapping[int, Any],
+    donated: Sequence[int],
 ) -> Outcome:
-    """An outcome that has the values of all these States, also of those that were not written: they were donated."""
+    """An outcome that has the values of all these States, also of those that were not written.
+
+    Args:
+        outcome: What a trace gives.
+        numbers: The numbers of the States.
+        values: The values of all States before.
+        donated: The numbers of those whose memory is gone: they have to be written back.
+    """
     written, new_values, result = outcome
     missing = {
         number: values[number] for number in numbers if number not in written.numbers
@@ -367,7 +446,10 @@ def _with_all(
     containers = [number for number in missing if is_container(missing[number])]
     return (
         dataclasses.replace(
-            written, numbers=ordered, containers=written.containers.union(containers)
+            written,
+            numbers=ordered,
+            containers=written.containers.union(containers),
+            unchanged=frozenset(missing).difference(donated),
         ),
         tuple([by_number[number] for number in ordered]),
         result,

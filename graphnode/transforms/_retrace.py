@@ -15,6 +15,7 @@ from .._caches import LOCK
 from .._graph._diff import differences
 from .._static import ANOTHER, distinct_texts
 from ._arguments import Function, Static, Values
+from ._boundary import Call
 from ._kept import remembered
 from ._methods import target_of
 from ._signature import CallSite
@@ -75,11 +76,8 @@ class History:
             touched: The numbers of the States of the arguments.
             captured: The types of the States of outside, by their name in messages.
         """
-        states = itertools.compress(
-            record.states.items(),
-            [number in touched for number in range(len(record.states))],
-        )
-        finished = record._replace(states=dict(states), captured=dict(captured))
+        states = _at(record.states, touched)
+        finished = record._replace(states=states, captured=dict(captured))
         self._replace(record, finished)
 
     def _replace(self, record: TraceRecord, new: TraceRecord) -> None:
@@ -186,6 +184,29 @@ def _record_of(
         held._replace(nodes=(), states=()),
         {},
     )
+
+
+def changes_since(record: TraceRecord, call: Call) -> list[str]:
+    """What differs in the arguments of a call from those that were traced, in one line each.
+
+    Of States only those that the trace looked at count.
+    """
+    binding = call.binding
+    now = _record_of(call.site, binding.peek(), call.other_leaves, call.held)
+    states = {name: now.states[name] for name in record.states if name in now.states}
+    return _differences(record, now._replace(states=states, captured=record.captured))
+
+
+def record_of(call: Call, touched: Collection[int]) -> TraceRecord:
+    """The record of a call, with those of its States that a trace has looked at."""
+    record = _record_of(call.site, call.binding.peek(), call.other_leaves, call.held)
+    return record._replace(states=_at(record.states, touched))
+
+
+def _at(states: Mapping[str, str], numbers: Collection[int]) -> dict[str, str]:
+    """The States of these numbers, of a row in layout order."""
+    selected = [number in numbers for number in range(len(states))]
+    return dict(itertools.compress(states.items(), selected))
 
 
 def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from .._compat import StandIn, closed_over, jaxpr_as_fun, using_context
+from .._compat import AbstractValue, StandIn, closed_over, jaxpr_as_fun, using_context
 from .._errors import TraceError
 from .._reads import CapturedArray, Reads
 from .._state import State, state_label
@@ -148,18 +148,19 @@ class Trace:
         touched = {*reads.touched, *self.written.numbers, *self._used(len(consts))}
         self.inputs = Inputs(tuple(sorted(touched)))
         self._take_captured(call, reads, consts)
+        avals = iter(self._avals)
+        abstract = [jax.tree.map(lambda _: next(avals), value) for value in values]
+        states = self.inputs.captured_states(held)
         self._types = self._types_of(
-            {number: values[number] for number in self.inputs.touched},
-            {
-                key: state._value
-                for key, state in zip(
-                    self.inputs.captured,
-                    self.inputs.captured_states(held),
-                    strict=True,
-                )
-            },
-            *others,
+            dict(enumerate(abstract)),
+            dict(zip(self.inputs.captured, [s._value for s in states], strict=True)),
+            *jax.tree.map(lambda _: next(avals), others),
         )
+
+    @property
+    def result_def(self) -> Any:  # Any: JAX's stubs give treedefs no equality
+        """The structure of the result."""
+        return jax.tree.structure(self.shapes[2])
 
     def captured_types(self) -> dict[str, str]:
         """The types of the captured States, by their names in messages."""
@@ -265,7 +266,10 @@ class Trace:
         touched = [values[number] for number in self.inputs.touched]
         row = [captured[key] for key in self.inputs.captured]
         leaves, treedef = jax.tree.flatten((touched, row, *others))
-        return treedef, list(map(jax.typeof, leaves))
+        return treedef, [
+            leaf if isinstance(leaf, AbstractValue) else jax.typeof(leaf)
+            for leaf in leaves
+        ]
 
     def outcome(
         self,

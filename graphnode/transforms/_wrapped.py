@@ -12,11 +12,14 @@ from .._compat import current_trace
 from .._reads import READING
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
-from ._arguments import Function, named_arguments, with_statics
+from ._arguments import Function, Values, named_arguments, with_statics
 from ._boundary import Call
 from ._fork import at_home
 from ._methods import rebind, target_of
+from ._program import picker
 from ._pure import Outcome
+from ._surroundings import Surroundings
+from ._trace import Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -153,9 +156,9 @@ def make_jaxpr(
 ) -> Callable[P, Any]:
     """A function that gives the jaxpr of a function of nodes and arrays, as `jax.make_jaxpr`.
 
-    The inputs are the values of all States in canonical order, then the other leaves;
-    the outputs are the new values of the States that the function writes, then its
-    result.
+    The inputs are those of what `jit` compiles: the States that the function looks at,
+    in canonical order, those that it reads from outside, then the other leaves. The
+    outputs are the new values of the States that it writes, then its result.
 
     Args:
         fun: A function, a method or a callable node.
@@ -178,7 +181,7 @@ def make_jaxpr(
         >>> def add(counter):
         ...     counter.count.value += 1
         >>> gn.make_jaxpr(add)(Counter())
-        { lambda ; a:i32[] b:f32[3]. let c:i32[] = add a 1:i32[] in (c,) }
+        { lambda ; a:i32[]. let b:i32[] = add a 1:i32[] in (b,) }
     """
     target, bound = target_of(fun)
     # As in JAX, any iterable; once only, since it may be an iterator.
@@ -191,11 +194,8 @@ def make_jaxpr(
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
         """One call: its jaxpr, and the shapes of its result if they are asked for; nothing is written."""
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
-        jaxpr, outcome = call.run(
-            jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True),
-            call.values,
-            call.other_leaves,
-        )
+        call.held = Surroundings.of(target).held()
+        jaxpr, outcome = call.run(_jaxpr_and_shapes, call, axis_env)
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
     again = functools.partial(
@@ -205,6 +205,32 @@ def make_jaxpr(
         return_shape=return_shape,
     )
     return rebind(jaxpr_of, bound, fun, again)
+
+
+def _jaxpr_and_shapes(call: Call, axis_env: Any) -> tuple[Any, Outcome]:
+    """For `make_jaxpr`: the jaxpr of a call, of what it looks at alone, and its outcome as shapes and dtypes."""
+    traces: list[Trace] = []
+
+    def look(values: Values, other_leaves: Sequence[Any]) -> None:
+        """Trace the function where the axes are known, to see what it looks at."""
+        traces.append(Trace(call, call.pure().noted, values, other_leaves))
+
+    jax.make_jaxpr(look, axis_env=axis_env)(call.binding.peek(), call.other_leaves)
+    (trace,) = traces
+    inputs = trace.inputs
+    touched = picker(inputs.touched)
+
+    def run(values: Values, captured: Values, other_leaves: Sequence[Any]) -> Outcome:
+        """The trace, with these as its inputs."""
+        by_number = dict(zip(inputs.touched, values, strict=True))
+        by_key = dict(zip(inputs.captured, captured, strict=True))
+        return trace.outcome(by_number, by_key, other_leaves)
+
+    captured = [state.value for state in inputs.captured_states(call.held)]
+    values = call.binding.values_of(touched(call.binding.states))
+    return jax.make_jaxpr(run, axis_env=axis_env, return_shape=True)(
+        values, tuple(captured), call.other_leaves
+    )
 
 
 # Any: the classes of errors that checkify knows are JAX's own, and private.

@@ -176,10 +176,10 @@ def test_eval_shape_writes_nothing():
 # make_jaxpr
 
 
-def test_make_jaxpr_takes_all_states_and_gives_the_written_ones():
-    """Inputs are States in canonical order, then other leaves; outputs are written States, then the result."""
+def test_make_jaxpr_takes_the_states_it_looks_at_and_gives_the_written_ones():
+    """Inputs are touched States in canonical order, then captured ones, then other leaves; outputs are the written."""
     jaxpr = gn.make_jaxpr(loss)(cell(), X)
-    assert [str(one) for one in jaxpr.in_avals] == ["int32[]", "float32[3]", "float32[2]", "float32[2]"]
+    assert [str(one) for one in jaxpr.in_avals] == ["int32[]", "float32[2]", "float32[2]"]
     assert [str(one) for one in jaxpr.out_avals] == ["int32[]", "float32[]"]
 
 
@@ -193,14 +193,22 @@ def test_make_jaxpr_knows_shapes_statics_and_axes():
     assert made.value == shape(5)
     assert y == shape(2)
     assert one.count.value == 0
-    assert len(jaxpr.in_avals) == 3
+    assert len(jaxpr.in_avals) == 2
     summed = gn.make_jaxpr(lambda x: jax.lax.psum(x, "i"), axis_env=[("i", 2)])(X)
     assert "psum" in str(summed)
 
 
 def test_make_jaxpr_of_a_method():
     """The node of a method is among the inputs."""
-    assert len(gn.make_jaxpr(cell())(X).in_avals) == 4
+    assert len(gn.make_jaxpr(cell())(X).in_avals) == 3
+
+
+def test_make_jaxpr_shows_what_is_captured():
+    """A State of outside is an input between those of the arguments and the other leaves, and no constant."""
+    other = gn.State(jnp.ones((4, 2)))
+    jaxpr = gn.make_jaxpr(lambda one, x: other.value @ one(x))(cell(), X)
+    assert [str(one) for one in jaxpr.in_avals] == ["int32[]", "float32[2]", "float32[4,2]", "float32[2]"]
+    assert jaxpr.consts == []
 
 
 # checkify

@@ -1,0 +1,178 @@
+"""`in_shardings`, `out_shardings` and `compiler_options` of `gn.jit`; the meshes of eight devices in a process of its own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+import graphnode as gn
+from graphnode import BatchState, ParamState
+from tests.devices import run_with_devices
+
+PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np
+import graphnode as gn
+from graphnode import BatchState, ParamState
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+
+class Model(gn.Node):
+    mean: BatchState
+    weight: ParamState
+
+
+def model():
+    return Model(BatchState(jnp.zeros(4)), ParamState(jnp.ones((8, 4))))
+
+
+def apply(model, x):
+    y = x @ model.weight.value
+    model.mean.value = model.mean.value + y.mean(0)
+    return y
+
+
+X = jnp.arange(64.0).reshape(8, 8)
+expected = np.asarray(X).sum(1)[:, None] * np.ones((1, 4))
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+    rows, columns, both, none = [
+        NamedSharding(mesh, P(*axes)) for axes in [("data",), (None, "model"), ("data", "model"), ()]
+    ]
+    halves = NamedSharding(mesh, P("model"))
+
+    # By filter; the same by a state tree, and by paths
+    by_filter = gn.axes({ParamState: columns, ...: halves})
+    states = gn.treefy_states(model())
+    by_tree = jax.tree.map(lambda value: columns if value.ndim == 2 else halves, states)
+    by_path = {"weight": columns, "mea*": halves}
+    for said in (by_filter, by_tree, by_path):
+        for donate in (False, True):
+            run = gn.jit(apply, in_shardings=(said, rows), out_shardings=both, donate=donate)
+            one = model()
+            for count in (1, 2):
+                y = run(one, X)
+                assert y.sharding == both, (kind, said, y.sharding)
+                assert one.mean.value.sharding == halves, (kind, said, one.mean.value.sharding)
+                np.testing.assert_allclose(y, expected)
+                np.testing.assert_allclose(one.mean.value, count * expected.mean(0), rtol=1e-6)
+            # For another shape it is traced again, with the same layouts.
+            assert run(one, jnp.ones((16, 8))).sharding == both
+
+    # One for all States of a node; `None` says nothing
+    run = gn.jit(apply, in_shardings=(none, None))
+    one = model()
+    np.testing.assert_allclose(run(one, X), expected)
+    assert one.mean.value.sharding == none
+
+    # A result with nodes in it
+    made = gn.jit(model, out_shardings=halves)()
+    assert made.weight.value.sharding == halves and made.mean.value.sharding == halves
+    pair = gn.jit(lambda x: (model(), x), out_shardings=(none, rows))(X)
+    assert pair[0].weight.value.sharding == none and pair[1].sharding == rows
+
+    # A method: the shardings are those of what the caller gives
+    class Layer(Model):
+        __call__ = apply
+    assert gn.jit(Layer(model().mean, model().weight), in_shardings=(rows,), out_shardings=both)(X).sharding == both
+
+    # What is written only for some shapes, and results of several structures
+    def some(model, x):
+        if x.shape[0] > 8:
+            model.mean.value = x.mean(0)[:4]
+            return x, x
+        return x
+    run = gn.jit(some, in_shardings=(by_filter, rows), out_shardings=rows)
+    one = model()
+    assert run(one, X).sharding == rows
+    assert [part.sharding for part in run(one, jnp.ones((16, 8)))] == [rows, rows]
+    np.testing.assert_allclose(one.mean.value, 1.0)
+    assert one.mean.value.sharding == halves
+    assert run(one, X).sharding == rows
+
+    # Partition specs, where a mesh is set
+    one = model()
+    with jax.set_mesh(mesh):
+        run = gn.jit(apply, in_shardings=(gn.axes({...: P("model")}), P("data")), out_shardings=P("data"))
+        y = run(one, X)
+        assert y.sharding.spec == P("data"), y.sharding
+    compiled = gn.jit(apply, in_shardings=(by_filter, rows), out_shardings=both).lower(model(), X).compile()
+    assert jax.tree.leaves(compiled.output_shardings)[-1] == both
+    one = model()
+    assert compiled(one, X).sharding == both
+"""
+
+
+def test_inputs_and_outputs_are_laid_out_as_said():
+    """By filter, by path or by one sharding for all; written States stay laid out as they came in."""
+    run_with_devices(PROGRAM, 8)
+
+
+class Model(gn.Node):
+    mean: BatchState
+    weight: ParamState
+
+
+def model() -> Model:
+    return Model(BatchState(jnp.zeros(4)), ParamState(jnp.ones((8, 4))))
+
+
+HERE = SingleDeviceSharding(jax.devices()[0])
+
+MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "an unknown path": (
+        {"in_shardings": ({"waight": HERE},)},
+        ValueError,
+        "gn.jit: in_shardings: waight is no State of the argument; did you mean 'weight'?",
+    ),
+    "no sharding": (
+        {"in_shardings": ("data",)},
+        TypeError,
+        "gn.jit: in_shardings of model.mean is a sharding, a partition spec or None; found str 'data'",
+    ),
+    "an axis": (
+        {"in_shardings": (gn.axes({ParamState: 0}),)},
+        TypeError,
+        "gn.jit: in_shardings of model.weight is a sharding, a partition spec or None; found int 0",
+    ),
+    "no sharding in the result": (
+        {"out_shardings": 1},
+        TypeError,
+        "gn.jit: out_shardings of the result is a sharding, a partition spec or None; found int 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_is_no_layout_is_refused(name: str):
+    """Before anything is compiled, with the place."""
+    options, error, text = MISTAKES[name]
+    with pytest.raises(error) as caught:
+        gn.jit(lambda model: model.weight.value, **options)(model())
+    assert str(caught.value) == text
+
+
+def test_a_prefix_that_does_not_fit_is_refused():
+    """More entries than arguments, and a tuple for a result that is none."""
+    with pytest.raises(ValueError, match=r"^gn\.jit: \(None, None\) is not a prefix of the arguments: "):
+        gn.jit(lambda model: model.weight.value, in_shardings=(None, None))(model())
+    with pytest.raises(ValueError, match=r"^gn\.jit: out_shardings is not a prefix of the result: "):
+        gn.jit(lambda model: model.weight.value, out_shardings=(None, None))(model())
+
+
+def test_a_state_that_is_said_twice_must_be_said_alike():
+    """One State in two arguments has one layout."""
+    one = model()
+    other = Model(one.mean, ParamState(jnp.ones(1)))
+    run = gn.jit(lambda a, b: a.mean.value + b.mean.value, in_shardings=(HERE, None))
+    with pytest.raises(gn.AliasError, match="one BatchState is reached as a.mean with .* and as b.mean with None"):
+        run(one, other)
+
+
+def test_options_of_the_compiler_reach_it():
+    """A known one compiles, and an unknown one is XLA's error."""
+    one = model()
+    assert gn.jit(lambda x: 2 * x, compiler_options={"xla_cpu_enable_fast_math": True})(1.0) == 2.0
+    with pytest.raises(Exception, match="no_such_option"):
+        gn.jit(lambda model: model.weight.value, compiler_options={"no_such_option": "1"})(one)

@@ -1,0 +1,193 @@
+"""Ahead of time: `trace`, `lower`, `compile` and `eval_shape` of what `gn.jit` gives, and `jax.export` of it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+from graphnode import ParamState, ShortTermState, State
+
+
+class Cell(gn.Node):
+    weight: ParamState
+    count: ShortTermState
+    unused: State[Any]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.count.value = self.count.value + 1
+        return self.weight.value * x
+
+
+def cell(scale: float = 3.0) -> Cell:
+    return Cell(ParamState(jnp.full(2, scale, jnp.float32)), ShortTermState(jnp.int32(0)), State(jnp.zeros(7)))
+
+
+X = jnp.ones(2)
+
+
+@gn.jit
+def step(model: Cell, x: jax.Array) -> jax.Array:
+    return model(x)
+
+
+def test_what_is_compiled_is_called_with_nodes():
+    """It reads and writes the node that it is given, which need not be the one that it was compiled for."""
+    compiled = step.lower(cell(), X).compile()
+    model = cell(5.0)
+    assert compiled(model, X).tolist() == [5.0, 5.0]
+    assert model.count.value == 1
+
+
+def test_an_abstract_model_is_enough_to_compile():
+    """Nothing but shapes is needed before the call."""
+    compiled = step.lower(gn.eval_shape(cell), jax.ShapeDtypeStruct((2,), jnp.float32)).compile()
+    model = cell()
+    assert compiled(model, X).tolist() == [3.0, 3.0]
+    assert model.count.value == 1
+
+
+def test_each_stage_has_what_jax_gives():
+    """The program as a jaxpr and as text, and what the compiler says of it."""
+    traced = step.trace(cell(), X)
+    assert [str(aval) for aval in traced.jaxpr.in_avals] == ["int32[]", "float32[2]", "float32[2]"]
+    assert traced.fun_name == "step"
+    assert isinstance(traced.stage, jax.stages.Traced)
+    lowered = traced.lower()
+    assert "stablehlo.multiply" in lowered.as_text()
+    assert lowered.compiler_ir() is not None
+    assert isinstance(lowered.stage, jax.stages.Lowered)
+    assert len(jax.tree.leaves(lowered.args_info)) == 3
+    assert len(jax.tree.leaves(lowered.out_info)) == len(jax.tree.leaves(traced.out_info)) == 2
+    compiled = lowered.compile(compiler_options={"xla_cpu_enable_fast_math": False})
+    assert "HloModule" in compiled.as_text()
+    assert compiled.memory_analysis().output_size_in_bytes > 0
+    assert lowered.cost_analysis()["flops"] > 0
+    assert compiled.cost_analysis()["flops"] > 0
+    assert len(jax.tree.leaves(compiled.input_shardings)) == 3
+    assert len(jax.tree.leaves(compiled.output_shardings)) == 2
+    assert compiled.runtime_executable() is not None
+
+
+def test_tracing_ahead_is_no_second_trace():
+    """The call that follows finds what was traced; neither stage writes anything."""
+    traces: list[int] = []
+
+    def noted(model: Cell, x: jax.Array) -> jax.Array:
+        traces.append(1)
+        return model(x)
+
+    run, model = gn.jit(noted), cell()
+    run.lower(model, X)
+    run.eval_shape(model, X)
+    assert model.count.value == 0
+    run(model, X)
+    assert len(traces) == 1
+
+
+def test_eval_shape_gives_the_result_alone():
+    """Arrays become shapes, and a node that goes in comes out as itself."""
+    model = cell()
+    found = gn.jit(lambda model, x: (model, {"y": model(x)}, ParamState(x))).eval_shape(model, X)
+    assert found[0] is model
+    assert found[1] == {"y": jax.ShapeDtypeStruct((2,), jnp.float32)}
+    assert found[2].value == jax.ShapeDtypeStruct((2,), jnp.float32)
+    assert model.count.value == 0
+
+
+def test_nodes_in_the_result_of_a_compiled_function_are_live():
+    """As from `gn.jit`: the caller's node is itself, and a new one is a node."""
+    model = cell()
+    compiled = gn.jit(lambda model: (model, ParamState(model.weight.value + 1))).lower(model).compile()
+    found, made = compiled(model)
+    assert found is model
+    assert made.value.tolist() == [4.0, 4.0]
+
+
+def test_a_method_and_static_arguments_are_compiled():
+    """A bound node is an argument as ever, and static arguments are given again."""
+    model = cell()
+
+    def scaled(model: Cell, x: jax.Array, power: int) -> jax.Array:
+        return model(x) ** power
+
+    compiled = gn.jit(scaled, static_argnums=2).lower(model, X, 2).compile()
+    assert compiled(model, X, 2).tolist() == [9.0, 9.0]
+    with pytest.raises(gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: power: 2 != 3$"):
+        compiled(model, X, 3)
+    assert model.count.value == 1
+    assert gn.jit(model).lower(X).compile()(X).tolist() == [3.0, 3.0]
+    assert model.count.value == 2
+
+
+def test_donated_memory_is_gone_after_a_compiled_call():
+    """What was compiled with donation donates."""
+
+    def move(model: Cell) -> None:
+        model.weight.value = model.weight.value + 1
+
+    model = cell()
+    compiled = gn.jit(move, donate=True).lower(model).compile()
+    before = model.weight.value
+    compiled(model)
+    assert before.is_deleted()
+    assert model.weight.value.tolist() == [4.0, 4.0]
+
+
+def test_captured_states_are_read_at_the_call():
+    """What a compiled function reads from outside is not compiled in."""
+    other = State(jnp.float32(1))
+    compiled = gn.jit(lambda x: x * other.value).lower(X).compile()
+    other.value = jnp.float32(4)
+    assert compiled(X).tolist() == [4.0, 4.0]
+
+
+def test_an_untouched_state_may_have_any_shape():
+    """It is no input of what was compiled."""
+    compiled = step.lower(cell(), X).compile()
+    model = cell()
+    model.unused.value = jnp.zeros((3, 3))
+    assert compiled(model, X).tolist() == [3.0, 3.0]
+
+
+def test_other_arguments_than_were_compiled_are_named():
+    """Another structure and other types are errors with names, and nothing is written."""
+    compiled = step.lower(cell(), X).compile()
+    model = cell()
+    with pytest.raises(TypeError) as caught:
+        compiled(model, jnp.ones(3))
+    assert str(caught.value) == "gn.jit: it was compiled for other types: x: float32[2] != float32[3]"
+    model.weight.value = jnp.ones(5)
+    with pytest.raises(TypeError) as caught:
+        compiled(model, X)
+    assert str(caught.value) == "gn.jit: it was compiled for other types: model.weight: float32[2] != float32[5]"
+    with pytest.raises(gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: model: Cell != State"):
+        compiled(State(X), X)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert model.count.value == 0
+
+
+def test_a_leaf_that_jax_does_not_take_is_named():
+    """As at a call."""
+    with pytest.raises(TypeError, match="x is str 'a'"):
+        step.lower(cell(), "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_jitted_function_can_be_exported():
+    """`jax.export` takes it; the arrays of a call are its inputs, and the result is the last of what it gives."""
+    model = cell()
+    exported = jax.export.export(step)(model, X)
+    assert "stablehlo" in exported.mlir_module()
+    model.weight.value = jnp.full(2, 7.0, jnp.float32)
+    written, new_values, result = exported.call(*step.inputs(model, X))
+    assert written.numbers == (0,)
+    assert new_values == (1,)
+    assert result.tolist() == [7.0, 7.0]
+
+
+def test_inputs_are_what_is_touched_and_captured():
+    """In the order that the jaxpr has them."""
+    model, other = cell(), State(jnp.float32(2))
+    run = gn.jit(lambda model, x: model(x) * other.value)
+    assert [leaf.shape for leaf in jax.tree.leaves(run.inputs(model, X))] == [(), (2,), (), (2,)]
+    assert model.count.value == 0
