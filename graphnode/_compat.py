@@ -150,10 +150,10 @@ def enclosing_traces() -> list[Any]:
 
 def closed_over(traced: jax.stages.Traced) -> list[Any]:
     """The tracers that a function closed over, which are the first inputs of the jaxpr of its trace."""
-    consts: list[Any] | None = getattr(traced, "_consts", None)
-    if consts is None:  # before JAX 0.10
-        consts = traced._args_flat[: traced._num_consts]  # type: ignore[attr-defined, unused-ignore]  # ty: ignore
-    return list(consts)
+    found: Any = traced
+    if hasattr(found, "_consts"):
+        return list(found._consts)
+    return list(found._args_flat[: found._num_consts])  # before JAX 0.10
 
 
 def is_array_operator(frame: FrameType | None) -> bool:

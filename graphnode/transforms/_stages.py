@@ -4,7 +4,7 @@
         .lower()                Lowered     has the program as text
         .compile()              Compiled    is called with nodes, as `gn.jit(f)` is
 
-Each holds JAX's own object of the same stage, whose inputs are the States that the
+Each is JAX's own object of the same stage, too, whose inputs are the States that the
 function looks at, then the other leaves: those of `Jitted.inputs`.
 """
 
@@ -40,92 +40,58 @@ class Staged(NamedTuple):
     call_of: Callable[..., Call]
 
 
-class Traced(Generic[P, R]):
-    """A function of nodes, traced for some arguments: what `Jitted.trace` gives.
+class _Stage:
+    """JAX's object of one stage, with what graphnode knows of the call.
+
+    A subclass is also one of the class of JAX's object, and has its methods: what these
+    look for is found on the object itself.
 
     Attributes:
         stage: JAX's own object.
     """
 
-    def __init__(self, stage: jax.stages.Traced, staged: Staged) -> None:
+    stage: Any  # Any: of the class of JAX's that the subclass has
+
+    def __init__(self, stage: object, staged: Staged) -> None:
+        # Not by the constructor of JAX's class: all that it would set is there already.
         self.stage = stage
         self._staged = staged
 
-    @property
-    def jaxpr(self) -> Any:  # Any: JAX exports no type of it
-        """The program: from the touched States in path order, the captured ones and the other leaves to the outcome."""
-        return self.stage.jaxpr
+    def __getattr__(self, name: str) -> Any:  # Any: whatever JAX's object has
+        # Asked where nothing else has the attribute, or a slot of it is empty. Until
+        # `stage` is there, as in `copy`, there is nothing to ask.
+        if name == "stage":
+            raise AttributeError(name)
+        return getattr(self.stage, name)
 
-    @property
-    def fun_name(self) -> str:
-        """The name of the function."""
-        return str(self.stage.fun_name)
 
-    @property
-    def out_info(self) -> Any:  # Any: as JAX gives it
-        """Shape and dtype of each output: what is written, and the result, which `Jitted.eval_shape` gives alone."""
-        return self.stage.out_info
+class Traced(_Stage, jax.stages.Traced, Generic[P, R]):
+    """A function of nodes, traced for some arguments: what `Jitted.trace` gives; a `jax.stages.Traced`.
+
+    The inputs of its `jaxpr` are the States that are touched, in path order, those that
+    are captured and the other leaves; its outputs are what is written, and the result.
+    """
 
     # Any: `jax.export` hands on what it has, and takes JAX's own object back.
     def lower(self, **options: Any) -> "Lowered[P, R]":
         """Lower it to the language of the compiler; the options are those of JAX."""
-        lowered = self.stage.lower(**options)
-        if "_private_parameters" in options:
-            return lowered  # type: ignore[no-any-return]  # for `jax.export`
-        return Lowered(lowered, self._staged)
+        return Lowered(self.stage.lower(**options), self._staged)
 
 
-class Lowered(Generic[P, R]):
-    """A function of nodes in the language of the compiler: what `Jitted.lower` gives.
-
-    Attributes:
-        stage: JAX's own object.
-    """
-
-    def __init__(self, stage: jax.stages.Lowered, staged: Staged) -> None:
-        self.stage = stage
-        self._staged = staged
-
-    @property
-    def args_info(self) -> Any:  # Any: as JAX gives it
-        """Shape, dtype and donation of each input."""
-        return self.stage.args_info
-
-    @property
-    def out_info(self) -> Any:  # Any: as JAX gives it
-        """Shape and dtype of each output: what is written, and the result, which `Jitted.eval_shape` gives alone."""
-        return self.stage.out_info
-
-    def as_text(self, dialect: str | None = None, *, debug_info: bool = False) -> str:
-        """The program as text, as `jax.stages.Lowered.as_text`."""
-        return self.stage.as_text(dialect, debug_info=debug_info)
-
-    def compiler_ir(self, dialect: str | None = None) -> Any:  # Any: as JAX gives it
-        """The program as the compiler has it, as `jax.stages.Lowered.compiler_ir`."""
-        return self.stage.compiler_ir(dialect)
-
-    def cost_analysis(self) -> Any:  # Any: as JAX gives it
-        """What the compiler expects it to cost, as `jax.stages.Lowered.cost_analysis`."""
-        return self.stage.cost_analysis()
+class Lowered(_Stage, jax.stages.Lowered, Generic[P, R]):
+    """A function of nodes in the language of the compiler: what `Jitted.lower` gives; a `jax.stages.Lowered`."""
 
     def compile(
-        self, compiler_options: Mapping[str, str | bool] | None = None
+        self, compiler_options: Mapping[str, str | bool] | None = None, **options: Any
     ) -> "Compiled[P, R]":
-        """Compile it, with options of XLA beside those of `jit`."""
-        options = None if compiler_options is None else dict(compiler_options)
-        return Compiled(self.stage.compile(compiler_options=options), self._staged)
+        """Compile it, with options of XLA beside those of `jit`; the others are those of JAX."""
+        of_xla = None if compiler_options is None else dict(compiler_options)
+        compiled = self.stage.compile(compiler_options=of_xla, **options)
+        return Compiled(compiled, self._staged)
 
 
-class Compiled(Generic[P, R]):
-    """A compiled function of nodes, for arguments of one structure, shapes and dtypes: what `Lowered.compile` gives.
-
-    Attributes:
-        stage: JAX's own object.
-    """
-
-    def __init__(self, stage: jax.stages.Compiled, staged: Staged) -> None:
-        self.stage = stage
-        self._staged = staged
+class Compiled(_Stage, jax.stages.Compiled, Generic[P, R]):
+    """A compiled function of nodes, for arguments of one structure, shapes and dtypes; a `jax.stages.Compiled`."""
 
     @hides_frames
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -153,29 +119,3 @@ class Compiled(Generic[P, R]):
             text = f"gn.jit: it was compiled for other types: {listed(differing)}"
             raise TypeError(text) from error
         return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
-
-    def as_text(self) -> str:
-        """The compiled program as text, as `jax.stages.Compiled.as_text`."""
-        return str(self.stage.as_text())
-
-    def cost_analysis(self) -> Any:  # Any: as JAX gives it
-        """What the compiler expects it to cost, as `jax.stages.Compiled.cost_analysis`."""
-        return self.stage.cost_analysis()
-
-    def memory_analysis(self) -> Any:  # Any: as JAX gives it
-        """The memory that it needs, as `jax.stages.Compiled.memory_analysis`."""
-        return self.stage.memory_analysis()
-
-    @property
-    def input_shardings(self) -> Any:  # Any: as JAX gives it
-        """The sharding of each input."""
-        return self.stage.input_shardings
-
-    @property
-    def output_shardings(self) -> Any:  # Any: as JAX gives it
-        """The sharding of each output: what was written, and the result."""
-        return self.stage.output_shardings
-
-    def runtime_executable(self) -> Any:  # Any: as JAX gives it
-        """What runs it, as `jax.stages.Compiled.runtime_executable`."""
-        return self.stage.runtime_executable()

@@ -1,4 +1,4 @@
-"""`in_shardings`, `out_shardings` and `compiler_options` of `gn.jit`; the meshes of eight devices in a process of its own."""
+"""`in_shardings`, `out_shardings` and `compiler_options` of `gn.jit`; eight devices are in a process of their own."""
 
 from typing import Any
 
@@ -166,7 +166,7 @@ def test_a_state_that_is_said_twice_must_be_said_alike():
     one = model()
     other = Model(one.mean, ParamState(jnp.ones(1)))
     run = gn.jit(lambda a, b: a.mean.value + b.mean.value, in_shardings=(HERE, None))
-    with pytest.raises(gn.AliasError, match="one BatchState is reached as a.mean with .* and as b.mean with None"):
+    with pytest.raises(gn.AliasError, match=r"one BatchState is reached as a\.mean with .* and as b\.mean with None"):
         run(one, other)
 
 

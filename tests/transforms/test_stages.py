@@ -42,7 +42,8 @@ def test_what_is_compiled_is_called_with_nodes():
 
 def test_an_abstract_model_is_enough_to_compile():
     """Nothing but shapes is needed before the call."""
-    compiled = step.lower(gn.eval_shape(cell), jax.ShapeDtypeStruct((2,), jnp.float32)).compile()
+    x: Any = jax.ShapeDtypeStruct((2,), jnp.float32)
+    compiled = step.lower(gn.eval_shape(cell), x).compile()
     model = cell()
     assert compiled(model, X).tolist() == [3.0, 3.0]
     assert model.count.value == 1
@@ -53,21 +54,23 @@ def test_each_stage_has_what_jax_gives():
     traced = step.trace(cell(), X)
     assert [str(aval) for aval in traced.jaxpr.in_avals] == ["int32[]", "float32[2]", "float32[2]"]
     assert traced.fun_name == "step"
-    assert isinstance(traced.stage, jax.stages.Traced)
+    assert isinstance(traced, jax.stages.Traced)
     lowered = traced.lower()
     assert "stablehlo.multiply" in lowered.as_text()
     assert lowered.compiler_ir() is not None
-    assert isinstance(lowered.stage, jax.stages.Lowered)
+    assert isinstance(lowered, jax.stages.Lowered)
     assert len(jax.tree.leaves(lowered.args_info)) == 3
     assert len(jax.tree.leaves(lowered.out_info)) == len(jax.tree.leaves(traced.out_info)) == 2
     compiled = lowered.compile(compiler_options={"xla_cpu_enable_fast_math": False})
-    assert "HloModule" in compiled.as_text()
-    assert compiled.memory_analysis().output_size_in_bytes > 0
-    assert lowered.cost_analysis()["flops"] > 0
-    assert compiled.cost_analysis()["flops"] > 0
+    assert "HloModule" in str(compiled.as_text())
+    analyses: list[Any] = [compiled.memory_analysis(), lowered.cost_analysis(), compiled.cost_analysis()]
+    assert analyses[0].output_size_in_bytes > 0
+    assert analyses[1]["flops"] > 0
+    assert analyses[2]["flops"] > 0
     assert len(jax.tree.leaves(compiled.input_shardings)) == 3
     assert len(jax.tree.leaves(compiled.output_shardings)) == 2
     assert compiled.runtime_executable() is not None
+    assert isinstance(compiled, jax.stages.Compiled)
 
 
 def test_tracing_ahead_is_no_second_trace():
@@ -162,7 +165,9 @@ def test_other_arguments_than_were_compiled_are_named():
     with pytest.raises(TypeError) as caught:
         compiled(model, X)
     assert str(caught.value) == "gn.jit: it was compiled for other types: model.weight: float32[2] != float32[5]"
-    with pytest.raises(gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: model: Cell != State"):
+    with pytest.raises(
+        gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: model: Cell != State"
+    ):
         compiled(State(X), X)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert model.count.value == 0
 
