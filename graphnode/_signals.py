@@ -62,13 +62,18 @@ def put_all(
     Args:
         states: The States.
         values: Their values.
-        before: What they hold, if the caller has it.
+        before: What they hold, if the caller has it: these arrays must live until all
+            are written.
     """
-    states = tuple(states)
+    states, values = tuple(states), tuple(values)
+    if len(states) == 1:
+        # Nothing to be divided.
+        before, states[0]._value = states[0]._value, values[0]
+        return
     # Kept alive until all are written: an array that dies may call back into Python.
     before = [state._value for state in states] if before is None else before
     # A deque without room runs through the loop in C, and keeps nothing.
-    deque(map(setattr, states, repeat("_value"), tuple(values)), maxlen=0)
+    deque(map(setattr, states, repeat("_value"), values), maxlen=0)
     del before
 
 

@@ -178,8 +178,16 @@ class Call:
         """The result of a pure function with live nodes in it, once the writes are made."""
         return self.with_live_nodes(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
-    def write(self, written: Written, values: Values) -> None:
+    def write(
+        self, written: Written, values: Values, before: Sequence[Any] | None = None
+    ) -> None:
         """Write what was written into the caller's States: all or none.
+
+        Args:
+            written: Which States were written, and what they became.
+            values: Their values.
+            before: What holds the values of all States until this returns, if the
+                caller has them.
 
         Raises:
             ContractError: A value breaks the contract of a field; see
@@ -202,12 +210,15 @@ class Call:
             ]
             numbers = tuple([number for number, _ in changed])
             values = tuple([value for _, value in changed])
-        states = [self.binding.states[number] for number in numbers]
+        states: Sequence[State[Any]] = self.binding.states
+        # In layout order: as many are all of them.
+        if len(numbers) != len(states):
+            states = [states[number] for number in numbers]
         if is_tracing():
             self._check_writable(numbers, states, values)
         for number in written.containers:
             mark_container(self.binding.states[number])
-        put_all(states, values)
+        put_all(states, values, before)
         # What was lent of the old value, or lost with it, is of no concern to the new
         # one.
         if self.binding.has_marks:

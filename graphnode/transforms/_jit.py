@@ -221,12 +221,12 @@ class Jitted(Transformed, Generic[P, R]):
     def _program(self, call: Call) -> Program:
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
-        held = compiled.surroundings.held()
-        if held is NOTHING:
+        if not compiled.surroundings.places:
             program = compiled.get(call.key)
         else:
-            call.held = held
-            program = compiled.get((call.key, held.key))
+            held = call.held = compiled.surroundings.held()
+            key = call.key if held is NOTHING else (call.key, held.key)
+            program = compiled.get(key)
         return program or self._compile(call)
 
     def _compile(self, call: Call) -> Program:

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import jax
 
-from .._compat import PLAIN, using_context
+from .._compat import PLAIN, is_tracing, using_context
 from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._marks import mark_lost
@@ -202,7 +202,7 @@ class Executable:
         self.is_donating = bool(donating.numbers or donating.leaves)
         retained = [n for n in inputs.touched if n not in {*donating.numbers}]
         self._retained = tuple(retained)
-        self._pick = picker(self._retained)
+        self._pick = picker(self._retained, len(call.binding.states))
         self._pick_donated = picker(donating.numbers)
         leaf_count = len(call.other_leaves)
         retained_leaves = [n for n in range(leaf_count) if n not in {*donating.leaves}]
@@ -241,7 +241,7 @@ class Executable:
             retained = self._pick_leaves(of_leaves)
             layouts["in_shardings"] = (
                 (self._pick_donated(of_states), self._pick_donated_leaves(of_leaves)),
-                self._pick(of_states),
+                list(self._pick(of_states)),
                 None,
                 # Of the same type as in `arguments`.
                 retained if self.is_donating else list(retained),
@@ -273,7 +273,8 @@ class Executable:
             # Inside of another function's trace: what is compiled is the same there.
             with using_context(None):
                 outcome = run(*arguments)
-        call.write(outcome[0], outcome[1])
+        # The arguments hold the old values, as only touched States are written.
+        call.write(outcome[0], outcome[1], arguments)
         return outcome
 
     def arguments(self, call: Call) -> Arguments:
@@ -283,7 +284,13 @@ class Executable:
             TraceError, DonationError: A State that it looks at must not be read now.
         """
         binding = call.binding
-        values = binding.values_of(self._pick(binding.states))
+        states = self._pick(binding.states)
+        # As `Binding.values_of`, with one loop for the many States of a large step. A
+        # list, as making a tuple of it would be another.
+        if binding.has_marks or is_tracing():
+            values = list(binding.values_of(states))
+        else:
+            values = [state._value for state in states]
         captured = self._captured(call) if self.inputs.captured else ()
         if not self.is_donating:
             return _NOTHING_DONATED, values, captured, call.other_leaves
@@ -410,8 +417,18 @@ def _traced(
 _NOTHING_DONATED: Final[tuple[Row, Row]] = ((), ())
 
 
-def picker(numbers: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """A function that gives the items of a row at these places, by a loop that runs in C."""
+def picker(
+    numbers: Sequence[int], length: int | None = None
+) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """A function that gives the items of a row at these places, by a loop that runs in C.
+
+    Args:
+        numbers: The places, ascending.
+        length: How long the row is, a tuple; of one that is wanted as a whole, the
+            function gives the row itself.
+    """
+    if len(numbers) == length:
+        return tuple
     if not numbers:
         return lambda row: ()
     if len(numbers) == 1:

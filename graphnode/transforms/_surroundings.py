@@ -93,11 +93,15 @@ NOTHING: Final = Held()
 
 
 class Surroundings:
-    """The places around one function that held nodes when it was traced."""
+    """The places around one function that held nodes when it was traced.
+
+    Attributes:
+        places: These places.
+    """
 
     def __init__(self) -> None:
         """Begin without places: `look` finds them."""
-        self._places: tuple[Place, ...] = ()
+        self.places: tuple[Place, ...] = ()
 
     @classmethod
     def of(cls, *functions: Function) -> "Surroundings":
@@ -109,18 +113,18 @@ class Surroundings:
 
     def look(self, function: Function) -> None:
         """Find the places that hold nodes now; those that held some before stay."""
-        places = {place.key: place for place in self._places}
+        places = {place.key: place for place in self.places}
         places |= {place.key: place for place in _places_of(function)}
-        self._places = tuple(places.values())
+        self.places = tuple(places.values())
 
     def held(self) -> Held:
         """What the places hold now."""
         # Nearly all functions: what they use is given to them.
-        if not self._places:
+        if not self.places:
             return NOTHING
         pairs = [
             (place.name, node)
-            for place in self._places
+            for place in self.places
             for node in nodes_in(place.read())
         ]
         if not pairs:
