@@ -37,8 +37,8 @@ class OnSite(griffe.Extension):
                 cls.set_member("__init__", _constructor(cls))
         for cls in nodes:
             # An init variable is an argument, and no attribute.
-            for name, field in list(cls.attributes.items()):
-                if "InitVar" in str(field.annotation):
+            for name in [name for name in cls.attributes if name in cls.members]:
+                if "InitVar" in str(cls.attributes[name].annotation):
                     cls.del_member(name)
 
 
