@@ -246,13 +246,17 @@ class Trace:
         captured: Mapping[Captured, Any],
         *others: Any,
     ) -> bool:
-        """Whether these have the types that were traced.
+        """Whether these are all its inputs, and have the types that were traced.
 
         Args:
             values: The values of States by number; those that were touched, and more.
             captured: The values of captured States; those of `inputs`, and more.
             *others: The other arguments.
         """
+        # Another thread may have put what takes fewer States in the place of what this
+        # was made for.
+        if not self.inputs.are_among(Inputs(tuple(values), tuple(captured))):
+            return False
         return self._types == self._types_of(values, captured, *others)
 
     def _types_of(
