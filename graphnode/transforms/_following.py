@@ -11,7 +11,7 @@ from .._value import rebuilt
 from ._arguments import Values
 from ._boundary import Call
 from ._pure import ACTIVE, Outcome
-from ._trace import Captured, Inputs, Trace, Wider
+from ._trace import Captured, Gone, Inputs, Trace, Wider
 
 
 class Following:
@@ -36,13 +36,15 @@ class Following:
         if READING.reads is not None or DISABLE_JIT.value:
             return self._alone(values, *others)  # type: ignore[no-any-return]  # as the function gives
         keys, jitted = self._compiled
-        states = Inputs(captured=keys).captured_states(call.held)
-        captured = [rebuilt(state.value) for state in states]
         try:
+            states = Inputs(captured=keys).captured_states(call.held)
+            captured = [rebuilt(state.value) for state in states]
             return jitted(captured, values, *others)  # type: ignore[no-any-return]  # as the function gives
         except Wider as wider:
             call.trace = wider.trace
             self._take((*keys, *wider.trace.inputs.captured))
+        except Gone:
+            self._take(())
         return self.run(call, values, *others)
 
     def _take(self, captured: Sequence[Captured]) -> None:

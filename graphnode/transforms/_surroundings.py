@@ -133,25 +133,28 @@ class Surroundings:
 
 
 def nodes_in(value: object) -> list[GraphObject]:
-    """The nodes and States that a value is, or has in its lists, tuples and dicts.
+    """The nodes and States that a value is, or has in its lists, tuples and dicts."""
+    return [part for part in _parts_of(value) if isinstance(part, GraphObject)]
+
+
+def _parts_of(value: object) -> Iterator[object]:
+    """What a value has in its lists, tuples and dicts, in order; any other value itself.
 
     Not as JAX would flatten it: any object may stand around a function, and some pytrees
     raise. Of long lists, such as a log of losses, none is looked into.
     """
-    found: list[GraphObject] = []
     seen: set[int] = set()
     todo = [value]
     while todo:
         part = todo.pop()
-        if isinstance(part, GraphObject):
-            found.append(part)
-        elif isinstance(part, list | tuple | dict) and id(part) not in seen:
+        if not isinstance(part, (list, tuple, dict)):
+            yield part
+        elif id(part) not in seen:
             seen.add(id(part))
             if len(part) <= _MAX_ITEMS:
                 items = part.values() if isinstance(part, dict) else part
                 # Reversed, as the last is taken first.
                 todo += reversed(list(items))
-    return found
 
 
 _MAX_ITEMS: Final = 1000
@@ -169,18 +172,26 @@ def _places_of(function: Function) -> Iterator[Place]:
         seen.add(id(part))
         for place in _candidates(part):
             value = place.read()
-            inner = _plain(value)
-            if isinstance(inner, FunctionType | MethodType):
-                # Of other modules there are too many, such as all of JAX.
-                globals_of = getattr(inner, "__globals__", None)
-                if place.holder is not module or globals_of is module:
-                    todo.append(inner)
-            elif nodes_in(value):
+            functions = _functions_in(value)
+            # Of other modules there are too many, such as all of JAX.
+            todo += [
+                inner
+                for inner in functions
+                if place.holder is not module
+                or getattr(inner, "__globals__", None) is module
+            ]
+            if nodes_in(value):
                 yield place
-            else:
+            elif not functions:
                 yield from _attributes(place.name, value)
         if isinstance(part, MethodType):
             todo.append(part.__func__)
+
+
+def _functions_in(value: object) -> list[FunctionType | MethodType]:
+    """The functions and methods that a value is, or has in its lists, tuples and dicts, without wrappers."""
+    parts = [_plain(part) for part in _parts_of(value)]
+    return [part for part in parts if isinstance(part, FunctionType | MethodType)]
 
 
 def _plain(part: object) -> object:

@@ -65,7 +65,7 @@ class Inputs:
         """The States of outside, among what is held around the function now.
 
         Raises:
-            TraceError: One is gone.
+            Gone: One is gone.
         """
         return [
             held.states[key] if isinstance(key, int) else _alive(key)
@@ -77,11 +77,14 @@ def _alive(ref: "weakref.ReferenceType[Any]") -> State[Any]:
     """A State that a function has captured, which must not be gone."""
     state: State[Any] | None = ref()
     if state is None:
-        raise TraceError(
-            "gn.jit: a State that the function read from outside while it was traced is gone; pass its node as an "
-            "argument"
+        raise Gone(
+            "a State that the function read from outside while it was traced is gone; pass its node as an argument"
         )
     return state
+
+
+class Gone(TraceError):
+    """A State that a function has captured is gone: the function reads it no more, and is to be traced again."""
 
 
 class Wider(Exception):

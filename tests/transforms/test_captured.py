@@ -417,6 +417,12 @@ def in_a_helper() -> Holding:
     return (lambda x: helper(x) + 0.0), rebind
 
 
+def in_a_list_of_helpers() -> Holding:
+    helper, rebind = in_a_cell()
+    helpers = [lambda x: x, {"net": functools.partial(helper)}]
+    return (lambda x: helpers[1]["net"](helpers[0](x))), rebind  # type: ignore[index, operator]
+
+
 def in_a_nested_function() -> Holding:
     helper, rebind = in_a_cell()
 
@@ -472,6 +478,7 @@ def in_a_body_of_jax() -> Holding:
 HOLDING = {
     "cell": in_a_cell,
     "helper": in_a_helper,
+    "list of helpers": in_a_list_of_helpers,
     "nested": in_a_nested_function,
     "global": in_a_global,
     "method": in_a_method,
@@ -549,6 +556,48 @@ def test_what_was_captured_is_freed():
     run(1.0)
     gc.collect()
     assert [ref() for ref in refs] == [None, None]
+
+
+# The body of a scan, and what calls it once.
+Body = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def in_jit() -> Callable[[Body], float]:
+    start = jnp.float32(0)
+    return lambda body: float(gn.jit(lambda x: jax.lax.scan(body, x, None, length=1)[0])(start))
+
+
+def in_one_jit() -> Callable[[Body], float]:
+    runs: dict[Body, Any] = {}
+
+    def call(body: Body) -> float:
+        run = runs.setdefault(body, gn.jit(lambda x: body(x, None)[0]))
+        return float(run(jnp.float32(0)))
+
+    return call
+
+
+def in_eager_code() -> Callable[[Body], float]:
+    return lambda body: float(gn.scan(body, jnp.float32(0), None, length=1)[0])
+
+
+@pytest.mark.parametrize("make", [in_jit, in_one_jit, in_eager_code])
+def test_what_reads_a_node_that_is_gone_is_traced_again(make: Callable[[], Any]):
+    """It stood where nobody looks, below an object of an object; what JAX has kept of a body is not used either."""
+    trainer = Plain(Plain(net()))
+    call = make()
+
+    def body(carry: Any, _: Any) -> tuple[Any, None]:
+        return carry + trainer.net.net(1.0), None
+
+    for value in (3.0, 4.0, 5.0):
+        trainer.net.net = net(value)
+        gc.collect()
+        seen = len(TRACES)
+        assert [call(body), call(body)] == [value, value]
+        trainer.net.net.w.value = jnp.float32(1)
+        assert call(body) == 1.0
+        assert len(TRACES) <= seen + 3
 
 
 def test_a_captured_state_that_is_an_argument_is_refused():
