@@ -179,16 +179,27 @@ class Trace:
         """What JAX makes of the function in a context of its memory, and what was looked at."""
         reads = Reads(self._label)
 
-        # A function of its own: JAX would keep the trace of a function that it knows.
-        def run(*arguments: Any) -> Outcome:
+        # A function of its own: JAX would keep the trace of a function that it knows. Its
+        # errors have the names of the parameters, which notes of `jit` explain.
+        def run(values: Values, other_leaves: Any, *more: Any) -> Outcome:
             """The function, noted."""
             with reads.noting():
-                return function(*arguments, reads)
+                return function(values, other_leaves, *more, reads)
 
         # The name that profiles and compiler logs show.
         run.__name__ = run.__qualname__ = name_of(call.function)
-        with using_context(context):
-            return jax.jit(run).trace(*arguments), reads
+        try:
+            with using_context(context):
+                return jax.jit(run).trace(*arguments), reads
+        except jax.errors.ConcretizationTypeError as error:
+            # JAX names the arguments, and these are none.
+            names = [self._label(state) for state in reads.captured.values()]
+            if names:
+                error.add_note(
+                    f"The value of {', '.join(names)}, which is read from outside of the function, is not known while "
+                    "it is traced."
+                )
+            raise
 
     def _label(self, state: State[Any]) -> str:
         """What messages call a State of outside."""

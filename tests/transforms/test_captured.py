@@ -728,6 +728,21 @@ def test_a_captured_value_as_a_number_is_the_error_of_jax(convert: Callable[[Any
     assert float(node.w.value) == 3.0
 
 
+def test_what_is_computed_of_a_captured_value_is_no_number_either():
+    """JAX's error has the operations, and the note has the State; that of an argument has the argument."""
+    node = net()
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        gn.jit(lambda x: x if node.w.value > 0 else -x)(1.0)
+    assert (
+        "The value of node.w, which is read from outside of the function, is not known while it is traced."
+        in caught.value.__notes__
+    )
+    with pytest.raises(jax.errors.TracerBoolConversionError, match=r"the argument other_leaves\[0\]") as caught:
+        gn.jit(lambda x: x if x > 0 else -x)(1.0)
+    note = caught.value.__notes__[-1]
+    assert note.startswith("To JAX, other_leaves[0] is x, values are the States.")
+
+
 def test_captured_states_are_in_texts():
     """`lower` has them as inputs, and an explanation names them."""
     node = net()
