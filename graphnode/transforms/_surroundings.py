@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
+from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._graph._graphdef import GraphDef
 from .._paths import path_str
@@ -125,11 +126,30 @@ class Surroundings:
         ]
         if not pairs:
             return NOTHING
-        # Nodes first: what is known of their structure is kept on the first.
-        pairs.sort(key=lambda pair: isinstance(pair[1], State))
-        names, nodes = zip(*pairs, strict=True)
-        binding = binding_of_list(list(nodes))
-        return Held(names, nodes, binding.graphdef, binding.states)
+        try:
+            return _held_of(pairs)
+        except TraceError:
+            # Left there by a trace that has ended: no function can read it.
+            pairs = [pair for pair in pairs if _is_alive(pair[1])]
+            return _held_of(pairs) if pairs else NOTHING
+
+
+def _held_of(pairs: list[tuple[str, GraphObject]]) -> Held:
+    """What places hold, from their names and the nodes there."""
+    # Nodes first: what is known of their structure is kept on the first.
+    pairs.sort(key=lambda pair: isinstance(pair[1], State))
+    names, nodes = zip(*pairs, strict=True)
+    binding = binding_of_list(list(nodes))
+    return Held(names, nodes, binding.graphdef, binding.states)
+
+
+def _is_alive(node: GraphObject) -> bool:
+    """Whether a node is not one of a trace that has ended."""
+    try:
+        binding_of_list([node])
+    except TraceError:
+        return False
+    return True
 
 
 def nodes_in(value: object) -> list[GraphObject]:

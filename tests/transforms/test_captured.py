@@ -600,6 +600,23 @@ def test_what_reads_a_node_that_is_gone_is_traced_again(make: Callable[[], Any])
         assert len(TRACES) <= seen + 3
 
 
+@pytest.mark.parametrize("run", [gn.jit, gn.remat], ids=["jit", "remat"])
+def test_a_copy_that_was_left_around_the_function_is_in_nobodys_way(run: Callable[..., Any]):
+    """A trace of before has put it there, as one does to look at it; what is beside it is followed."""
+    node, left = net(), list[Any]()
+
+    def step(given: Net, x: Any) -> Any:
+        left.append(given)
+        return given(x) + gn.cond(x > 0, lambda: node(x), lambda: (left, node(x))[1])
+
+    call = run(step)
+    for factor in (1, 2, 1, 2):
+        for value in (3.0, 4.0):
+            node.w.value = jnp.float32(value)
+            assert float(call(net(5.0, factor), 1.0)) == 5.0 * factor + value
+    assert len(left) >= 2
+
+
 def test_a_captured_state_that_is_an_argument_is_refused():
     """Also where the trace is there already, for a node that was not captured; other calls go on."""
     node = net()
