@@ -68,13 +68,13 @@ class Held(NamedTuple):
 
     @property
     def context(self) -> Hashable:
-        """What JAX's memory of inner functions depends on: it has the very nodes, not only their structure.
+        """What JAX's memory of inner functions depends on: it has the very States, not only the structure.
 
         Never `None`: where nothing is noted, what is captured is a constant, and what
         JAX keeps there is of no use here.
         """
         # Weak: JAX keeps the context with what it traced.
-        return self.graphdef, tuple(map(weakref.ref, self.nodes))
+        return self.graphdef, tuple(map(weakref.ref, self.states))
 
     def state_name(self, number: int) -> str:
         """What a message calls the State of that number."""

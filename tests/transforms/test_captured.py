@@ -394,8 +394,7 @@ def of_global(x: Any) -> Any:
 
 
 def rebind_global(new: Net) -> None:
-    global GLOBAL
-    GLOBAL = new
+    globals()["GLOBAL"] = new
 
 
 # What gives a function of a number, and how its node is replaced.
@@ -419,8 +418,8 @@ def in_a_helper() -> Holding:
 
 def in_a_list_of_helpers() -> Holding:
     helper, rebind = in_a_cell()
-    helpers = [lambda x: x, {"net": functools.partial(helper)}]
-    return (lambda x: helpers[1]["net"](helpers[0](x))), rebind  # type: ignore[index, operator]
+    helpers: list[Any] = [lambda x: x, {"net": functools.partial(helper)}]
+    return (lambda x: helpers[1]["net"](helpers[0](x))), rebind
 
 
 def in_a_nested_function() -> Holding:
@@ -681,6 +680,8 @@ BODIES: dict[str, Callable[[Any], Any]] = {
     "switch": lambda x: jax.lax.switch(1, [other_branch, branch], x) * 2,
     "jit": lambda x: jax.jit(branch)(x) * 2,
     "checkpoint": lambda x: jax.checkpoint(branch)(x) * 2,
+    "gn.remat": lambda x: gn.remat(branch)(x) * 2,
+    "gn.scan": lambda x: gn.scan(body, x, None, length=2)[0],
 }
 
 
@@ -690,7 +691,7 @@ def test_what_jax_keeps_of_a_body_is_not_what_it_captured(name: str):
     rebind_global(net(1.0))
     use = BODIES[name]
     runs = [gn.jit(lambda x: use(x)), gn.jit(lambda x: use(x) + 100.0)]
-    start = jnp.float32(1) if name in ("scan", "while_loop") else jnp.float32(0.5)
+    start = jnp.float32(1) if name in ("scan", "gn.scan", "while_loop") else jnp.float32(0.5)
 
     def results() -> list[float]:
         return [float(run(start)) for run in runs]
@@ -707,6 +708,11 @@ def test_what_jax_keeps_of_a_body_is_not_what_it_captured(name: str):
     assert results() == [17.0, 117.0]
     GLOBAL.w.value = jnp.float32(1)
     assert results() == [5.0, 105.0]
+    old, GLOBAL.w = GLOBAL.w, gn.State(jnp.float32(2))
+    assert results() == [9.0, 109.0]
+    runs.append(gn.jit(lambda x: use(x) + 200.0))
+    assert results() == [9.0, 109.0, 209.0]
+    assert float(old.value) == 1.0
 
 
 def test_a_captured_container_may_grow():

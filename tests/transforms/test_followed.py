@@ -107,7 +107,7 @@ def work_of(step: Step, outside: Callable[[int], Net]) -> Work:
         target.value = target.value * 0.5 + row(net, i).value.sum() * 0.25
         return total * 0.5 + target.value.sum()
 
-    def seen(total: jax.Array) -> Any:
+    def seen(total: Any) -> Any:
         """Reads a State of outside."""
         return total * 0.5 + row(outside(i), j).value.sum() * outside(i).factor
 
@@ -184,10 +184,10 @@ def gradient_net(net: Net, grads: Any) -> Net:
 
 
 INSIDE = ["read", "mix", "assign", "shape", "factor", "grow", "clone", "merge", "below"]
-INSIDE += ["jit", "grad", "scan", "cond", "remat"]
+COMPILED = ["jit", "grad", "scan", "cond", "remat"]
 AROUND = ["around", "shape around", "table around", "clone around", "jit around", "scan around", "cond around"]
-AROUND += ["switch around", "while around", "fori around", "remat around", "grad around", "vmap around"]
-KINDS = INSIDE + AROUND
+COMPILED_AROUND = ["switch around", "while around", "fori around", "remat around", "grad around", "vmap around"]
+KINDS = INSIDE + COMPILED + AROUND + COMPILED_AROUND
 # These keep what they read of outside as a constant where nothing of graphnode traces, as JAX has it.
 PLAIN = ["lax.scan around", "lax.cond around"]
 
@@ -252,7 +252,7 @@ edits = st.builds(
 calls = st.lists(st.tuples(st.lists(edits, max_size=2), st.integers(1, 3)), min_size=1, max_size=5)
 
 
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=8)
 @hypothesis.given(steps=steps_of(KINDS + PLAIN), more=steps_of(KINDS + PLAIN), calls=calls, donate=st.booleans())
 def test_what_is_compiled_follows_all_changes(
     steps: list[Step], more: list[Step], calls: list[tuple[list[Edit], int]], donate: bool

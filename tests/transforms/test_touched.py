@@ -46,7 +46,8 @@ TRACES: list[Any] = []
 @pytest.fixture(autouse=True)
 def no_traces():
     TRACES.clear()
-    for function in (read_a, by_size):
+    functions: list[Any] = [read_a, by_size]
+    for function in functions:
         for donate in (False, True):
             gn.jit(function, donate=donate).clear_cache()
 
@@ -525,9 +526,9 @@ def test_a_gradient_through_a_jitted_function():
 
 def test_the_outer_function_touches_what_the_inner_one_does():
     """Also where the inner one is compiled already, and is not traced again."""
-    inner = gn.jit(read_a)
+    inner: Any = gn.jit(read_a)
     inner(table())
-    outer = gn.jit(lambda node: inner(node) + node.b.value.sum())
+    outer: Any = gn.jit(lambda node: inner(node) + node.b.value.sum())
     assert inputs(outer, table()) == "ab"
     node = table()
     for c in (3, 9):
