@@ -53,10 +53,7 @@ class CapturedArray(StandIn):
     def is_current(self) -> bool:
         """Whether the State still holds an array of the shape and dtype that were traced."""
         array = self._array()
-        # A State that has died with its trace has no other value.
-        if array is None:
-            return self.captured_state() is None
-        return bool(jax.typeof(array) == self.aval)
+        return array is not None and bool(jax.typeof(array) == self.aval)
 
     def current(self) -> Any:
         """The array that the State holds now.
@@ -65,9 +62,8 @@ class CapturedArray(StandIn):
             TraceError: The State is gone, or holds an array of another shape or dtype
                 than was traced.
         """
-        array = self._array()
-        if array is not None and self.is_current:
-            return array
+        if self.is_current:
+            return self._array()
         now = (
             "is gone"
             if self.captured_state() is None

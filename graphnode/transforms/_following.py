@@ -11,7 +11,7 @@ from .._value import rebuilt
 from ._arguments import Values
 from ._boundary import Call
 from ._pure import ACTIVE, Outcome
-from ._trace import Captured, Inputs, Trace, Wider
+from ._trace import Captured, Gone, Inputs, Trace, Wider
 
 
 class Following:
@@ -35,18 +35,21 @@ class Following:
         # read as the function runs.
         if READING.reads is not None or DISABLE_JIT.value:
             return self._alone(values, *others)  # type: ignore[no-any-return]  # as the function gives
-        states = Inputs(captured=self._captured).captured_states(call.held)
-        captured = [rebuilt(state.value) for state in states]
+        keys, jitted = self._compiled
         try:
-            return self._jitted(captured, values, *others)  # type: ignore[no-any-return]  # as the function gives
+            states = Inputs(captured=keys).captured_states(call.held)
+            captured = [rebuilt(state.value) for state in states]
+            return jitted(captured, values, *others)  # type: ignore[no-any-return]  # as the function gives
         except Wider as wider:
             call.trace = wider.trace
-            self._take((*self._captured, *wider.trace.inputs.captured))
+            self._take((*keys, *wider.trace.inputs.captured))
+        except Gone:
+            self._take(())
         return self.run(call, values, *others)
 
     def _take(self, captured: Sequence[Captured]) -> None:
         """From here on take these captured States as inputs."""
-        keys = self._captured = tuple(dict.fromkeys(captured))
+        keys = tuple(dict.fromkeys(captured))
 
         def run(captured: Sequence[Any], values: Values, *others: Any) -> Outcome:
             """What JAX compiles: a trace of the function, with these in the places of its inputs."""
@@ -63,7 +66,8 @@ class Following:
             outcome: Outcome = trace.outcome(by_number, by_key, *others)
             return outcome
 
-        self._jitted = jax.jit(run, inline=True)
+        # Both at once: another thread may call this now.
+        self._compiled = keys, jax.jit(run, inline=True)
 
     def _noted(self, *arguments: Any) -> Outcome:
         """The function, as `Trace` calls it: the notes come last, and are taken of all that runs."""

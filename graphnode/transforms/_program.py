@@ -37,7 +37,7 @@ from ._boundary import Call
 from ._pure import ACTIVE, Outcome
 from ._retrace import History
 from ._shardings import Shardings
-from ._trace import Inputs, Trace, Wider
+from ._trace import Gone, Inputs, Trace, Wider
 from ._written import Written
 
 
@@ -90,28 +90,44 @@ class Program:
             history: Of the traces of the function.
         """
         self._options, self._history = options, history
+        self._begin(call)
+
+    def _begin(self, call: Call) -> None:
+        """Take what a trace of the function for a call looks at, and nothing else."""
         values = call.binding.peek()
-        self._take(call, _traced(call, history, values, call.other_leaves))
+        trace = _traced(call, self._history, values, call.other_leaves)
+        self._take(call, trace, None)
 
     def run(self, call: Call) -> Outcome:
         """Call what is compiled, and write what it wrote into the caller's States."""
+        executable = self.executable
         try:
-            return self.executable.run(call)
+            return executable.run(call)
         except Wider as wider:
-            self._take(call, wider.trace)
+            self._take(call, wider.trace, executable)
+        except Gone:
+            self._begin(call)
         return self.run(call)
 
     def staged(self, call: Call, stage: Literal["trace", "eval_shape"]) -> Any:
         """What JAX makes of a call without running it."""
+        executable = self.executable
         try:
-            executable = self.executable
             return getattr(executable.jitted, stage)(*executable.arguments(call))
         except Wider as wider:
-            self._take(call, wider.trace)
+            self._take(call, wider.trace, executable)
+        except Gone:
+            self._begin(call)
         return self.staged(call, stage)
 
-    def _take(self, call: Call, trace: Trace) -> None:
-        """From here on take all States that a trace looked at, which was made for a call that is to come next."""
+    def _take(self, call: Call, trace: Trace, before: "Executable | None") -> None:
+        """From here on take all States that a trace looked at, which was made for a call that is to come next.
+
+        Args:
+            call: The call.
+            trace: The trace.
+            before: What is compiled for fewer States, if there is any.
+        """
         call.trace = trace
         inputs = trace.inputs
         donating = _Donating.of(call, self._options, trace.written)
@@ -119,7 +135,6 @@ class Program:
         # The layout of outputs has to be said before anything is traced.
         if self._options.has_shardings:
             outputs = trace.written.numbers
-        before = getattr(self, "executable", None)
         if before is not None:
             inputs = inputs.with_those_of(before.inputs)
             donating = donating.with_those_of(before.donating)

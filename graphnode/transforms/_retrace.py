@@ -215,13 +215,10 @@ def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:
     lines += _changes(left.leaves, right.leaves)
     lines += _structure_changes(left.site, right.site)
     lines += _changes_around(left.held, right.held)
-    lines += _changes(left.captured, right.captured)
+    of_states = _changes(left.captured, right.captured)
+    of_states += _changes(left.states, right.states)
     # A State that is new or gone is one of a node that is, which stands there already.
-    lines += [
-        change
-        for change in _changes(left.states, right.states)
-        if " != " in change or not lines
-    ]
+    lines += [change for change in of_states if " != " in change or not lines]
     treedefs = left.site.signature.treedef, right.site.signature.treedef
     # A treedef is long, and has all these names and statics: it is shown where nothing
     # else differs, as when an argument is given by its name.

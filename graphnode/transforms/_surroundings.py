@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
+from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._graph._graphdef import GraphDef
 from .._paths import path_str
@@ -67,13 +68,13 @@ class Held(NamedTuple):
 
     @property
     def context(self) -> Hashable:
-        """What JAX's memory of inner functions depends on: it has the very nodes, not only their structure.
+        """What JAX's memory of inner functions depends on: it has the very States, not only the structure.
 
         Never `None`: where nothing is noted, what is captured is a constant, and what
         JAX keeps there is of no use here.
         """
         # Weak: JAX keeps the context with what it traced.
-        return self.graphdef, tuple(map(weakref.ref, self.nodes))
+        return self.graphdef, tuple(map(weakref.ref, self.states))
 
     def state_name(self, number: int) -> str:
         """What a message calls the State of that number."""
@@ -129,33 +130,55 @@ class Surroundings:
         ]
         if not pairs:
             return NOTHING
-        # Nodes first: what is known of their structure is kept on the first.
-        pairs.sort(key=lambda pair: isinstance(pair[1], State))
-        names, nodes = zip(*pairs, strict=True)
-        binding = binding_of_list(list(nodes))
-        return Held(names, nodes, binding.graphdef, binding.states)
+        try:
+            return _held_of(pairs)
+        except TraceError:
+            # Left there by a trace that has ended: no function can read it.
+            pairs = [pair for pair in pairs if _is_alive(pair[1])]
+            return _held_of(pairs) if pairs else NOTHING
+
+
+def _held_of(pairs: list[tuple[str, GraphObject]]) -> Held:
+    """What places hold, from their names and the nodes there."""
+    # Nodes first: what is known of their structure is kept on the first.
+    pairs.sort(key=lambda pair: isinstance(pair[1], State))
+    names, nodes = zip(*pairs, strict=True)
+    binding = binding_of_list(list(nodes))
+    return Held(names, nodes, binding.graphdef, binding.states)
+
+
+def _is_alive(node: GraphObject) -> bool:
+    """Whether a node is not one of a trace that has ended."""
+    try:
+        binding_of_list([node])
+    except TraceError:
+        return False
+    return True
 
 
 def nodes_in(value: object) -> list[GraphObject]:
-    """The nodes and States that a value is, or has in its lists, tuples and dicts.
+    """The nodes and States that a value is, or has in its lists, tuples and dicts."""
+    return [part for part in _parts_of(value) if isinstance(part, GraphObject)]
+
+
+def _parts_of(value: object) -> Iterator[object]:
+    """What a value has in its lists, tuples and dicts, in order; any other value itself.
 
     Not as JAX would flatten it: any object may stand around a function, and some pytrees
     raise. Of long lists, such as a log of losses, none is looked into.
     """
-    found: list[GraphObject] = []
     seen: set[int] = set()
     todo = [value]
     while todo:
         part = todo.pop()
-        if isinstance(part, GraphObject):
-            found.append(part)
-        elif isinstance(part, list | tuple | dict) and id(part) not in seen:
+        if not isinstance(part, (list, tuple, dict)):
+            yield part
+        elif id(part) not in seen:
             seen.add(id(part))
             if len(part) <= _MAX_ITEMS:
                 items = part.values() if isinstance(part, dict) else part
                 # Reversed, as the last is taken first.
                 todo += reversed(list(items))
-    return found
 
 
 _MAX_ITEMS: Final = 1000
@@ -173,18 +196,26 @@ def _places_of(function: Function) -> Iterator[Place]:
         seen.add(id(part))
         for place in _candidates(part):
             value = place.read()
-            inner = _plain(value)
-            if isinstance(inner, FunctionType | MethodType):
-                # Of other modules there are too many, such as all of JAX.
-                globals_of = getattr(inner, "__globals__", None)
-                if place.holder is not module or globals_of is module:
-                    todo.append(inner)
-            elif nodes_in(value):
+            functions = _functions_in(value)
+            # Of other modules there are too many, such as all of JAX.
+            todo += [
+                inner
+                for inner in functions
+                if place.holder is not module
+                or getattr(inner, "__globals__", None) is module
+            ]
+            if nodes_in(value):
                 yield place
-            else:
+            elif not functions:
                 yield from _attributes(place.name, value)
         if isinstance(part, MethodType):
             todo.append(part.__func__)
+
+
+def _functions_in(value: object) -> list[FunctionType | MethodType]:
+    """The functions and methods that a value is, or has in its lists, tuples and dicts, without wrappers."""
+    parts = [_plain(part) for part in _parts_of(value)]
+    return [part for part in parts if isinstance(part, FunctionType | MethodType)]
 
 
 def _plain(part: object) -> object:

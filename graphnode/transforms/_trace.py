@@ -65,7 +65,7 @@ class Inputs:
         """The States of outside, among what is held around the function now.
 
         Raises:
-            TraceError: One is gone.
+            Gone: One is gone.
         """
         return [
             held.states[key] if isinstance(key, int) else _alive(key)
@@ -77,11 +77,14 @@ def _alive(ref: "weakref.ReferenceType[Any]") -> State[Any]:
     """A State that a function has captured, which must not be gone."""
     state: State[Any] | None = ref()
     if state is None:
-        raise TraceError(
-            "gn.jit: a State that the function read from outside while it was traced is gone; pass its node as an "
-            "argument"
+        raise Gone(
+            "a State that the function read from outside while it was traced is gone; pass its node as an argument"
         )
     return state
+
+
+class Gone(TraceError):
+    """A State that a function has captured is gone: the function reads it no more, and is to be traced again."""
 
 
 class Wider(Exception):
@@ -177,16 +180,27 @@ class Trace:
         """What JAX makes of the function in a context of its memory, and what was looked at."""
         reads = Reads(self._label)
 
-        # A function of its own: JAX would keep the trace of a function that it knows.
-        def run(*arguments: Any) -> Outcome:
+        # A function of its own: JAX would keep the trace of a function that it knows. Its
+        # errors have the names of the parameters, which notes of `jit` explain.
+        def run(values: Values, other_leaves: Any, *more: Any) -> Outcome:
             """The function, noted."""
             with reads.noting():
-                return function(*arguments, reads)
+                return function(values, other_leaves, *more, reads)
 
         # The name that profiles and compiler logs show.
         run.__name__ = run.__qualname__ = name_of(call.function)
-        with using_context(context):
-            return jax.jit(run).trace(*arguments), reads
+        try:
+            with using_context(context):
+                return jax.jit(run).trace(*arguments), reads
+        except jax.errors.ConcretizationTypeError as error:
+            # JAX names the arguments, and these are none.
+            names = [self._label(state) for state in reads.captured.values()]
+            if names:
+                error.add_note(
+                    f"The value of {', '.join(names)}, which is read from outside of the function, is not known while "
+                    "it is traced."
+                )
+            raise
 
     def _label(self, state: State[Any]) -> str:
         """What messages call a State of outside."""
@@ -247,13 +261,17 @@ class Trace:
         captured: Mapping[Captured, Any],
         *others: Any,
     ) -> bool:
-        """Whether these have the types that were traced.
+        """Whether these are all its inputs, and have the types that were traced.
 
         Args:
             values: The values of States by number; those that were touched, and more.
             captured: The values of captured States; those of `inputs`, and more.
             *others: The other arguments.
         """
+        # Another thread may have put what takes fewer States in the place of what this
+        # was made for.
+        if not self.inputs.are_among(Inputs(tuple(values), tuple(captured))):
+            return False
         return self._types == self._types_of(values, captured, *others)
 
     def _types_of(

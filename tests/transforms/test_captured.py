@@ -1,11 +1,15 @@
 """A transformed function works on copies of its arguments: reading the originals inside is an error, not a constant."""
 
+import functools
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import graphnode as gn
@@ -345,3 +349,492 @@ def test_a_copy_that_outlives_its_call_is_named():
         "drawn from it or written to it would be lost. Use the node that was given to the call; or return the value "
         "(or treefy_states of the node) from the transformed function instead"
     )
+
+
+# What is around the function may change
+
+
+TRACES: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def no_traces():
+    TRACES.clear()
+
+
+class Net(gn.Node):
+    w: gn.State[Any]
+    factor: int = 1
+    more: list[gn.State[Any]] = gn.state(default_factory=list)
+
+    def __call__(self, x: Any) -> Any:
+        TRACES.append("net")
+        return sum([state.value for state in self.more], self.w.value * x * self.factor)
+
+
+class Plain:
+    """An object that is no node, such as a trainer."""
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+
+    def step(self, x: Any) -> Any:
+        return self.net(x)
+
+
+def net(value: float = 3.0, factor: int = 1) -> Net:
+    return Net(gn.State(jnp.float32(value)), factor)
+
+
+GLOBAL = net()
+
+
+def of_global(x: Any) -> Any:
+    return GLOBAL(x)
+
+
+def rebind_global(new: Net) -> None:
+    globals()["GLOBAL"] = new
+
+
+# What gives a function of a number, and how its node is replaced.
+Holding = tuple[Callable[[Any], Any], Callable[[Net], None]]
+
+
+def in_a_cell() -> Holding:
+    node = net()
+
+    def rebind(new: Net) -> None:
+        nonlocal node
+        node = new
+
+    return (lambda x: node(x)), rebind
+
+
+def in_a_helper() -> Holding:
+    helper, rebind = in_a_cell()
+    return (lambda x: helper(x) + 0.0), rebind
+
+
+def in_a_list_of_helpers() -> Holding:
+    helper, rebind = in_a_cell()
+    helpers: list[Any] = [lambda x: x, {"net": functools.partial(helper)}]
+    return (lambda x: helpers[1]["net"](helpers[0](x))), rebind
+
+
+def in_a_nested_function() -> Holding:
+    helper, rebind = in_a_cell()
+
+    def function(x: Any) -> Any:
+        def inner() -> Any:
+            return helper(x)
+
+        return inner()
+
+    return function, rebind
+
+
+def in_a_global() -> Holding:
+    rebind_global(net())
+    return of_global, rebind_global
+
+
+def in_a_method() -> Holding:
+    trainer = Plain(net())
+    return trainer.step, lambda new: setattr(trainer, "net", new)
+
+
+def in_an_attribute() -> Holding:
+    trainer = Plain(net())
+    return (lambda x: trainer.net(x)), lambda new: setattr(trainer, "net", new)
+
+
+def in_a_dict() -> Holding:
+    nets = {"best": [net()]}
+    return (lambda x: nets["best"][0](x)), lambda new: nets.update(best=[new])
+
+
+def in_a_list_of_an_object() -> Holding:
+    trainer = Plain((1, [net()]))
+    return (lambda x: trainer.net[1][0](x)), lambda new: trainer.net[1].__setitem__(0, new)
+
+
+def in_a_jitted_helper() -> Holding:
+    helper, rebind = in_a_cell()
+    compiled = gn.jit(helper)
+    return (lambda x: compiled(x)), rebind
+
+
+def in_a_body_of_jax() -> Holding:
+    helper, rebind = in_a_cell()
+
+    def body(carry: Any, _: None) -> tuple[Any, None]:
+        return carry + helper(1.0), None
+
+    return (lambda x: jax.lax.scan(body, x - 1.0, None, length=1)[0]), rebind
+
+
+HOLDING = {
+    "cell": in_a_cell,
+    "helper": in_a_helper,
+    "list of helpers": in_a_list_of_helpers,
+    "nested": in_a_nested_function,
+    "global": in_a_global,
+    "method": in_a_method,
+    "attribute": in_an_attribute,
+    "dict": in_a_dict,
+    "list of an object": in_a_list_of_an_object,
+    "jitted helper": in_a_jitted_helper,
+    "body of jax.lax.scan": in_a_body_of_jax,
+}
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_a_captured_node_may_be_rebound(name: str):
+    """Another node of equal structure takes its place without a trace; one of another structure is traced."""
+    function, rebind = HOLDING[name]()
+    run = gn.jit(function)
+    run.clear_cache()
+    kept = [net(value) for value in (4.0, 5.0, 6.0)]  # alive: nothing is noticed by a death
+    assert float(run(1.0)) == 3.0
+    rebind(kept[0])
+    assert float(run(1.0)) == 4.0
+    kept[0].w.value = jnp.float32(7)
+    assert float(run(1.0)) == 7.0
+    assert TRACES == ["net"]
+    kept[1].factor = 2
+    rebind(kept[1])
+    assert float(run(1.0)) == 10.0
+    assert TRACES == ["net"] * 2
+    rebind(kept[2])
+    assert float(run(1.0)) == 6.0
+    assert TRACES == ["net"] * 2
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_a_captured_node_may_change(name: str):
+    """Its static field, its list, the State that stands in it, the shape of a value: each is seen by the next call."""
+    function, rebind = HOLDING[name]()
+    node = net()
+    rebind(node)
+    run = gn.jit(function)
+    run.clear_cache()
+    results = [run(1.0)]
+    node.factor = 2
+    results.append(run(1.0))
+    node.more.append(gn.State(jnp.float32(10)))
+    results.append(run(1.0))
+    node.more[0].value = jnp.float32(20)
+    results.append(run(1.0))
+    node.w = gn.State(jnp.float32(7))
+    results.append(run(1.0))
+    assert list(map(float, results)) == [3.0, 6.0, 16.0, 26.0, 34.0]
+    assert TRACES == ["net"] * 3
+    del node.more[:]
+    if name != "body of jax.lax.scan":  # whose carry keeps its shape
+        node.w.value = jnp.full(2, jnp.float32(1))
+        assert run(1.0).tolist() == [2.0, 2.0]
+        assert TRACES == ["net"] * 4
+        node.w.value = jnp.float32(5)
+    assert float(run(1.0)) == 14.0 if name == "body of jax.lax.scan" else 10.0
+
+
+def test_what_was_captured_is_freed():
+    """A model that was rebound does not live on in what is compiled for it, nor in explanations."""
+    node = net()
+    run = gn.jit(lambda x: node(x))
+    run(1.0)
+    refs: list[weakref.ref[Any]] = [weakref.ref(node), weakref.ref(node.w)]
+    node = net(5.0)
+    gc.collect()
+    assert [ref() for ref in refs] == [None, None]
+    assert [float(run(1.0)), run(jnp.ones(2)).tolist()] == [5.0, [5.0, 5.0]]
+    gn.explain_retrace(run)
+    refs = [weakref.ref(node), weakref.ref(node.w)]
+    node = net(5.0, 2)
+    run(1.0)
+    gc.collect()
+    assert [ref() for ref in refs] == [None, None]
+
+
+# The body of a scan, and what calls it once.
+Body = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def in_jit() -> Callable[[Body], float]:
+    start = jnp.float32(0)
+    return lambda body: float(gn.jit(lambda x: jax.lax.scan(body, x, None, length=1)[0])(start))
+
+
+def in_one_jit() -> Callable[[Body], float]:
+    runs: dict[Body, Any] = {}
+
+    def call(body: Body) -> float:
+        run = runs.setdefault(body, gn.jit(lambda x: body(x, None)[0]))
+        return float(run(jnp.float32(0)))
+
+    return call
+
+
+def in_eager_code() -> Callable[[Body], float]:
+    return lambda body: float(gn.scan(body, jnp.float32(0), None, length=1)[0])
+
+
+@pytest.mark.parametrize("make", [in_jit, in_one_jit, in_eager_code])
+def test_what_reads_a_node_that_is_gone_is_traced_again(make: Callable[[], Any]):
+    """It stood where nobody looks, below an object of an object; what JAX has kept of a body is not used either."""
+    trainer = Plain(Plain(net()))
+    call = make()
+
+    def body(carry: Any, _: Any) -> tuple[Any, None]:
+        return carry + trainer.net.net(1.0), None
+
+    for value in (3.0, 4.0, 5.0):
+        trainer.net.net = net(value)
+        gc.collect()
+        seen = len(TRACES)
+        assert [call(body), call(body)] == [value, value]
+        trainer.net.net.w.value = jnp.float32(1)
+        assert call(body) == 1.0
+        assert len(TRACES) <= seen + 3
+
+
+@pytest.mark.parametrize("run", [gn.jit, gn.remat], ids=["jit", "remat"])
+def test_a_copy_that_was_left_around_the_function_is_in_nobodys_way(run: Callable[..., Any]):
+    """A trace of before has put it there, as one does to look at it; what is beside it is followed."""
+    node, left = net(), list[Any]()
+
+    def step(given: Net, x: Any) -> Any:
+        left.append(given)
+        return given(x) + gn.cond(x > 0, lambda: node(x), lambda: (left, node(x))[1])
+
+    call = run(step)
+    for factor in (1, 2, 1, 2):
+        for value in (3.0, 4.0):
+            node.w.value = jnp.float32(value)
+            assert float(call(net(5.0, factor), 1.0)) == 5.0 * factor + value
+    assert len(left) >= 2
+
+
+def test_a_captured_state_that_is_an_argument_is_refused():
+    """Also where the trace is there already, for a node that was not captured; other calls go on."""
+    node = net()
+    run = gn.jit(lambda given, x: given(x) + node(x))
+    message = (
+        "gn.jit: given.w is read from outside of the function, as a constant, though its node is an argument of this "
+        "call. Use the argument, or compute the constant outside"
+    )
+    for value in (1.0, 2.0):
+        assert float(run(net(value), 1.0)) == 3.0 + value
+        with pytest.raises(gn.TraceError) as caught:
+            run(node, 1.0)
+        assert str(caught.value) == message
+        with pytest.raises(gn.TraceError):
+            run.lower(node, 1.0)
+    assert TRACES == ["net"] * 2
+    assert node.w._mark is None
+
+
+def test_an_array_that_is_donated_and_captured_stays():
+    """It gets there in two States: the argument's memory is given away, and the captured one keeps its own."""
+    node, given = net(), net()
+
+    @gn.jit(donate=True)
+    def step(given: Net, x: Any) -> Any:
+        given.w.value = given.w.value + x
+        return node(1.0)
+
+    for value in (3.0, 4.0):
+        given.w.value = node.w.value = jnp.float32(value)
+        assert float(step(given, 1.0)) == value
+        assert [float(given.w.value), float(node.w.value)] == [value + 1, value]
+        assert float(step(given, 1.0)) == value
+        assert [float(given.w.value), float(node.w.value)] == [value + 2, value]
+    assert TRACES == ["net"]
+
+
+def body(carry: Any, _: Any) -> tuple[Any, None]:
+    return carry + GLOBAL(1.0), None
+
+
+def branch(x: Any) -> Any:
+    return x + GLOBAL(1.0)
+
+
+def turn(carry: Any) -> Any:
+    return carry[0] + 1, carry[1] + GLOBAL(1.0)
+
+
+def is_early(carry: Any) -> Any:
+    return carry[0] < 2
+
+
+def other_branch(x: Any) -> Any:
+    return x
+
+
+BODIES: dict[str, Callable[[Any], Any]] = {
+    "scan": lambda x: jax.lax.scan(body, x, None, length=2)[0],
+    "while_loop": lambda x: jax.lax.while_loop(is_early, turn, (0, x))[1],
+    "cond": lambda x: jax.lax.cond(x > 0, branch, other_branch, x) * 2,
+    "switch": lambda x: jax.lax.switch(1, [other_branch, branch], x) * 2,
+    "jit": lambda x: jax.jit(branch)(x) * 2,
+    "checkpoint": lambda x: jax.checkpoint(branch)(x) * 2,
+    "gn.remat": lambda x: gn.remat(branch)(x) * 2,
+    "gn.scan": lambda x: gn.scan(body, x, None, length=2)[0],
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_what_jax_keeps_of_a_body_is_not_what_it_captured(name: str):
+    """Functions of a module that two jitted ones use: JAX knows them by identity, before and after a rebinding."""
+    rebind_global(net(1.0))
+    use = BODIES[name]
+    runs = [gn.jit(lambda x: use(x)), gn.jit(lambda x: use(x) + 100.0)]
+    start = jnp.float32(1) if name in ("scan", "gn.scan", "while_loop") else jnp.float32(0.5)
+
+    def results() -> list[float]:
+        return [float(run(start)) for run in runs]
+
+    assert results() == [3.0, 103.0]
+    GLOBAL.w.value = jnp.float32(2)
+    assert results() == [5.0, 105.0]
+    seen = len(TRACES)
+    for value in (4.0, 5.0):
+        rebind_global(net(value))
+        assert results() == [1.0 + 2 * value, 101.0 + 2 * value]
+    assert len(TRACES) == seen
+    rebind_global(net(4.0, 2))
+    assert results() == [17.0, 117.0]
+    GLOBAL.w.value = jnp.float32(1)
+    assert results() == [5.0, 105.0]
+    old, GLOBAL.w = GLOBAL.w, gn.State(jnp.float32(2))
+    assert results() == [9.0, 109.0]
+    runs.append(gn.jit(lambda x: use(x) + 200.0))
+    assert results() == [9.0, 109.0, 209.0]
+    assert float(old.value) == 1.0
+
+
+def test_a_captured_container_may_grow():
+    """A key more is another trace; a value of a key is none."""
+    table = Table(gn.State({"a": jnp.float32(1)}))
+
+    def total(x: Any) -> Any:
+        TRACES.append("total")
+        return sum(table.w.value.values(), x)
+
+    run = gn.jit(total)
+    results = [run(1.0)]
+    table.w.value["b"] = jnp.float32(5)
+    results.append(run(1.0))
+    table.w.value["a"] = jnp.float32(2)
+    results.append(run(1.0))
+    del table.w.value["b"]
+    results.append(run(1.0))
+    assert list(map(float, results)) == [2.0, 7.0, 8.0, 3.0]
+    assert TRACES == ["total"] * 2
+
+
+STANDS_FOR = (
+    "It stands for the value of node.w, which is read from outside of the function: what it is at the time of a call "
+    "is not known while the function is traced."
+)
+
+
+@pytest.mark.parametrize("convert", [float, int, bool, np.asarray], ids=["float", "int", "bool", "numpy"])
+def test_a_captured_value_as_a_number_is_the_error_of_jax(convert: Callable[[Any], Any]):
+    """It was a constant once, that is of no use for later calls; the text names the State."""
+    node = net()
+    with pytest.raises((jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)) as caught:
+        gn.jit(lambda x: x * convert(node.w.value))(1.0)
+    assert STANDS_FOR in str(caught.value)
+    assert float(node.w.value) == 3.0
+
+
+def test_what_is_computed_of_a_captured_value_is_no_number_either():
+    """JAX's error has the operations, and the note has the State; that of an argument has the argument."""
+    node = net()
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        gn.jit(lambda x: x if node.w.value > 0 else -x)(1.0)
+    assert (
+        "The value of node.w, which is read from outside of the function, is not known while it is traced."
+        in caught.value.__notes__
+    )
+    with pytest.raises(jax.errors.TracerBoolConversionError, match=r"the argument other_leaves\[0\]") as caught:
+        gn.jit(lambda x: x if x > 0 else -x)(1.0)
+    note = caught.value.__notes__[-1]
+    assert note.startswith("To JAX, other_leaves[0] is x, values are the States.")
+
+
+def test_captured_states_are_in_texts():
+    """`lower` has them as inputs, and an explanation names them."""
+    node = net()
+    run = gn.jit(lambda x: node(x))
+    assert [leaf.shape for leaf in jax.tree.leaves(run.lower(jnp.ones(2)).args_info)] == [(), (2,)]
+    assert "(%arg0: tensor<f32>" in run.lower(jnp.ones(2)).as_text()
+    changes: list[tuple[Callable[[], Any], str]] = [
+        (lambda: setattr(node.w, "value", jnp.ones(2)), "node.w: float32[] != float32[2]"),
+        (lambda: setattr(node, "factor", 4), "node.factor: 1 != 4"),
+        (lambda: node.more.append(gn.State(jnp.ones(2))), "node.more.0: nothing != State"),
+    ]
+    run(jnp.ones(2))
+    for change, text in changes:
+        change()
+        run(jnp.ones(2))
+        assert gn.explain_retrace(run).splitlines()[1:] == [f"  {text}"]
+
+
+@functools.cache
+def body_of(read: Callable[[Any], Any]) -> Any:
+    return lambda carry, _: (carry + read(1.0), None)
+
+
+@functools.cache
+def turn_of(read: Callable[[Any], Any]) -> Any:
+    return lambda _, carry: carry + read(1.0)
+
+
+@functools.cache
+def step_of(read: Callable[[Any], Any]) -> Any:
+    return lambda carry: carry + read(1.0)
+
+
+@functools.cache
+def is_less(read: Callable[[Any], Any]) -> Any:
+    return lambda carry: carry < read(2.0)
+
+
+EAGER: dict[str, Callable[[Callable[[Any], Any]], Any]] = {
+    "scan": lambda read: gn.scan(body_of(read), jnp.float32(0), None, length=2)[0],
+    "fori_loop": lambda read: gn.fori_loop(0, 2, turn_of(read), jnp.float32(0)),
+    "while_loop": lambda read: gn.while_loop(is_less(read), step_of(read), jnp.float32(0)),
+    "cond": lambda read: 2 * gn.cond(True, read, read, 1.0),
+    "switch": lambda read: 2 * gn.switch(1, [read, read], 1.0),
+    "remat": lambda read: 2 * gn.remat(read)(1.0),
+}
+
+
+@pytest.mark.parametrize("name", EAGER)
+def test_loops_and_branches_follow_what_they_capture(name: str):
+    """Without `jit`: values, static fields, another node; a trace that is kept is used for later values."""
+    node = net()
+
+    def read(x: Any) -> Any:
+        return node(x)
+
+    def result() -> float:
+        return float(EAGER[name](read))
+
+    assert result() == 6.0
+    seen = len(TRACES)
+    node.w.value = jnp.float32(5)
+    assert result() == 10.0
+    if name != "remat":  # which is traced each time
+        assert len(TRACES) == seen
+    node.factor = 2
+    assert result() == 20.0
+    kept, node = node, net(1.0)
+    assert result() == 2.0
+    node.w.value = jnp.float32(4)
+    assert result() == 8.0
+    assert float(kept.w.value) == 5.0
