@@ -112,7 +112,7 @@ class StandIn(Tracer):  # type: ignore[type-arg, unused-ignore]  # newer version
         self._abstract = aval
 
     @property
-    def aval(self) -> Any:  # type: ignore[override, unused-ignore]  # an attribute, in newer versions
+    def aval(self) -> Any:  # type: ignore[override, unused-ignore]  # ty: ignore  # an attribute, in newer versions
         """The shape and dtype, as JAX knows them."""
         return self._abstract
 

@@ -397,7 +397,7 @@ def _shardings(prefix: Any, bound_count: int = 0) -> Shardings | None:
     """
     if prefix is None:
         return None
-    if bound_count and isinstance(prefix, tuple | list):
+    if bound_count and isinstance(prefix, (tuple, list)):
         prefix = (*[None] * bound_count, *prefix)
     return Shardings(prefix)
 

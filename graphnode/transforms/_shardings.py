@@ -42,7 +42,7 @@ class Shardings:
         """
         args, _ = call.signature.fill(call.roots, call.other_leaves)
         prefix = self.prefix
-        if isinstance(prefix, tuple | list):
+        if isinstance(prefix, (tuple, list)):
             # Of another length, it is an error of the prefix.
             pairs = zip(prefix, [*args, *[None] * len(prefix)], strict=False)
             prefix = tuple([_for_argument(entry, arg) for entry, arg in pairs])

@@ -168,20 +168,20 @@ def test_other_arguments_than_were_compiled_are_named():
     with pytest.raises(
         gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: model: Cell != State"
     ):
-        compiled(State(X), X)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        compiled(State(X), X)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # ty: ignore[invalid-argument-type]
     assert model.count.value == 0
 
 
 def test_a_leaf_that_jax_does_not_take_is_named():
     """As at a call."""
     with pytest.raises(TypeError, match="x is str 'a'"):
-        step.lower(cell(), "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        step.lower(cell(), "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # ty: ignore[invalid-argument-type]
 
 
 def test_a_jitted_function_can_be_exported():
     """`jax.export` takes it; the arrays of a call are its inputs, and the result is the last of what it gives."""
-    model = cell()
-    exported = jax.export.export(step)(model, X)
+    model, run = cell(), step
+    exported: Any = jax.export.export(run)(model, X)  # pyrefly: ignore
     assert "stablehlo" in exported.mlir_module()
     model.weight.value = jnp.full(2, 7.0, jnp.float32)
     written, new_values, result = exported.call(*step.inputs(model, X))
