@@ -236,8 +236,11 @@ class Jitted(Transformed, Generic[P, R]):
         surroundings.look(self._target)
         held = call.held = surroundings.held()
         key = call.key if held is NOTHING else (call.key, held.key)
-        program = Program(call, self._options, self._history)
-        return self._compiled.keep(key, program)
+        # Where a function around it was another one, its places are known again by now.
+        known = self._compiled.get(key)
+        return known or self._compiled.keep(
+            key, Program(call, self._options, self._history)
+        )
 
 
 def _leaf_names(call: Call) -> str:

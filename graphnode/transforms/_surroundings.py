@@ -54,17 +54,19 @@ class Held(NamedTuple):
         nodes: These nodes and States, in the same order.
         graphdef: Of all of them, in a list; `None` where there are none.
         states: Their States, in layout order.
+        helpers: The functions that lead to further places, weakly.
     """
 
     places: tuple[str, ...] = ()
     nodes: tuple[GraphObject, ...] = ()
     graphdef: GraphDef[Any] | None = None
     states: tuple[State[Any], ...] = ()
+    helpers: tuple[Hashable, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
         """What a trace depends on, beside the values: nodes of equal structure may stand in for each other."""
-        return self.places, self.graphdef
+        return self.places, self.graphdef, self.helpers
 
     @property
     def context(self) -> Hashable:
@@ -74,7 +76,7 @@ class Held(NamedTuple):
         JAX keeps there is of no use here.
         """
         # Weak: JAX keeps the context with what it traced.
-        return self.graphdef, tuple(map(weakref.ref, self.states))
+        return self.graphdef, tuple(map(weakref.ref, self.states)), self.helpers
 
     def state_name(self, number: int) -> str:
         """What a message calls the State of that number."""
@@ -103,20 +105,26 @@ class Surroundings:
     def __init__(self) -> None:
         """Begin without places: `look` finds them."""
         self.places: tuple[Place, ...] = ()
+        # Those of functions that lead to others of the places.
+        self._helpers: tuple[Place, ...] = ()
 
     @classmethod
     def of(cls, *functions: Function) -> "Surroundings":
         """The places around some functions that hold nodes now."""
         surroundings = cls()
-        for function in functions:
-            surroundings.look(function)
+        surroundings.look(*functions)
         return surroundings
 
-    def look(self, function: Function) -> None:
-        """Find the places that hold nodes now; those that held some before stay."""
-        places = {place.key: place for place in self.places}
-        places |= {place.key: place for place in _places_of(function)}
-        self.places = tuple(places.values())
+    def look(self, *functions: Function) -> None:
+        """Find the places that hold nodes now; those that held some before stay, as long as they are there."""
+        search = _Search()
+        for function in functions:
+            search.look_from(function)
+        places = {
+            place.key: place for place in self.places if place.key in search.seen_places
+        }
+        places |= {place.key: place for place in search.places}
+        self.places, self._helpers = tuple(places.values()), tuple(search.helpers)
 
     def held(self) -> Held:
         """What the places hold now."""
@@ -128,18 +136,23 @@ class Surroundings:
             for place in self.places
             for node in nodes_in(place.read())
         ]
-        if not pairs:
-            return NOTHING
+        helpers = [
+            weakref.ref(function)
+            for place in self._helpers
+            for function in _functions_in(place.read())
+        ]
         try:
-            return _held_of(pairs)
+            held = _held_of(pairs)
         except TraceError:
             # Left there by a trace that has ended: no function can read it.
-            pairs = [pair for pair in pairs if _is_alive(pair[1])]
-            return _held_of(pairs) if pairs else NOTHING
+            held = _held_of([pair for pair in pairs if _is_alive(pair[1])])
+        return held._replace(helpers=tuple(helpers)) if helpers else held
 
 
 def _held_of(pairs: list[tuple[str, GraphObject]]) -> Held:
     """What places hold, from their names and the nodes there."""
+    if not pairs:
+        return NOTHING
     # Nodes first: what is known of their structure is kept on the first.
     pairs.sort(key=lambda pair: isinstance(pair[1], State))
     names, nodes = zip(*pairs, strict=True)
@@ -184,32 +197,61 @@ def _parts_of(value: object) -> Iterator[object]:
 _MAX_ITEMS: Final = 1000
 
 
-def _places_of(function: Function) -> Iterator[Place]:
-    """The places around a function, and around the functions of its closure and its module, which hold nodes."""
-    seen: set[int] = set()
-    module = getattr(_plain(function), "__globals__", None)
-    todo: list[object] = [function]
-    while todo:
-        part = _plain(todo.pop())
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
+class _Search:
+    """A search for nodes around functions, and around those of their closures and their module.
+
+    Attributes:
+        places: The places that hold nodes.
+        helpers: The places of functions that lead to some of these.
+        seen_places: The keys of all places that there are.
+    """
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.helpers: list[Place] = []
+        self.seen_places: set[tuple[str, int]] = set()
+        self._seen: set[int] = set()
+        self._module: object = None
+
+    def look_from(self, function: Function) -> None:
+        """Look around a function; of the functions that its module has, around those that are defined there."""
+        self._module = getattr(_plain(function), "__globals__", None)
+        self._look(function)
+
+    def _look(self, function: object) -> bool:
+        """Look around a function; returns whether there were nodes, or functions with nodes around them."""
+        part = _plain(function)
+        if id(part) in self._seen:
+            return False
+        self._seen.add(id(part))
+        count = len(self.places)
         for place in _candidates(part):
-            value = place.read()
-            functions = _functions_in(value)
-            # Of other modules there are too many, such as all of JAX.
-            todo += [
-                inner
-                for inner in functions
-                if place.holder is not module
-                or getattr(inner, "__globals__", None) is module
-            ]
-            if nodes_in(value):
-                yield place
-            elif not functions:
-                yield from _attributes(place.name, value)
+            self._look_at(place)
         if isinstance(part, MethodType):
-            todo.append(part.__func__)
+            self._look(part.__func__)
+        return len(self.places) > count
+
+    def _look_at(self, place: Place) -> None:
+        """Take a place if it holds nodes, or go on from the functions that it holds."""
+        self.seen_places.add(place.key)
+        value = place.read()
+        functions = _functions_in(value)
+        if nodes_in(value):
+            self.places.append(place)
+        elif not functions:
+            for attribute in _attributes(place.name, place.read):
+                self.seen_places.add(attribute.key)
+                if nodes_in(attribute.read()):
+                    self.places.append(attribute)
+        # Of other modules there are too many, such as all of JAX.
+        followed = [
+            function
+            for function in functions
+            if place.holder is not self._module
+            or getattr(function, "__globals__", None) is self._module
+        ]
+        if any([self._look(function) for function in followed]):
+            self.helpers.append(place)
 
 
 def _functions_in(value: object) -> list[FunctionType | MethodType]:
@@ -241,28 +283,40 @@ def _candidates(part: object) -> Iterator[Place]:
         if isinstance(owner, GraphObject):
             yield Place("self", part, lambda: owner)
         else:
-            yield from _attributes("self", owner)
+            yield from _attributes("self", lambda: owner)
     if not isinstance(part, FunctionType):
         return
     cells = part.__closure__ or ()
     for name, cell in zip(part.__code__.co_freevars, cells, strict=True):
         yield Place(name, cell, functools.partial(_cell_content, cell))
     variables = part.__globals__
-    for name in _global_names(part.__code__):
+    # In the same order at each look.
+    for name in sorted(_global_names(part.__code__)):
         if name in variables:
             yield Place(name, variables, functools.partial(variables.get, name))
 
 
-def _attributes(name: str, owner: object) -> Iterator[Place]:
-    """The attributes of a plain object, such as a trainer, that hold nodes."""
+def _attributes(name: str, read: Callable[[], object]) -> Iterator[Place]:
+    """The attributes of a plain object, such as a trainer.
+
+    Args:
+        name: What messages call the object.
+        read: Gives the object: another one may stand in its place later.
+    """
+    owner = read()
     # Modules and classes hold much, and change rarely.
     is_plain = not isinstance(owner, type | ModuleType | FunctionType | GraphObject)
     variables = getattr(owner, "__dict__", None)
     if is_plain and isinstance(variables, dict):
-        for attribute, value in list(variables.items()):
-            if nodes_in(value):
-                read = functools.partial(variables.get, attribute)
-                yield Place(f"{name}.{attribute}", variables, read)
+        for attribute in list(variables):
+            read_now = functools.partial(_attribute_content, read, attribute)
+            yield Place(f"{name}.{attribute}", variables, read_now)
+
+
+def _attribute_content(read: Callable[[], object], attribute: str) -> object:
+    """What an attribute of a plain object holds; `None` while it is not there."""
+    variables = getattr(read(), "__dict__", None)
+    return variables.get(attribute) if isinstance(variables, dict) else None
 
 
 def _cell_content(cell: Any) -> object:

@@ -511,6 +511,37 @@ def test_a_captured_node_may_be_rebound(name: str):
     assert TRACES == ["net"] * 2
 
 
+def test_a_helper_that_closes_over_a_node_may_be_rebound():
+    """Another function is traced, and the place that it closes over is followed from then on."""
+    kept = [net(value) for value in (3.0, 4.0, 5.0)]  # alive: nothing is noticed by a death
+
+    def closing_over(node: Net) -> Callable[[Any], Any]:
+        return lambda x: node(x)
+
+    helper = closing_over(kept[0])
+    run = gn.jit(lambda x: jax.lax.scan(lambda carry, _: (helper(carry), None), x, None, length=1)[0])
+    assert float(run(1.0)) == 3.0
+    helper = closing_over(kept[1])
+    assert float(run(1.0)) == 4.0
+    kept[1].factor = 2
+    assert float(run(1.0)) == 8.0
+    helper = closing_over(kept[2])
+    assert float(run(1.0)) == 5.0
+    assert TRACES == ["net"] * 4
+
+
+def test_a_plain_object_that_holds_a_node_may_be_rebound():
+    """As its attribute may be; nodes of equal structure need no trace."""
+    trainer = Plain(net(3.0))
+    run = gn.jit(lambda x: trainer.net(x))
+    assert float(run(1.0)) == 3.0
+    old, trainer = trainer, Plain(net(4.0))
+    assert float(run(1.0)) == 4.0
+    old.net = net(5.0)
+    assert float(run(1.0)) == 4.0
+    assert TRACES == ["net"]
+
+
 @pytest.mark.parametrize("name", HOLDING)
 def test_a_captured_node_may_change(name: str):
     """Its static field, its list, the State that stands in it, the shape of a value: each is seen by the next call."""
