@@ -169,6 +169,6 @@ FIGURES: tuple[Figure, ...] = (
         compare_graphdefs_deeper,
         (Limit(1.5, against=GRAPHNODE, subject=_TEN_TIMES_DEEPER),),
     ),
-    Timed("import", "import in a new process", import_fresh, (Limit(1.1),), rounds=_IMPORT_ROUNDS),
+    Timed("import", "import in a new process", import_fresh, (Limit(1.06),), rounds=_IMPORT_ROUNDS),
     *STEP_FIGURES,
 )

@@ -82,6 +82,12 @@ class Library:
 
     steps: Mapping[str, Callable[[Any, Step], Call]] = field(default_factory=dict[str, Callable[[Any, Step], Call]])
     """The library's ways to compile a step, by name. A call makes one step of the model and waits for its end."""
+    dispatches: Mapping[str, Callable[[Any, Step], Call]] = field(
+        default_factory=dict[str, Callable[[Any, Step], Call]]
+    )
+        default_factory=dict[str, Callable[[Any, Step], Call]]
+    )
+    """The same of some ways, without the wait."""
     trace: Callable[[Any, Step], Call] | None = None
     """Traces a step that JAX has not seen before; it is made outside of the call."""
     compile: Callable[[Any, Step], jax.stages.Compiled] | None = None

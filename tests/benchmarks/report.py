@@ -90,7 +90,8 @@ moves by the sum of all arrays. Every call of a step starts from what the call b
   call. `nnx.jit` and `nnx.cached_partial` are in graph mode, the default; `nnx.jit_partial` is made for `graph=False`.
   The latter two are given the model once and for all.
 - brainstate's `jit`: the function closes over the model. Its call does not look at what the function does not touch,
-  so a step that touches one State costs the same in a model of any size. The others are given the whole model.
+  as that of `gn.jit`: a step that touches one State costs the same in a model of any size. The others are given the
+  whole model.
 - `eqx.filter_jit`: the function returns the new model, or the new counter alone, which is not put back into a model.
 - `jax.jit` on a flat tuple: the function returns a flat tuple, or the new counter alone. On nested dicts: the same,
   and the counter is put into the dict.

@@ -117,6 +117,10 @@ def jit(model: Model, step: Step) -> Call:
     return call
 
 
+def dispatch(model: Model, step: Step) -> Call:
+    return partial(gn.jit(fresh(step)), model)
+
+
 def trace(model: Model, step: Step) -> Call:
     return partial(gn.make_jaxpr(fresh(step)), model)
 
@@ -140,6 +144,7 @@ LIBRARY = Library(
     state_tree=state_tree,
     graphdef=graphdef,
     steps={GN_JIT: jit},
+    dispatches={GN_JIT: dispatch},
     trace=trace,
     compile=compile_donating,
 )

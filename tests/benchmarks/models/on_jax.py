@@ -55,6 +55,10 @@ def jit_tuple(model: Any, step: Step) -> Call:
     return call
 
 
+def dispatch_tuple(model: Any, step: Step) -> Call:
+    return partial(jax.jit(on_tuple(step)), tuple(jax.tree.leaves(model)))
+
+
 def on_tuple(step: Step) -> Callable[[tuple[Any, ...]], Any]:
     return {
         Step.ALL: lambda values: tuple([advance(value) for value in values]),
@@ -156,6 +160,7 @@ LIBRARY = Library(
     state_tree=lambda model: model,
     graphdef=graphdef,
     steps={JAX_TUPLE: jit_tuple, JAX_DICT: jit_dict},
+    dispatches={JAX_TUPLE: dispatch_tuple},
     trace=trace,
     compile=compile_donating,
 )
