@@ -90,6 +90,8 @@ gn.hessian(loss)(net, x, x)  # E: one too many
 gn.vjp(loss, net, x, has_aux=True)  # E: the function gives no pair
 gn.vjp(loss, net)  # E: x is missing (missed by ty: ty#4011)
 a, b, c = gn.vjp(loss, net, x)  # E: a pair
+gn.linearize(loss, net, x, has_aux=True)  # E: the function gives no pair
+gn.linearize(loss, net)  # E: x is missing (missed by ty: ty#4011)
 d, e, f = gn.jvp(loss, (net, x), (None, x))  # E: a pair
 
 # Maps, loops and branches
@@ -111,6 +113,8 @@ chosen: str = gn.cond(True, loss, loss, net, x)  # E: an array
 gn.remat(loss)(net)  # E: x is missing
 gn.eval_shape(loss, net)  # E: x is missing
 gn.checkify(loss)(net)  # E: x is missing
+gn.custom_jvp(loss)(net)  # E: x is missing
+gn.custom_jvp(loss).defjvp(loss)  # E: the rule gives no pair
 gn.custom_vjp(loss)(net)  # E: x is missing
 gn.stack(net)  # E: a node for a list of them
 optimizer = gn.optim.Optimizer(net, 1e-3)  # E: a number
