@@ -100,6 +100,7 @@ gn.vmap(loss)(net)  # E: x is missing
 gn.vmap(loss, in_axis=0)  # E: misspelt
 mapped: str = gn.vmap(loss)(net, x)  # E: an array
 gn.scan(loss, net, x)  # E: the function gives no pair
+gn.scan(lambda model, x: (model, model(x)), net, x, checkpoint="all")  # E: a string
 last, rows = gn.scan(lambda model, x: (model, model(x)), net, x)
 last.wieght  # E: misspelt
 looped: StateTree = gn.fori_loop(0, 3, lambda i, model: model, net)  # E: a node
