@@ -85,6 +85,7 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
 DECORATORS = ("grad", "hessian", "jacfwd", "jacrev", "jit", "remat", "value_and_grad", "vmap", "shard_map")
 OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     **{name: getattr(gn, name) for name in DECORATORS if name != "shard_map"},
+    "associative_scan": lambda function: gn.associative_scan(function, XS),
     "checkify": UNTYPED.checkify,
     "cond": lambda function: UNTYPED.cond(True, function, same, XS),
     "custom_jvp": UNTYPED.custom_jvp,

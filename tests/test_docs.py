@@ -48,6 +48,7 @@ def test_page_prints_what_it_shows(page: str, record_property: Callable[[str, ob
 
 
 JAX_FUNCTIONS: dict[str, Callable[..., object]] = {
+    "associative_scan": jax.lax.associative_scan,
     "checkify": jax_checkify.checkify,
     "cond": jax.lax.cond,
     "custom_jvp": jax.custom_jvp,

@@ -73,6 +73,7 @@ NAMES = [
     "UnsetFieldError",
     "UpdateError",
     "aliases",
+    "associative_scan",
     "axes",
     "check",
     "checkify",

@@ -55,6 +55,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "linearize": lambda: gn.linearize(fail, leaf()),
     "vmap": lambda: gn.vmap(fail)(leaf()),
     "scan": lambda: gn.scan(fail, leaf(), jnp.ones(2)),
+    "associative_scan": lambda: gn.associative_scan(fail, jnp.ones(2)),
     "fori_loop": lambda: gn.fori_loop(0, 2, fail, leaf()),
     "while_loop": lambda: gn.while_loop(lambda node: True, fail, leaf()),
     "cond": lambda: gn.cond(True, fail, fail, leaf()),

@@ -1,5 +1,6 @@
 """JAX's transforms for functions of nodes: one mechanism, in `_boundary`, and a page of code for each."""
 
+from ._associative import associative_scan as associative_scan
 from ._axes import Axes as Axes
 from ._axes import axes as axes
 from ._branches import cond as cond

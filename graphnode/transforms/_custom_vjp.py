@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from .._errors import StructureError, TraceError
 from .._graph._binding import Binding
 from .._graph._binding_cache import binding_of_list
-from .._graph_to_tree import graph_to_tree, tree_to_graph
 from .._paths import path_str
-from .._static import GraphObject
 from .._tracebacks import hides_frames
 from ._answers import (
     OfLeaf,
@@ -30,64 +28,12 @@ from ._boundary import Call
 from ._carry import writes_of
 from ._custom_rules import CustomRule, check_writes
 from ._pure import NO_NODES, Outcome, pure_of
+from ._separated import Separated
 from ._type_text import pair_text
 from ._written import Before
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@jax.tree_util.register_static
-class _Place:
-    """Stands for a node among the residuals, all of which are alike."""
-
-    # Equal and hashable, as it is a part of the treedef of the residuals.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Place)
-
-    def __hash__(self) -> int:
-        return hash(_Place)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Residuals:
-    """Residuals with nodes in them as a pytree. The backward pass has nodes of its own.
-
-    Attributes:
-        others: The residuals, with a `_Place` for each node. `NodeStates` in them are
-            the user's, and stay.
-        nodes: The nodes, in order, as pytrees.
-    """
-
-    others: Any
-    nodes: list[Any]
-
-    @classmethod
-    def of(cls, residuals: Any) -> "_Residuals":
-        """Residuals as a user's forward function gave them, with their nodes taken out as pytrees.
-
-        JAX keeps arrays alone between the forward and the backward pass.
-        """
-        leaves, treedef = jax.tree.flatten(residuals)
-        nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
-        others = [
-            _Place() if isinstance(leaf, GraphObject) else leaf for leaf in leaves
-        ]
-        return cls(jax.tree.unflatten(treedef, others), graph_to_tree(nodes)[0])
-
-    def live(self) -> tuple[Any, list[Any]]:
-        """For the user's backward function: the residuals as they were, and the nodes in them, which are new."""
-        nodes: list[Any] = tree_to_graph(self.nodes)
-        following = iter(nodes)
-
-        def put(part: Any) -> Any:
-            """A leaf of the residuals, or the next node in place of a `_Place`."""
-            return next(following) if isinstance(part, _Place) else part
-
-        return jax.tree.map(
-            put, self.others, is_leaf=lambda part: isinstance(part, _Place)
-        ), nodes
 
 
 class custom_vjp(CustomRule[P, R]):  # JAX's name
@@ -149,7 +95,7 @@ class custom_vjp(CustomRule[P, R]):  # JAX's name
         def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
             """The user's forward function, whose residuals JAX can take: nodes are pytrees in them."""
             result, residuals = fwd(*args, **kwargs)
-            return result, _Residuals.of(residuals)
+            return result, Separated.of(residuals)
 
         self._rules = forward, bwd
 
@@ -180,7 +126,7 @@ class custom_vjp(CustomRule[P, R]):  # JAX's name
             check_writes(call, by_function, written.numbers, "fwd")
             return (written, new_values, result), residuals
 
-        def run_backward(residuals: _Residuals, cotangent: Outcome) -> tuple[Any, Any]:
+        def run_backward(residuals: Separated, cotangent: Outcome) -> tuple[Any, Any]:
             """The user's backward function as JAX calls it: from residuals to cotangents of values and leaves.
 
             `cotangent` has the structure of an outcome. The user's function gets that of the

@@ -17,7 +17,7 @@ the others.
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,8 @@ class Checkpoint(NamedTuple):
     policy: Callable[..., bool] | None = None
 
 
-def checkpoint_of(checkpoint: bool | SupportsIndex | Callable[..., bool]) -> Checkpoint:
+# Any: whatever the caller gave.
+def checkpoint_of(checkpoint: Any) -> Checkpoint:
     """What `checkpoint` of `scan` means.
 
     Raises:

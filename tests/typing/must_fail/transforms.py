@@ -103,6 +103,7 @@ gn.scan(loss, net, x)  # E: the function gives no pair
 gn.scan(lambda model, x: (model, model(x)), net, x, checkpoint="all")  # E: a string
 last, rows = gn.scan(lambda model, x: (model, model(x)), net, x)
 last.wieght  # E: misspelt
+gn.associative_scan(jnp.sin, x)  # E: a function of one element
 looped: StateTree = gn.fori_loop(0, 3, lambda i, model: model, net)  # E: a node
 gn.cond(True, loss, step, net, x)
 gn.cond(True, loss, net, net, x)  # E: a function of other arguments

@@ -161,6 +161,15 @@ assert_type(gn.cond(x[0] > 0, positive, negative, net, x), Array)
 assert_type(gn.switch(1, [positive, negative], net, x), Array)
 either = gn.cond(True, lambda model: model.weight.value, lambda model: -model.weight.value, net)
 
+assert_type(gn.associative_scan(jnp.add, x), Array)
+
+
+def second(a: Net, b: Net) -> Net:
+    return b
+
+
+assert_type(gn.associative_scan(second, ensemble), Net)
+
 # Others
 
 assert_type(gn.remat(apply)(net, x, scale=2.0), Array)
