@@ -151,4 +151,5 @@ def _run_segments(
         outputs.insert(0 if reverse else len(outputs), part)
     if len(outputs) == 1:
         return carry, outputs[0]
-    return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
+    # Not `jnp.concatenate`, which takes the weak type of an output away.
+    return carry, jax.tree.map(lambda *parts: jax.lax.concatenate(parts, 0), *outputs)

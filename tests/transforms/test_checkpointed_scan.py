@@ -138,6 +138,12 @@ def test_no_rounds_and_no_items(checkpoint: Any):
     assert (carry, outputs.tolist()) == (32.0, [1.0, 2.0, 4.0, 8.0, 16.0])
 
 
+def test_outputs_keep_their_weak_type():
+    """Where segments are put together, too: a number stays one that gives way to other dtypes."""
+    plain, made = [gn.scan(lambda c, _: (2 * c, c), 1, length=5, checkpoint=n)[1] for n in (False, 2)]
+    assert jax.typeof(made) == jax.typeof(plain)
+
+
 def test_a_checkpointed_scan_under_vmap_and_without_compilation():
     """It nests in gn.vmap, and runs under `jax.disable_jit`."""
     xs = jnp.ones((2, 5, 3))
