@@ -37,7 +37,8 @@ class Checkpoint(NamedTuple):
     """
 
     rounds: int = 0
-    policy: Callable[..., bool] | None = None
+    # Any: a type checker knows no more of what is only known to be callable.
+    policy: Callable[..., Any] | None = None
 
 
 # Any: whatever the caller gave.
