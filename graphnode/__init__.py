@@ -117,9 +117,10 @@ else:
     # fmt: off
     _LATER = {
         "check": (), "config": (), "nn": (), "optim": (), "transforms": (
-            "Axes", "Jitted", "axes", "checkify", "cond", "custom_vjp", "eval_shape", "explain_retrace",
-            "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp", "make_jaxpr", "remat", "scan",
-            "shard_map", "switch", "value_and_grad", "vjp", "vmap", "while_loop",
+            "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
+            "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
+            "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",
+            "while_loop",
         ),
         "_broadcast": ("broadcast_states", "unbroadcast_states",),
         "_stack": ("stack", "unstack",),

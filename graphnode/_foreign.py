@@ -115,8 +115,8 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
     **{
         f"filter_{name}": f"gn.{name}"
         for name in (
-            "custom_vjp", "eval_shape", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp", "make_jaxpr",
-            "value_and_grad", "vjp", "vmap",
+            "custom_jvp", "custom_vjp", "eval_shape", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
+            "make_jaxpr", "value_and_grad", "vjp", "vmap",
         )
     },
     "filter_checkpoint": "gn.remat",

@@ -85,13 +85,16 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
 DECORATORS = ("grad", "hessian", "jacfwd", "jacrev", "jit", "remat", "value_and_grad", "vmap", "shard_map")
 OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     **{name: getattr(gn, name) for name in DECORATORS if name != "shard_map"},
+    "associative_scan": lambda function: gn.associative_scan(function, XS),
     "checkify": UNTYPED.checkify,
     "cond": lambda function: UNTYPED.cond(True, function, same, XS),
+    "custom_jvp": UNTYPED.custom_jvp,
     "custom_vjp": UNTYPED.custom_vjp,
     "eval_shape": UNTYPED.eval_shape,
     "explain_retrace": UNTYPED.explain_retrace,
     "fori_loop": lambda function: gn.fori_loop(0, 2, function, XS),
     "jvp": lambda function: gn.jvp(function, (XS,), (XS,)),
+    "linearize": lambda function: gn.linearize(function, XS),
     "make_jaxpr": UNTYPED.make_jaxpr,
     "scan": lambda function: gn.scan(function, XS, XS),
     "shard_map": lambda function: gn.shard_map(function, in_specs=jax.P(), out_specs=jax.P()),

@@ -48,8 +48,10 @@ def test_page_prints_what_it_shows(page: str, record_property: Callable[[str, ob
 
 
 JAX_FUNCTIONS: dict[str, Callable[..., object]] = {
+    "associative_scan": jax.lax.associative_scan,
     "checkify": jax_checkify.checkify,
     "cond": jax.lax.cond,
+    "custom_jvp": jax.custom_jvp,
     "custom_vjp": jax.custom_vjp,
     "eval_shape": jax.eval_shape,
     "fori_loop": jax.lax.fori_loop,
@@ -59,6 +61,7 @@ JAX_FUNCTIONS: dict[str, Callable[..., object]] = {
     "jacrev": jax.jacrev,
     "jit": jax.jit,
     "jvp": jax.jvp,
+    "linearize": jax.linearize,
     "make_jaxpr": jax.make_jaxpr,
     "remat": jax.checkpoint,
     "scan": jax.lax.scan,

@@ -811,12 +811,13 @@ class Powers(gn.Node):
     in_jax = jax.grad(of, argnums=1)
     compiled = gn.jit(of)
     ruled = gn.custom_vjp(of)
+    ruled_forward = gn.custom_jvp(of)
     opposite = negative(of)
     same = of
     activation = jax.nn.relu
 
 
-@pytest.mark.parametrize("name", ["slope", "in_jax", "compiled", "ruled", "opposite", "same", "of"])
+@pytest.mark.parametrize("name", ["slope", "in_jax", "compiled", "ruled", "ruled_forward", "opposite", "same", "of"])
 def test_what_is_made_of_a_method_in_the_class_body_is_another_method(name: str):
     """A bound one is pickled and copied by its name, which is that of the method before to a decorator."""
     method = getattr(Powers(), name)

@@ -37,6 +37,11 @@ def with_rules(function: Any) -> Any:
     return function
 
 
+def with_rule(function: Any) -> Any:
+    function.defjvp(fail)
+    return function
+
+
 CALLS: dict[str, Callable[[], Any]] = {
     "jit": lambda: gn.jit(fail)(leaf()),
     "jit, donating": lambda: gn.jit(fail, donate=True)(leaf()),
@@ -47,8 +52,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "hessian": lambda: gn.hessian(fail)(leaf()),
     "vjp": lambda: gn.vjp(fail, leaf()),
     "jvp": lambda: gn.jvp(fail, (leaf(),), (gn.treefy_states(leaf()),)),
+    "linearize": lambda: gn.linearize(fail, leaf()),
     "vmap": lambda: gn.vmap(fail)(leaf()),
     "scan": lambda: gn.scan(fail, leaf(), jnp.ones(2)),
+    "associative_scan": lambda: gn.associative_scan(fail, jnp.ones(2)),
     "fori_loop": lambda: gn.fori_loop(0, 2, fail, leaf()),
     "while_loop": lambda: gn.while_loop(lambda node: True, fail, leaf()),
     "cond": lambda: gn.cond(True, fail, fail, leaf()),
@@ -57,6 +64,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "checkify": lambda: gn.checkify(fail)(leaf()),
     "eval_shape": lambda: gn.eval_shape(fail, leaf()),
     "make_jaxpr": lambda: gn.make_jaxpr(fail)(leaf()),
+    "custom_jvp": lambda: with_rule(gn.custom_jvp(fail))(leaf()),
     "custom_vjp": lambda: with_rules(gn.custom_vjp(fail))(leaf()),
     "method": lambda: gn.jit(Bound(gn.ParamState(jnp.ones(2))).run)(),
     "a loop in jit": lambda: gn.jit(lambda node: gn.scan(fail, node, jnp.ones(2)))(leaf()),

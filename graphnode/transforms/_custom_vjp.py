@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +11,7 @@ import jax.numpy as jnp
 from .._errors import StructureError, TraceError
 from .._graph._binding import Binding
 from .._graph._binding_cache import binding_of_list
-from .._graph_to_tree import graph_to_tree, tree_to_graph
 from .._paths import path_str
-from .._static import GraphObject
 from .._tracebacks import hides_frames
 from ._answers import (
     OfLeaf,
@@ -27,74 +23,20 @@ from ._answers import (
     shapes_of,
     slots_of,
 )
-from ._arguments import Function, Values, name_of, named_arguments, with_statics
+from ._arguments import Function, Values, name_of
 from ._boundary import Call
 from ._carry import writes_of
-from ._methods import Transformed, target_of
+from ._custom_rules import CustomRule, check_writes
 from ._pure import NO_NODES, Outcome, pure_of
+from ._separated import Separated
 from ._type_text import pair_text
 from ._written import Before
 
 P = ParamSpec("P")
-Q = ParamSpec("Q")
 R = TypeVar("R")
-S = TypeVar("S")
 
 
-@jax.tree_util.register_static
-class _Place:
-    """Stands for a node among the residuals, all of which are alike."""
-
-    # Equal and hashable, as it is a part of the treedef of the residuals.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Place)
-
-    def __hash__(self) -> int:
-        return hash(_Place)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Residuals:
-    """Residuals with nodes in them as a pytree. The backward pass has nodes of its own.
-
-    Attributes:
-        others: The residuals, with a `_Place` for each node. `NodeStates` in them are
-            the user's, and stay.
-        nodes: The nodes, in order, as pytrees.
-    """
-
-    others: Any
-    nodes: list[Any]
-
-    @classmethod
-    def of(cls, residuals: Any) -> "_Residuals":
-        """Residuals as a user's forward function gave them, with their nodes taken out as pytrees.
-
-        JAX keeps arrays alone between the forward and the backward pass.
-        """
-        leaves, treedef = jax.tree.flatten(residuals)
-        nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
-        others = [
-            _Place() if isinstance(leaf, GraphObject) else leaf for leaf in leaves
-        ]
-        return cls(jax.tree.unflatten(treedef, others), graph_to_tree(nodes)[0])
-
-    def live(self) -> tuple[Any, list[Any]]:
-        """For the user's backward function: the residuals as they were, and the nodes in them, which are new."""
-        nodes: list[Any] = tree_to_graph(self.nodes)
-        following = iter(nodes)
-
-        def put(part: Any) -> Any:
-            """A leaf of the residuals, or the next node in place of a `_Place`."""
-            return next(following) if isinstance(part, _Place) else part
-
-        return jax.tree.map(
-            put, self.others, is_leaf=lambda part: isinstance(part, _Place)
-        ), nodes
-
-
-class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
+class custom_vjp(CustomRule[P, R]):  # JAX's name
     """A function of nodes and arrays whose derivative the caller gives, as `jax.custom_vjp`.
 
     `defvjp(fwd, bwd)` sets it: `fwd` takes the arguments of the function, and gives its
@@ -138,25 +80,9 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         Array([10., 10., 10.], dtype=float32)
     """
 
-    __wrapped__: Callable[P, R]
-
-    def __init__(
-        self,
-        fun: Callable[P, R],
-        nondiff_argnums: int | Sequence[int] = (),
-        nondiff_argnames: str | Sequence[str] = (),
-    ) -> None:
-        functools.update_wrapper(self, fun)
-        self._target, self._bound = target_of(fun)
-        names = (
-            (nondiff_argnames,)
-            if isinstance(nondiff_argnames, str)
-            else nondiff_argnames
-        )
-        self._statics = named_arguments(
-            self._target, len(self._bound), nondiff_argnums, frozenset(names)
-        )
-        self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
+    _transform = "custom_vjp"
+    _row = "cotangents that bwd gives"
+    _rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
     # Any: residuals and cotangents are pytrees of the caller's; `fwd` and `bwd` take
     # them in an order of their own.
@@ -169,7 +95,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
             """The user's forward function, whose residuals JAX can take: nodes are pytrees in them."""
             result, residuals = fwd(*args, **kwargs)
-            return result, _Residuals.of(residuals)
+            return result, Separated.of(residuals)
 
         self._rules = forward, bwd
 
@@ -180,16 +106,12 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
                 f"gn.custom_vjp: no derivative of {name_of(self._target)}: call defvjp(fwd, bwd) first"
             )
         forward, backward = self._rules
-        arguments = _by_position(self._target, (*self._bound, *args), kwargs)
-        marked = with_statics(self._target, arguments, {}, *self._statics)
-        call = Call("custom_vjp", self._target, *marked)
+        call, positions, static_args = self._call_of(args, kwargs)
         pure = call.pure()
         # `fwd` takes the same arguments, so that the signature of the call is its own
         # too.
         pure_forward = pure_of(dataclasses.replace(call.site, function=forward))
-        static_at, _ = self._statics
-        slots = slots_of(call, [n for n in range(len(arguments)) if n not in static_at])
-        static_args = [arg for n, arg in enumerate(arguments) if n in static_at]
+        slots = slots_of(call, positions)
         # The shapes alone: the backward pass may run long after this call, and would
         # keep the values alive.
         value_shapes = list(map(shapes_of, call.values))
@@ -200,10 +122,11 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             written, new_values, (result, residuals) = pure_forward(
                 values, other_leaves
             )
-            _check_writes(call, writes_of(pure, values, other_leaves), written.numbers)
+            by_function = writes_of(pure, values, other_leaves)
+            check_writes(call, by_function, written.numbers, "fwd")
             return (written, new_values, result), residuals
 
-        def run_backward(residuals: _Residuals, cotangent: Outcome) -> tuple[Any, Any]:
+        def run_backward(residuals: Separated, cotangent: Outcome) -> tuple[Any, Any]:
             """The user's backward function as JAX calls it: from residuals to cotangents of values and leaves.
 
             `cotangent` has the structure of an outcome. The user's function gets that of the
@@ -239,15 +162,6 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             )
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
 
-    @overload
-    def __get__(self, instance: None, owner: type, /) -> "custom_vjp[P, R]": ...
-    @overload
-    def __get__(
-        self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /
-    ) -> "Callable[Q, R]": ...
-    def __get__(self, instance: Any, owner: type, /) -> Any:
-        return self if instance is None else MethodType(self, instance)
-
     def _unbound(self) -> Function:
         """A `custom_vjp` of the plain function with the same rules, which takes the bound node as an argument.
 
@@ -256,28 +170,6 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         unbound: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
         unbound._rules = self._rules
         return unbound
-
-
-def _check_writes(
-    call: Call, by_function: Sequence[int], by_forward: Sequence[int]
-) -> None:
-    """Raise if the function and `fwd` write different States: which of them runs is JAX's to say.
-
-    Raises:
-        TraceError: Names all that one of them writes alone.
-    """
-    alone = [(number, "fwd") for number in by_forward if number not in by_function]
-    alone += [
-        (number, "the function") for number in by_function if number not in by_forward
-    ]
-    if alone:
-        places = ", ".join(
-            f"{call.state_name(number)} is written by {writer} alone"
-            for number, writer in alone
-        )
-        raise TraceError(
-            f"gn.custom_vjp: {places}: the function and fwd must write the same States"
-        )
 
 
 def _check_residuals(binding: Binding, written: Sequence[int]) -> None:
@@ -294,25 +186,6 @@ def _check_residuals(binding: Binding, written: Sequence[int]) -> None:
             f"gn.custom_vjp: bwd writes into its residuals ({places}), and the write would be lost: bwd gives "
             "cotangents alone. Write in the function and in fwd"
         )
-
-
-def _by_position(
-    function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Any, ...]:
-    """All arguments of a function in the order of its signature, as JAX gives them to a rule.
-
-    Raises:
-        TypeError: One belongs to a keyword-only parameter, or they do not fit.
-    """
-    bound = inspect.signature(function).bind(*args, **kwargs)
-    # JAX wants a cotangent for each argument, the ones with defaults too.
-    bound.apply_defaults()
-    if bound.kwargs:
-        raise TypeError(
-            f"gn.custom_vjp: {', '.join(bound.kwargs)} of {name_of(function)} is keyword-only, and has no place among "
-            "the cotangents that bwd gives"
-        )
-    return bound.args
 
 
 def _answers_of(

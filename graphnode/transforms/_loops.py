@@ -7,7 +7,7 @@ loop, not part of its carry.
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ from ._fork import (
 from ._members import is_key, made_keys, member_of, refuse_constant, with_result_axes
 from ._methods import target_of
 from ._pure import REFUSAL, Outcome, pure_of
+from ._segments import ScanOptions, checkpoint_of, run_scan
 from ._signature import CallSite, Signature
 from ._vmap import check_axis
 
@@ -70,14 +71,6 @@ class _InCarry:
 _CARRY: Final = _InCarry()
 
 
-class _ScanOptions(NamedTuple):
-    """What a scan is asked for, apart from its function and its arguments; as `jax.lax.scan` takes it."""
-
-    length: int | None
-    reverse: bool
-    unroll: int | bool
-
-
 @hides_frames
 def scan(
     f: Callable[[C, X], tuple[C, Y]],
@@ -88,6 +81,7 @@ def scan(
     unroll: int | bool = 1,
     *,
     in_axes: Any = 0,  # Any: a pytree prefix of `xs`
+    checkpoint: bool | int | Callable[..., bool] = False,
 ) -> tuple[C, Y]:
     """Fold a function of nodes and arrays over a leading axis, as `jax.lax.scan` does one of arrays.
 
@@ -107,6 +101,14 @@ def scan(
         unroll: As in `jax.lax.scan`.
         in_axes: A pytree prefix of `xs`: the axes to scan, `None` for what all rounds
             share, `axes(...)` for a node.
+        checkpoint: What the backward pass of reverse-mode derivatives computes again,
+            to keep less memory; results and derivatives stay the same. `True`: each
+            round, of which only the carry is kept. A policy of `jax.checkpoint`: the
+            same, but for what that keeps. An integer `n`: segments of `n` rounds, of
+            which the carry between segments is kept, and all that `n` rounds need while
+            one of them is differentiated: of the order of `length / n + n`, least at
+            `n = sqrt(length)`. The length need not be a multiple of `n`. To compute
+            each round of a segment again, too, scan `gn.remat(f)`.
 
     Returns:
         The last carry, in which nodes are those of `init`, and the outputs with a
@@ -123,8 +125,9 @@ def scan(
             one in the carry.
         StackError: A random stream of the outputs is the same in every round, so that
             all would draw the same numbers; names all.
-        TypeError: The carry or a State changes its structure, shapes or dtypes.
-        ValueError: `in_axes` does not fit `xs`.
+        TypeError: The carry or a State changes its structure, shapes or dtypes; or
+            `checkpoint` is none of these.
+        ValueError: `in_axes` does not fit `xs`; or `checkpoint` is less than 1.
 
     Example:
         >>> layers = gn.stack([gn.nn.Linear(2, 2) for _ in range(3)])
@@ -132,8 +135,8 @@ def scan(
         >>> h.shape
         (2,)
 
-    See also: `vmap`, where no round sees another; `stack`, which makes one node of
-    several layers.
+    See also: `vmap`, where no round sees another; `associative_scan`, for an operation
+    that is associative; `stack`, which makes one node of several layers.
     """
     target, bound = target_of(f)
     if length is not None:
@@ -149,7 +152,7 @@ def scan(
     check_sizes(call, own_axes, _SIZES, length)
     if forks and length is None:
         length = lane_count(call, own_axes)
-    options = _ScanOptions(length, reverse, unroll)
+    options = ScanOptions(length, reverse, unroll, checkpoint_of(checkpoint))
     site, name = member_of(call, own_axes)
     key = (axes.values, tuple(axes.other_leaves), options, forks, name, site.signature)
     body = functools.partial(
@@ -369,7 +372,7 @@ def _scan(
     signature: Signature,
     position: int,
     axes: Spread,
-    options: _ScanOptions,
+    options: ScanOptions,
     forks: Sequence[StreamFork],
     name: str | None,
     functions: Sequence[Function],
@@ -382,7 +385,7 @@ def _scan(
         signature: Of the arguments of one round: without the scanned axis.
         position: The position of the carry among them.
         axes: The axis of each State and other leaf; those of forked streams are 0.
-        options: What `jax.lax.scan` is told.
+        options: What the scan is asked for.
         forks: The streams that give each round one of its own.
         name: The name of the scanned axis, if the States agree on one.
         functions: The user's function of one round.
@@ -404,8 +407,8 @@ def _scan(
         values = forked_values(forks, own, options.length)
     site = CallSite("scan", function, signature)
     round_ = _ScanRound(site, position, axes, values, other_leaves)
-    (carried, leaves), (stacked, outputs) = jax.lax.scan(
-        round_.step, round_.start, round_.items, *options
+    (carried, leaves), (stacked, outputs) = run_scan(
+        round_.step, round_.start, round_.items, options
     )
     result = (round_.returned.with_leaves(leaves), outputs)
     if round_.may_make_keys(result):

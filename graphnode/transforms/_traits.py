@@ -22,8 +22,10 @@ class Traits(NamedTuple):
 
 # By the name that call sites have, which is that of the public function.
 TRAITS: Final[Mapping[str, Traits]] = {
+    "associative_scan": Traits(only_arrays=True),
     "checkify": Traits(is_eager=True, only_arrays=True),
     "cond": Traits(only_arrays=True),
+    "custom_jvp": Traits(),
     "custom_vjp": Traits(),
     "eval_shape": Traits(only_arrays=True, is_abstract=True),
     "fori_loop": Traits(only_arrays=True),
@@ -33,6 +35,7 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "jacrev": Traits(is_eager=True),
     "jit": Traits(only_arrays=True),
     "jvp": Traits(is_eager=True),
+    "linearize": Traits(is_eager=True),
     "make_jaxpr": Traits(only_arrays=True, is_abstract=True),
     "remat": Traits(only_arrays=True),
     "scan": Traits(only_arrays=True),

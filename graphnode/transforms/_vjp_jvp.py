@@ -1,32 +1,21 @@
-"""`vjp` and `jvp`: derivatives at one place, against a cotangent of the result or along tangents of the arguments."""
+"""`vjp`, `jvp`, `linearize`: derivatives at one place, against a cotangent of the result or along tangents."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType
 from typing import Any, Literal, TypeVar, TypeVarTuple, overload
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from .._compat import tracer_in
-from .._errors import AliasError, listed
 from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
-from ._answers import (
-    OfLeaf,
-    OfState,
-    answers_of,
-    check_shape,
-    name_of_place,
-    shapes_of,
-    slots_of,
-)
 from ._arguments import Function, Values
 from ._boundary import Call
 from ._methods import target_of
 from ._pure import Outcome
+from ._tangents import Tangents, zero_tangent
+from ._type_text import is_jax_type
 from ._wrt import DiffTarget, divided
 
 R = TypeVar("R")
@@ -163,29 +152,12 @@ def jvp(
         >>> dy
         Array([3., 3., 3.], dtype=float32)
     """
-    if len(primals) != len(tangents):
-        raise TypeError(
-            f"gn.jvp takes a tangent for each primal; found {len(primals)} primals, {len(tangents)} tangents"
-        )
-    target, bound = target_of(fun)
-    call = Call("jvp", target, (*bound, *primals))
-    pure = call.pure()
-    along, along_leaves = _tangents_of(call, len(bound), tangents)
-    values, other_leaves = call.values, call.other_leaves
-
+    call, forms = _call_and_tangents("jvp", fun, primals)
+    forms.check_count("gn.jvp", len(tangents))
+    along, along_leaves = forms.by_number(tangents)
     # What has no tangent is a constant of this function: so zeros need not be made.
-    def result_of(
-        new_values: dict[int, Any], new_leaves: dict[int, Any]
-    ) -> tuple[Any, Outcome]:
-        """The function that JAX differentiates, of the values and leaves that have a tangent, by number."""
-        all_values = [new_values.get(n, value) for n, value in enumerate(values)]
-        all_others = [new_leaves.get(n, leaf) for n, leaf in enumerate(other_leaves)]
-        return divided("jvp", pure(tuple(all_values), all_others), has_aux)
-
-    primal_in = (
-        {number: values[number] for number in along},
-        {number: other_leaves[number] for number in along_leaves},
-    )
+    result_of = _result_of(call, has_aux)
+    primal_in = _primal_in(call, along, along_leaves)
     result, tangent, outcome = call.run(
         functools.partial(jax.jvp, has_aux=True),
         result_of,
@@ -196,81 +168,121 @@ def jvp(
     return (result, tangent, aux) if has_aux else (result, tangent)
 
 
-def _tangents_of(
-    call: Call, bound: int, tangents: Sequence[Any]
-) -> tuple[dict[int, Any], dict[int, Any]]:
-    """The tangents of States, and those of other leaves, by their numbers: what has none is a constant to JAX.
+# Any: as for `vjp`.
+@overload
+def linearize(
+    fun: Callable[[*Ts], R], *primals: *Ts, has_aux: Literal[False] = ...
+) -> tuple[R, Callable[..., R]]: ...
+@overload
+def linearize(
+    fun: Callable[[*Ts], tuple[R, A]], *primals: *Ts, has_aux: Literal[True]
+) -> tuple[R, Callable[..., R], A]: ...
+@hides_frames
+def linearize(fun: Callable[[*Ts], Any], *primals: *Ts, has_aux: bool = False) -> Any:
+    """The value of a function at `primals`, and its derivative there as a function of tangents, as `jax.linearize`.
+
+    Where `jvp` runs the function for each tangent, this runs it once: what it writes is
+    written once, and its random streams advance once. The derivative stays that at
+    `primals`, whatever is written into their nodes afterwards. It runs no function of
+    the caller's, and JAX can map it, compile it and transpose it.
 
     Args:
-        call: The call.
-        bound: How many arguments are before those of the caller.
-        tangents: One for each of these.
+        fun: A function, a method or a callable node.
+        *primals: Its arguments.
+        has_aux: Whether `fun` gives a pair, of which only the first is differentiated.
+
+    Returns:
+        The result, and a function from tangents, of the forms that `jvp` takes, one
+        argument for each primal, to the tangent of the result; then the auxiliary
+        result, with `has_aux`.
 
     Raises:
-        AliasError, FilterError: As of `jvp`.
-        ValueError: A tangent has another shape than what it is of.
+        TypeError: The result is not a pair, with `has_aux`; or of the function of
+            tangents: there are not as many as primals.
+        FilterError: Of that function: a tangent has a path at which its node has no
+            State; names all.
+        AliasError: Of that function: one State is given two tangents, which are not
+            equal or are traced; names all.
+        ValueError: Of that function: a tangent has another shape or dtype than what it
+            is of.
+        StructureError: The function changes the structure of a node, or gives a node to
+            be differentiated.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> y, along = gn.linearize(lambda model, x: model(x), model, jnp.ones(2))
+        >>> along({"bias": jnp.array([1., 2., 3.])}, jnp.zeros(2))
+        Array([1., 2., 3.], dtype=float32)
+
+    See also: `jvp`, for one tangent; `vjp`, for cotangents of the result.
     """
+    call, forms = _call_and_tangents("linearize", fun, [*primals])
+    primal_in = _primal_in(call, forms.numbers, forms.leaf_numbers)
+    # The shapes alone: the derivative may live long, and need not keep the values.
+    kinds = jax.tree.map(_kind_of_leaf, primal_in)
+    result, derivative, outcome = call.run(
+        functools.partial(jax.linearize, has_aux=True),
+        _result_of(call, has_aux),
+        *primal_in,
+    )
+    aux = call.finish(outcome)
+
+    @hides_frames
+    def along(*tangents: Any) -> Any:
+        """From tangents of the primals to that of the result: what the caller of `linearize` gets."""
+        forms.check_count("gn.linearize: the derivative", len(tangents))
+        of_states, of_leaves = forms.by_number(tangents)
+        of_all_states = {
+            number: of_states[number] if number in of_states else _zeros(kind)
+            for number, kind in kinds[0].items()
+        }
+        return call.work(derivative, of_all_states, of_leaves)
+
+    return (result, along, aux) if has_aux else (result, along)
+
+
+def _call_and_tangents(
+    transform: str, fun: Function, primals: Sequence[Any]
+) -> tuple[Call, Tangents]:
+    """The call of a function at some primals, and what tangents of these look like."""
+    target, bound = target_of(fun)
+    call = Call(transform, target, (*bound, *primals))
     # The bound node has no tangent: it is not among the primals of the caller.
-    slots = slots_of(call, range(bound, bound + len(tangents)))
-    answers = [
-        answer
-        for slot, tangent in zip(slots, tangents, strict=True)
-        for answer in answers_of(call, "tangent", slot, tangent)
-    ]
-    along = _along(call, [answer for answer in answers if isinstance(answer, OfState)])
-    leaves = [answer for answer in answers if isinstance(answer, OfLeaf)]
+    return call, Tangents(call, range(len(bound), len(bound) + len(primals)))
+
+
+def _primal_in(
+    call: Call, numbers: Iterable[int], leaf_numbers: Iterable[int]
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The values and the other leaves of these numbers: where JAX differentiates a function of `_result_of`."""
     values, other_leaves = call.values, call.other_leaves
-    for answer in answers:
-        row: Sequence[Any] = other_leaves if isinstance(answer, OfLeaf) else values
-        check_shape(call, "tangent", answer, shapes_of(row[answer.number]))
-    return along, {answer.number: answer.value for answer in leaves}
+    return (
+        {number: values[number] for number in numbers},
+        {number: other_leaves[number] for number in leaf_numbers},
+    )
 
 
-def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
-    """The tangent of each State that has one, by number; several of one State must be equal.
+def _result_of(call: Call, has_aux: bool) -> Callable[..., tuple[Any, Outcome]]:
+    """The function that JAX differentiates, of some values and leaves, by number; all others are its constants."""
+    pure = call.pure()
+    values, other_leaves = call.values, call.other_leaves
 
-    Raises:
-        AliasError: One State has two tangents that differ, or that may differ; names all.
-    """
-    first: dict[int, OfState] = {}
-    faults: list[str] = []
-    for answer in answers:
-        # One State may be reached at several places, and be given at more than one.
-        before = first.setdefault(answer.number, answer)
-        if before is answer:
-            continue
-        difference = _difference(before.value, answer.value)
-        if difference:
-            names = f"{name_of_place(call, before)} and {name_of_place(call, answer)}"
-            cls = type(call.binding.states[answer.number])
-            faults.append(f"{names} are one {cls.__name__} with {difference}")
-    if faults:
-        raise AliasError(
-            f"gn.jvp: give the tangent of a State at one of its places alone: {listed(faults)}"
-        )
-    return {number: answer.value for number, answer in first.items()}
+    def result_of(
+        new_values: dict[int, Any], new_leaves: dict[int, Any]
+    ) -> tuple[Any, Outcome]:
+        """The part of the result that is differentiated, and all else."""
+        all_values = [new_values.get(n, value) for n, value in enumerate(values)]
+        all_others = [new_leaves.get(n, leaf) for n, leaf in enumerate(other_leaves)]
+        return divided(call.transform, pure(tuple(all_values), all_others), has_aux)
+
+    return result_of
 
 
-def _difference(left: Any, right: Any) -> str:
-    """For a message: how two tangents of one State differ; an empty text if they are equal."""
-    leaves, treedef = jax.tree.flatten(left)
-    others, other_def = jax.tree.flatten(right)
-    # JAX's stubs give treedefs no equality.
-    treedefs: list[object] = [treedef, other_def]
-    if treedefs[0] != treedefs[1]:
-        return "two tangents"
-    pairs = zip(leaves, others, strict=True)
-    # The same object is equal, even where it is traced.
-    apart = [(leaf, other) for leaf, other in pairs if leaf is not other]
-    if not all(_is_alike(*pair) for pair in apart):
-        return "two tangents"
-    if any(tracer_in(leaf) is not None for pair in apart for leaf in pair):
-        return "two traced tangents, which cannot be compared"
-    return "" if all(np.array_equal(*pair) for pair in apart) else "two tangents"
+def _kind_of_leaf(leaf: Any) -> Any:
+    """An abstract array of the shape and dtype of a leaf; one that JAX does not take, for its own error, as it is."""
+    return jax.typeof(leaf) if is_jax_type(leaf) else leaf
 
 
-def _is_alike(left: Any, right: Any) -> bool:
-    """Whether two tangents have the same shape and dtype, traced or not: 1 and 1.0 are equal, but two tangents."""
-    if jnp.shape(left) != jnp.shape(right):
-        return False
-    return bool(jnp.result_type(left) == jnp.result_type(right))
+def _zeros(kind: Any) -> Any:
+    """A tangent of zero for a State whose value is of these abstract arrays."""
+    return jax.tree.map(zero_tangent, kind)

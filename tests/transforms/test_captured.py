@@ -36,6 +36,7 @@ CALLS: dict[str, Callable[[Callable[[Holder], Any], Holder], Any]] = {
     "value_and_grad": lambda f, node: gn.value_and_grad(f)(node),
     "vjp": lambda f, node: gn.vjp(f, node),
     "jvp": lambda f, node: gn.jvp(f, (node,), (jax.tree.map(jnp.ones_like, gn.treefy_states(node)),)),
+    "linearize": lambda f, node: gn.linearize(f, node),
     "jacrev": lambda f, node: gn.jacrev(f)(node),
     "jacfwd": lambda f, node: gn.jacfwd(f)(node),
     "vmap": lambda f, node: gn.vmap(f, in_axes=None, axis_size=2)(node),

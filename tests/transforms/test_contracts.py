@@ -70,6 +70,18 @@ def jvp(function: Function) -> Function:
     return lambda head: gn.jvp(function, (head,), ({},))[0]
 
 
+def linearize(function: Function) -> Function:
+    """The value alone."""
+    return lambda head: gn.linearize(function, head)[0]
+
+
+def custom_jvp(function: Function) -> Function:
+    """Without a derivative."""
+    made = gn.custom_jvp(function)
+    made.defjvp(lambda primals, tangents: (function(*primals), tangents))
+    return made
+
+
 def custom_vjp(function: Function) -> Function:
     """Without a derivative."""
     made = gn.custom_vjp(function)
@@ -97,6 +109,8 @@ TRANSFORMS: dict[str, Function] = {
     "hessian": beside(gn.hessian),
     "vjp": vjp,
     "jvp": jvp,
+    "linearize": linearize,
+    "custom_jvp": custom_jvp,
     "custom_vjp": custom_vjp,
     "checkify": gn.checkify,
     "shard_map": shard_map,
@@ -112,8 +126,9 @@ KEEPING_SHAPES: dict[str, Function] = {
         )
     ),
 }
-# The shapes that `eval_shape` and `make_jaxpr` give are of no State; `vmap` has tables of its own.
-ELSEWHERE = {"eval_shape", "make_jaxpr", "vmap"}
+# The shapes that `eval_shape` and `make_jaxpr` give are of no State; in `associative_scan` none is written; `vmap` has
+# tables of its own.
+ELSEWHERE = {"associative_scan", "eval_shape", "make_jaxpr", "vmap"}
 
 
 def test_no_transform_is_left_out():

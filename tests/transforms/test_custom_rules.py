@@ -46,7 +46,15 @@ def with_node_vjp(function: Scalar) -> Scalar:
     return surrogate
 
 
-with_rule = pytest.mark.parametrize("rule", [with_jvp, with_vjp, with_node_vjp], ids=["jvp", "vjp", "gn_vjp"])
+def with_node_jvp(function: Scalar) -> Scalar:
+    surrogate = gn.custom_jvp(function)
+    surrogate.defjvp(lambda primals, tangents: (function(*primals), 5.0 * tangents[0]))
+    return surrogate
+
+
+with_rule = pytest.mark.parametrize(
+    "rule", [with_jvp, with_vjp, with_node_jvp, with_node_vjp], ids=["jvp", "vjp", "gn_jvp", "gn_vjp"]
+)
 
 # The function is `Cell, x -> sum(w * x)`, whose derivative for `x` is said to be 5.
 CALLS: dict[str, tuple[Callable[[Callable[[Cell, Any], Any]], Any], Any]] = {

@@ -90,6 +90,8 @@ gn.hessian(loss)(net, x, x)  # E: one too many
 gn.vjp(loss, net, x, has_aux=True)  # E: the function gives no pair
 gn.vjp(loss, net)  # E: x is missing (missed by ty: ty#4011)
 a, b, c = gn.vjp(loss, net, x)  # E: a pair
+gn.linearize(loss, net, x, has_aux=True)  # E: the function gives no pair
+gn.linearize(loss, net)  # E: x is missing (missed by ty: ty#4011)
 d, e, f = gn.jvp(loss, (net, x), (None, x))  # E: a pair
 
 # Maps, loops and branches
@@ -98,8 +100,10 @@ gn.vmap(loss)(net)  # E: x is missing
 gn.vmap(loss, in_axis=0)  # E: misspelt
 mapped: str = gn.vmap(loss)(net, x)  # E: an array
 gn.scan(loss, net, x)  # E: the function gives no pair
+gn.scan(lambda model, x: (model, model(x)), net, x, checkpoint="all")  # E: a string
 last, rows = gn.scan(lambda model, x: (model, model(x)), net, x)
 last.wieght  # E: misspelt
+gn.associative_scan(jnp.sin, x)  # E: a function of one element
 looped: StateTree = gn.fori_loop(0, 3, lambda i, model: model, net)  # E: a node
 gn.cond(True, loss, step, net, x)
 gn.cond(True, loss, net, net, x)  # E: a function of other arguments
@@ -111,6 +115,8 @@ chosen: str = gn.cond(True, loss, loss, net, x)  # E: an array
 gn.remat(loss)(net)  # E: x is missing
 gn.eval_shape(loss, net)  # E: x is missing
 gn.checkify(loss)(net)  # E: x is missing
+gn.custom_jvp(loss)(net)  # E: x is missing
+gn.custom_jvp(loss).defjvp(loss)  # E: the rule gives no pair
 gn.custom_vjp(loss)(net)  # E: x is missing
 gn.stack(net)  # E: a node for a list of them
 optimizer = gn.optim.Optimizer(net, 1e-3)  # E: a number

@@ -95,6 +95,10 @@ assert_type(result, Array)
 assert_type(pull_back(result), tuple[Any, ...])
 result, pull_back, more = gn.vjp(loss_and_more, net, x, has_aux=True)
 assert_type(more, dict[str, Array])
+result, along = gn.linearize(apply, net, x)
+assert_type(result, Array)
+assert_type(along(gradient, x), Array)
+assert_type(gn.linearize(loss_and_more, net, x, has_aux=True)[2], dict[str, Array])
 primal, tangent = gn.jvp(loss, (net, x), (gradient, x))
 assert_type(primal, Array)
 assert_type(gn.jvp(loss_and_more, (net, x), (gradient, x), has_aux=True)[2], dict[str, Array])
@@ -157,9 +161,28 @@ assert_type(gn.cond(x[0] > 0, positive, negative, net, x), Array)
 assert_type(gn.switch(1, [positive, negative], net, x), Array)
 either = gn.cond(True, lambda model: model.weight.value, lambda model: -model.weight.value, net)
 
+assert_type(gn.associative_scan(jnp.add, x), Array)
+
+
+def second(a: Net, b: Net) -> Net:
+    return b
+
+
+assert_type(gn.associative_scan(second, ensemble), Net)
+
 # Others
 
 assert_type(gn.remat(apply)(net, x, scale=2.0), Array)
+ruled = gn.custom_jvp(loss)
+
+
+@ruled.defjvp
+def rule(primals: tuple[Net, Array], tangents: tuple[Any, Array]) -> tuple[Array, Array]:
+    return loss(*primals), tangents[1].sum()
+
+
+assert_type(ruled(net, x), Array)
+assert_type(rule((net, x), ({}, x)), tuple[Array, Array])
 assert_type(gn.eval_shape(apply, net, x, scale=2.0), Array)
 assert_type(gn.checkify(apply)(net, x)[1], Array)
 
