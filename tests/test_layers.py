@@ -66,6 +66,7 @@ LAYERS = (
     "_update",
     "_graph_to_tree",
     "_view",
+    "_draws",
     "_rngs",
     "_stack_streams",
     "_stack",

@@ -182,3 +182,8 @@ in_two_steps.set_native_state(net, in_two_steps.native_state(net))
 rngs = gn.Rngs(0, dropout=1)
 assert_type(rngs["dropout"], gn.RngStream)
 assert_type(rngs["dropout"](), Array)
+assert_type(rngs.normal((2, 3), dtype=float), Array)
+assert_type(rngs["dropout"].bernoulli(0.5, (3,)), Array)
+assert_type(rngs.choice(5, (2,), replace=False), Array)
+assert_type(rngs.multinomial(3.0, x, shape=None), Array)
+drawing: Callable[[tuple[int, ...]], Array] = rngs.uniform
