@@ -6,6 +6,7 @@ import typing
 from . import random as random
 from ._broadcast import broadcast_states as broadcast_states
 from ._broadcast import unbroadcast_states as unbroadcast_states
+from ._cast import cast as cast
 from ._declare._node import Node as Node
 from ._declare._schema import Field as Field
 from ._declare._schema import Schema as Schema

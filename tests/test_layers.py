@@ -71,6 +71,7 @@ LAYERS = (
     "_stack_streams",
     "_stack",
     "_broadcast",
+    "_cast",
     "transforms",
     "random",
     "nn",

@@ -77,6 +77,7 @@ NAMES = [
     "check",
     "checkify",
     "broadcast_states",
+    "cast",
     "clone",
     "cond",
     "config",
