@@ -109,6 +109,7 @@ def make(key: Array) -> Net:
 keys = jax.random.split(jax.random.key(0), 3)
 ensemble = gn.vmap(make)(keys)
 rows_of = jnp.ones((3, 2))
+assert_type(gn.vmap(make, out_axes=gn.axes({ParamState: 0, ...: None}))(keys), Net)
 assert_type(gn.vmap(apply)(ensemble, rows_of), Array)
 assert_type(gn.vmap(in_axes=(gn.axes({ParamState: 0, ...: 0}), 0))(apply)(ensemble, rows_of), Array)
 assert_type(ensemble, Net)
