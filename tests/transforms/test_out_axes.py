@@ -133,7 +133,7 @@ def test_another_axis_for_what_went_in_is_refused():
 
 
 def test_two_axes_for_a_state_that_results_share_are_refused():
-    """By two places of the result, or by two paths in one node."""
+    """By two places of the result, the first of which may be given one axis for all its States."""
 
     def make(x: jax.Array) -> tuple[Pair, Norm]:
         norm = build(x)
@@ -142,6 +142,9 @@ def test_two_axes_for_a_state_that_results_share_are_refused():
     zero, one = gn.axes({gn.ParamState: 0}), gn.axes({gn.ParamState: 1})
     assert message(gn.AliasError, gn.vmap(make, out_axes=(zero, one)), XS) == (
         "gn.vmap: inconsistent axes: one State is reached as result[0].norm.scale with 0 and as result[1].scale with 1"
+    )
+    assert message(gn.AliasError, gn.vmap(make, out_axes=(0, one)), XS) == (
+        "gn.vmap: inconsistent axes: one State is reached as result[0] with 0 and as result[1].scale with 1"
     )
     pair, norm = gn.vmap(make, out_axes=(one, one))(XS)
     assert pair.norm is norm
