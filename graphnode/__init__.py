@@ -91,6 +91,7 @@ if typing.TYPE_CHECKING:
     from . import transforms as transforms
     from ._broadcast import broadcast_states as broadcast_states
     from ._broadcast import unbroadcast_states as unbroadcast_states
+    from ._cast import cast as cast
     from ._graph._diff import Difference as Difference
     from ._graph._diff import diff as diff
     from ._graph_to_tree import NodeStates as NodeStates
@@ -122,6 +123,7 @@ else:
             "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",
             "while_loop",
         ),
+        "_cast": ("cast",),
         "_broadcast": ("broadcast_states", "unbroadcast_states",),
         "_stack": ("stack", "unstack",),
         "_view": ("view",),

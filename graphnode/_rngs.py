@@ -13,7 +13,7 @@ like any other, which is split, merged, vmapped and saved with the model:
 import enum
 import operator
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias
 
 import jax
@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 
 from ._declare._node import Node
 from ._describe import describe
+from ._draws import Draws, explain
 from ._errors import ContractError, FieldError, RngError
 from ._fields import state
 from ._graph._graphdef import GraphDef
@@ -55,8 +56,11 @@ class RngCount(RngState[jax.Array]):
     """How many keys a stream has given out, of dtype uint32."""
 
 
-class RngStream(Node):
+class RngStream(Draws, Node):
     """A source of keys, each given out once. They depend on its key and its count alone.
+
+    A call gives a key. The functions of `jax.random` that take one are methods:
+    `stream.normal((2, 3))` is `jax.random.normal(stream(), (2, 3))`.
 
     None of them is a key of `jax.random.split(key)`, or of `jax.random.fold_in(key, n)`
     with a small number. A draw writes the count. So a transformed function needs the
@@ -72,6 +76,8 @@ class RngStream(Node):
         >>> first, second = stream(), stream()
         >>> bool(first == second), int(stream.count.value)
         (False, 2)
+        >>> stream.normal((2, 3)).shape, stream.bernoulli(0.1).dtype
+        ((2, 3), dtype('bool'))
     """
 
     key: RngKey
@@ -104,6 +110,33 @@ class RngStream(Node):
                 )
             drawn, self.count.value = draw(key, count)
         return drawn
+
+    # Any: the arguments and results of any function of `jax.random`.
+    def _draw_with(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a function of `jax.random` with the next key and these arguments; if it raises, nothing was drawn."""
+        with _counting:
+            before = self.count.value
+            key = self()
+            after = self.count.value
+        try:
+            return function(
+                key,
+                *map(_own, args),
+                **{name: _own(value) for name, value in kwargs.items()},
+            )
+        except Exception as error:
+            with _counting:
+                # Another thread may have drawn meanwhile: then the key is lost, rather
+                # than another one given out twice.
+                if self.count.value is after:
+                    self.count.value = before
+            error.add_note(explain(function))
+            raise
 
     # Any: of any width
     def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":
@@ -181,6 +214,12 @@ def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
     return streams
 
 
+# Any: of any dtype, and whatever JAX takes.
+def _own(argument: Any) -> Any:
+    """An argument of a draw that nobody writes to: JAX may read a NumPy array after the draw was returned."""
+    return array_of(argument) if isinstance(argument, np.ndarray) else argument
+
+
 def _checked_count(n: object) -> int:
     """For `RngStream.fork`: the number of streams to fork into, as an `int`.
 
@@ -206,8 +245,13 @@ class _NoDefault(enum.Enum):
 NO_DEFAULT: Final = _NoDefault.NO_DEFAULT
 
 
-class Rngs(Node):
+class Rngs(Draws, Node):
     """Streams of random keys by name, for what draws while a model runs.
+
+    A call gives a key, and an item is a stream. The functions of `jax.random` that take a
+    key are methods, with the stream "default": `rngs.normal((2, 3))` is
+    `jax.random.normal(rngs(), (2, 3))`. Another one is named:
+    `rngs["dropout"].bernoulli(0.1)`.
 
     Each stream's key is derived from that of its seed by the name: two streams of one
     seed give different keys. A name without a stream of its own is served by the stream
@@ -228,6 +272,8 @@ class Rngs(Node):
         >>> key = rngs("dropout")
         >>> [int(rngs[name].count.value) for name in rngs]
         [0, 1]
+        >>> rngs.uniform((2,), minval=-1.0).shape
+        (2,)
 
     See also: `graphnode.random`, the ambient stream that initialisers draw from.
     """
@@ -267,6 +313,16 @@ class Rngs(Node):
             ContractError, TraceError: As a stream raises them.
         """
         return self[name]()
+
+    # Any: as for `RngStream`.
+    def _draw_with(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a function of `jax.random` with the next key of the stream "default"."""
+        return self["default"]._draw_with(function, args, kwargs)
 
     def __getitem__(self, name: str) -> RngStream:
         """The stream that serves a name: its own, or else the default.

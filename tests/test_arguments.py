@@ -63,6 +63,7 @@ UNTYPED: Any = gn
 OF_NODES: dict[str, Callable[[Any], object]] = {
     "aliases": UNTYPED.aliases,
     "broadcast_states": lambda node: gn.broadcast_states(node, gn.ParamState, 2),
+    "cast": lambda node: gn.cast(node, jnp.bfloat16),
     "clone": UNTYPED.clone,
     "flatten": UNTYPED.flatten,
     "graphdef": UNTYPED.graphdef,

@@ -1,6 +1,7 @@
 """Random streams as nodes: their keys, names, seeds and forks, and what they do inside of a transformation."""
 
 import copy
+import inspect
 import pickle
 import sys
 import threading
@@ -364,7 +365,165 @@ def test_rngs_are_copied_with_their_counts():
         assert drawn(one) == expected
 
 
+# The draws of jax.random
+
+
+DRAWS: dict[str, tuple[Any, ...]] = {
+    "ball": (3,),
+    "bernoulli": (0.3, (4,)),
+    "beta": (1.0, 2.0, (4,)),
+    "binomial": (5.0, 0.5, (4,)),
+    "bits": ((4,),),
+    "categorical": (jnp.arange(3.0), -1, (4,)),
+    "cauchy": ((4,),),
+    "chisquare": (2.0, (4,)),
+    "choice": (jnp.arange(5), (4,)),
+    "dirichlet": (jnp.ones(3),),
+    "double_sided_maxwell": (0.0, 1.0, (4,)),
+    "exponential": ((4,),),
+    "f": (2.0, 3.0, (4,)),
+    "gamma": (2.0, (4,)),
+    "generalized_normal": (2.0, (4,)),
+    "geometric": (0.5, (4,)),
+    "gumbel": ((4,),),
+    "laplace": ((4,),),
+    "loggamma": (2.0, (4,)),
+    "logistic": ((4,),),
+    "lognormal": (1.0, (4,)),
+    "maxwell": ((4,),),
+    "multinomial": (5.0, jnp.full(2, 0.5)),
+    "multivariate_normal": (jnp.zeros(2), jnp.eye(2)),
+    "normal": ((4,), jnp.bfloat16),
+    "orthogonal": (2,),
+    "pareto": (2.0, (4,)),
+    "permutation": (np.arange(4),),
+    "poisson": (2.0, (4,)),
+    "rademacher": ((4,),),
+    "randint": ((4,), 0, 10),
+    "rayleigh": (1.0, (4,)),
+    "t": (2.0, (4,)),
+    "triangular": (0.0, 0.5, 1.0, (4,)),
+    "truncated_normal": (-1.0, 1.0, (4,)),
+    "uniform": ((4,), float, -1.0, 1.0),
+    "wald": (1.0, (4,)),
+    "weibull_min": (1.0, 2.0, (4,)),
+}
+FEW = ["bernoulli", "choice", "normal", "permutation", "randint", "uniform"]
+ALL_DRAWS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in DRAWS]
+
+
+@pytest.mark.parametrize("name", ALL_DRAWS)
+def test_a_draw_is_that_of_jax_with_the_next_key(name: str):
+    """Each draw has the numbers, shape and dtype of JAX's function, and advances the stream once."""
+    rngs, same = gn.Rngs(0, noise=1), gn.Rngs(0, noise=1)
+    draw: Any = getattr(jax.random, name)
+    expected = draw(same("noise"), *DRAWS[name])
+    found = getattr(rngs["noise"], name)(*DRAWS[name])
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == expected.dtype
+    assert [int(rngs[stream].count.value) for stream in rngs] == [0, 1]
+
+
+def test_all_functions_of_jax_that_draw_are_methods():
+    """What takes a key and gives numbers is there, with the arguments after the key; and nothing else."""
+    about_keys = {"clone", "fold_in", "split"}
+    of_jax = {name: inspect.signature(function) for name, function in vars(jax.random).items() if callable(function)}
+    names = {name for name, signature in of_jax.items() if next(iter(signature.parameters), None) == "key"}
+    assert names - about_keys == DRAWS.keys()
+    for name in DRAWS:
+        _, *parameters = of_jax[name].parameters.values()
+        method = getattr(gn.Rngs(0), name)
+        assert list(inspect.signature(method).parameters.values()) == parameters
+        assert method.__name__ == name
+        assert method.__doc__ == f"`jax.random.{name}` with the next key, and its other arguments."
+
+
+def test_rngs_draw_from_their_default():
+    """A draw of `Rngs` is one of its stream "default", by arguments in order or by name."""
+    rngs, same = gn.Rngs(0), gn.Rngs(0)
+    first = rngs.normal((2, 3))
+    assert_type(first, jax.Array)
+    np.testing.assert_array_equal(first, jax.random.normal(same(), (2, 3)))
+    np.testing.assert_array_equal(
+        rngs.randint(shape=(2,), minval=0, maxval=10), jax.random.randint(same(), (2,), 0, 10)
+    )
+    assert rngs["dropout"] is rngs["default"]
+    with pytest.raises(gn.RngError, match="Rngs has no stream 'default'"):
+        gn.Rngs(params=0).normal()
+
+
+def test_a_stream_may_have_the_name_of_a_draw():
+    """Streams are items and draws are methods: neither hides the other."""
+    rngs, same = gn.Rngs(0, normal=1), gn.Rngs(0, normal=1)
+    np.testing.assert_array_equal(rngs["normal"].normal(), jax.random.normal(same("normal")))
+    np.testing.assert_array_equal(rngs.normal(), jax.random.normal(same()))
+
+
+def test_a_draw_that_fails_draws_nothing():
+    """JAX's error says which arguments the method takes, and the next draw is the one that would have been."""
+    rngs, same = gn.Rngs(0), gn.Rngs(0)
+    with pytest.raises(TypeError, match="Cannot interpret '3' as a data type") as caught:
+        make_normal: Any = rngs.normal
+        make_normal(2, 3)
+    note = caught.value.__notes__[-1]
+    assert note.startswith("normal(shape=(), dtype=None")
+    assert note.endswith(": the arguments of jax.random.normal without the key; nothing was drawn")
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'maxval'"):
+        make_randint: Any = rngs.randint
+        make_randint(0, 10)
+    assert int(rngs["default"].count.value) == 0
+    np.testing.assert_array_equal(rngs.normal((2,)), jax.random.normal(same(), (2,)))
+
+
+def test_a_draw_that_fails_while_another_thread_draws_gives_no_key_twice():
+    """The key of the failed draw is lost then, as the count cannot go back."""
+    rngs, same = gn.Rngs(0), gn.Rngs(0)
+    drawn_between: list[jax.Array] = []
+
+    def fails(key: jax.Array) -> jax.Array:
+        drawn_between.append(rngs())
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        rngs._draw_with(fails, (), {})
+    assert [*map(data, drawn_between), *drawn(rngs, count=1)] == drawn(same)[1:]
+
+
+def test_a_numpy_array_may_be_written_after_a_draw():
+    """A draw copies NumPy arrays, which JAX may read later."""
+    rngs = gn.Rngs(0)
+    items = np.arange(1000)
+    drawn = rngs.permutation(items)
+    items[:] = 0
+    assert sorted(drawn.tolist()) == list(range(1000))
+
+
+def test_a_field_of_a_subclass_has_no_name_of_a_draw():
+    """A method is not replaced by a field, as elsewhere."""
+    with pytest.raises(gn.SchemaError, match=r"Noise.normal: Draws has a method of this name"):
+
+        class Noise(gn.RngStream):
+            normal: Any = 0  # pyrefly: ignore[bad-override]
+
+
 # Inside of transformations
+
+
+def test_draws_inside_of_transforms_write_the_count():
+    """Under gn.jit a draw is the one outside; under gn.vmap and gn.scan each lane and round has its own stream."""
+    rngs, same = gn.Rngs(0), gn.Rngs(0)
+
+    def draw(rngs: gn.Rngs) -> jax.Array:
+        return rngs.normal((2,))
+
+    np.testing.assert_allclose(gn.jit(draw)(rngs), jax.random.normal(same(), (2,)), rtol=1e-6)
+    keys = [gn.RngStream(gn.RngKey(key))() for key in jax.random.split(same(), 3)]
+    expected = jnp.stack([jax.random.normal(key, (2,)) for key in keys])
+    lanes = gn.vmap(draw, in_axes=gn.axes({gn.RngState: 0}), axis_size=3)(rngs)
+    np.testing.assert_allclose(lanes, expected, rtol=1e-6)
+    _, rounds = gn.scan(lambda carry, rngs: (carry, draw(rngs)), None, rngs, length=3)
+    assert len({*rounds.ravel().tolist(), *lanes.ravel().tolist()}) == 12
+    assert int(rngs["default"].count.value) == 3
 
 
 def test_rngs_are_an_argument_of_a_jitted_function():

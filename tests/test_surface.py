@@ -78,6 +78,7 @@ NAMES = [
     "check",
     "checkify",
     "broadcast_states",
+    "cast",
     "clone",
     "cond",
     "config",

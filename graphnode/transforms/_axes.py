@@ -19,6 +19,7 @@ from .._describe import describe
 from .._errors import AliasError, listed
 from .._filters import Filter, Matcher, as_filters
 from .._graph._binding_cache import binding_of
+from .._graph._layout import Layout
 from .._graph_to_tree import spread
 from .._paths import path_str
 from .._selection import check_answers
@@ -36,6 +37,10 @@ class PerState:
 
     def of(self, node: object) -> list[Any]:
         """The value for each State of a node, in layout order."""
+        raise NotImplementedError  # pragma: no cover  # each subclass defines it
+
+    def over(self, layout: Layout, states: Sequence[Any]) -> dict[int, Any]:
+        """The value for each State of a layout about which it says anything, by number."""
         raise NotImplementedError  # pragma: no cover  # each subclass defines it
 
 
@@ -63,18 +68,30 @@ class Axes(PerState):
                 different paths differ.
         """
         binding = binding_of(node)
-        layout = binding.graphdef.layout
+        answers = self.over(binding.graphdef.layout, binding.states)
+        return [answers.get(number) for number in range(len(binding.states))]
+
+    def over(self, layout: Layout, states: Sequence[Any]) -> dict[int, Any]:
+        """The axis of each State of a layout that a filter accepts, by its number.
+
+        Args:
+            layout: The layout.
+            states: What filters that are functions get for each State.
+
+        Raises:
+            FilterError: As of `of`.
+        """
         # What no filter accepts is left over, and has no axis: unlike a split, this
         # need not cover all States.
-        selection, _ = select(layout, self.filters, lambda: binding.states)
+        selection, _ = select(layout, self.filters, lambda: states)
         groups = [numbers for numbers, _ in selection]
-        items = [Item(layout, at, state) for at, state in enumerate(binding.states)]
+        items = [Item(layout, at, state) for at, state in enumerate(states)]
         check_answers(layout, items, self.filters, self.values, groups)
-        axes: list[Any] = [None] * len(items)
-        for numbers, value in zip(groups, self.values, strict=True):
-            for number in numbers:
-                axes[number] = value
-        return axes
+        return {
+            number: value
+            for numbers, value in zip(groups, self.values, strict=True)
+            for number in numbers
+        }
 
 
 # The first for mappings that are written out, whose keys mypy would join to `object`;
@@ -240,18 +257,17 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
         ) from None
 
 
-def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
-    """Raise if `axes` stands in `out_axes` or `out_specs`: before a call there are no States to choose among.
+def check_output_specs(prefix: Any) -> None:
+    """Raise if `axes` stands in `out_specs`, of which JAX wants to know each before a call.
 
     Raises:
         TypeError: Says what can be written instead.
     """
     if any(isinstance(leaf, Axes) for leaf in jax.tree.leaves(prefix)):
-        what = "axis" if argument == "out_axes" else "spec"
         raise TypeError(
-            f"gn.{transform}: {argument} takes no gn.axes({{...}}): a node that the function makes has one {what} for "
-            f"all its States. Build the node outside and pass it in, with gn.axes({{...}}) for it, or return the "
-            f"arrays, each with its own {what}"
+            "gn.shard_map: out_specs takes no gn.axes({...}): a node that the function makes has one spec for all its "
+            "States. Build the node outside and pass it in, with gn.axes({...}) for it, or return the arrays, each "
+            "with its own spec"
         )
 
 

@@ -261,8 +261,22 @@ class Lane:
             StackError: Streams that it gives are the same in all lanes; names all of
                 them.
         """
-        written, new_values, result = self.pure(values, other_leaves)
-        new_keys = made_keys(result, self.out_axes, len(values))
+        outcome = self.pure(values, other_leaves)
+        self.check_keys(outcome, len(values))
+        return outcome
+
+    def check_keys(self, outcome: Outcome, caller_count: int) -> None:
+        """Raise if streams that the function gives are the same in all lanes.
+
+        Args:
+            outcome: What the function gave, in the trace of `jax.vmap`.
+            caller_count: How many States the caller has.
+
+        Raises:
+            StackError: Names all of them.
+        """
+        written, new_values, result = outcome
+        new_keys = made_keys(result, self.out_axes, caller_count)
         # Without an axis JAX itself refuses a key that differs from lane to lane.
         keys = [(key.name, key.value) for key in new_keys if isinstance(key.axis, int)]
         keys += [
@@ -270,7 +284,6 @@ class Lane:
             for number, key in written_keys(self.pure, written, new_values)
         ]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
-        return written, new_values, result
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

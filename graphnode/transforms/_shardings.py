@@ -1,6 +1,6 @@
 """`in_shardings` and `out_shardings` of `jit`: a sharding for each State and other leaf, as a caller writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec, Sharding
 from .._describe import describe
 from .._errors import listed
 from .._graph._binding_cache import binding_of
+from .._graph._layout import Layout
 from .._graph_to_tree import spread
 from .._lookup import match, nearest
 from .._paths import path_str
@@ -16,6 +17,8 @@ from .._statetree import StateTree
 from .._static import GraphObject
 from ._axes import PerState, Spread, spread_axes
 from ._boundary import Call
+from ._result_axes import states_for_filters
+from ._result_nodes import ResultNode
 
 
 class Shardings:
@@ -58,25 +61,65 @@ class Shardings:
             ValueError: The prefix does not fit the result.
             TypeError: Something in it is no sharding.
         """
+        parts, treedef = jax.tree.flatten(result, is_leaf=_is_part)
         try:
-            values = spread(self.prefix, result)
+            said = spread(
+                _with_trees_as_values(self.prefix), treedef.unflatten(range(len(parts)))
+            )
         except ValueError as error:
             raise ValueError(
                 f"gn.jit: out_shardings is not a prefix of the result: {error}"
             ) from None
-        for value in values:
-            check_sharding("out_shardings", value, "the result")
-        return jax.tree.unflatten(jax.tree.structure(result), values)
+        laid_out = [
+            _of_part(part, value) for part, value in zip(parts, said, strict=True)
+        ]
+        return treedef.unflatten(laid_out)
+
+
+def _is_part(part: object) -> bool:
+    """Whether a part of a result has States, whose shardings a filter may choose."""
+    return isinstance(part, ResultNode | StateTree)
+
+
+def _of_part(part: Any, value: Any) -> Any:
+    """The shardings of a part of a result, in a pytree like it; a single one holds for all of it."""
+    if not isinstance(value, PerState):
+        check_sharding("out_shardings", value, "the result")
+        return value
+    tree = part.states if isinstance(part, ResultNode) else part
+    if not isinstance(tree, StateTree):
+        raise TypeError(
+            f"gn.jit: out_shardings: {value!r} is for a node or state tree; the result has an array there"
+        )
+    layout = tree.layout
+    answers = value.over(layout, states_for_filters(layout, tree._values))
+    for number, answer in answers.items():
+        check_sharding("out_shardings", answer, path_str(layout.path(number)))
+    # One for each array: of a State that holds a pytree, all arrays have the same.
+    shardings = [
+        jax.tree.map(lambda _, at=at: answers.get(at), content)
+        for at, content in enumerate(tree._values)
+    ]
+    new = StateTree(layout, tuple(shardings))
+    return (
+        ResultNode(part.graphdef, part.place, new)
+        if isinstance(part, ResultNode)
+        else new
+    )
 
 
 def _for_argument(entry: Any, argument: Any) -> Any:
     """What a prefix says of one argument, where a pytree or mapping of shardings for a node is one value."""
     if isinstance(argument, GraphObject) and isinstance(entry, Mapping):
         return ByPath(entry)
-    # Within pytrees of nodes, too.
+    return _with_trees_as_values(entry)
+
+
+def _with_trees_as_values(prefix: Any) -> Any:
+    """A prefix in which each state tree of shardings is one value: it stands for a node, also in a list of nodes."""
     return jax.tree.map(
         lambda part: ByPath(part) if isinstance(part, StateTree) else part,
-        entry,
+        prefix,
         is_leaf=lambda part: part is None or isinstance(part, StateTree),
     )
 
@@ -86,6 +129,25 @@ class ByPath(PerState):
 
     def __init__(self, shardings: StateTree | Mapping[Any, Any]) -> None:
         self._shardings = shardings
+
+    def __repr__(self) -> str:
+        return "shardings by path"
+
+    def over(self, layout: Layout, states: Sequence[Any]) -> dict[int, Any]:
+        """The sharding of each State of a layout, by number, as far as it is named.
+
+        Raises:
+            ValueError: A path leads nowhere; names all.
+        """
+        assert isinstance(self._shardings, StateTree)
+        tree = self._shardings
+        numbers = {path: number for number, path in enumerate(layout.paths())}
+        pairs = list(zip(tree.layout.paths(), tree._values, strict=True))
+        unknown = [path_str(path) for path, _ in pairs if path not in numbers]
+        if unknown:
+            faults = [f"{path} is no State of the result" for path in unknown]
+            raise ValueError(f"gn.jit: out_shardings: {listed(faults)}")
+        return {numbers[path]: value for path, value in pairs}
 
     def of(self, node: object) -> list[Any]:
         """The sharding of each State of a node, in layout order; `None` for what is not named.

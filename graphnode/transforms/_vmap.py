@@ -15,12 +15,13 @@ from .._arguments import checked_index
 from .._describe import describe
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
-from ._axes import check_output_axes, check_sizes, is_axis, spread_axes
+from ._axes import check_output_specs, check_sizes, is_axis, spread_axes
 from ._boundary import Call
 from ._fork import advanced, forked_values, forks_of, lane_count, with_fork_axes
 from ._members import Lane, Shard, member_of, with_result_axes
 from ._methods import rebind, target_of
 from ._pure import Outcome, pure_of
+from ._result_axes import SortingLane, axes_in, is_by_filter, unique_axes, unsorted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,7 +85,9 @@ def vmap(
         in_axes: A pytree prefix of the positional arguments: axes, `None` for what all
             lanes share, `axes(...)` for a node. Arguments by name are mapped over axis
             0; the node of a method or a callable node is shared.
-        out_axes: A pytree prefix of the result; holds for nodes that were made too.
+        out_axes: A pytree prefix of the result, in which `axes(...)` may stand for nodes
+            that were made and for state trees. A node that went in comes out with the
+            axes that it has.
         axis_name: As in `jax.vmap`.
         axis_size: As in `jax.vmap`.
         spmd_axis_name: As in `jax.vmap`.
@@ -95,9 +98,12 @@ def vmap(
     Raises:
         TraceError: At a call: a State was written that has no axis; names it.
         AliasError: At a call: a State is reached with two axes; names both places.
-        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is not an
-            axis.
-        ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
+        FilterError: At a call: a filter of `axes(...)` names what is not there.
+        TypeError: Something is not an axis; or, at a call: `axes(...)` stands for what
+            has no States.
+        ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree;
+            or, with `axes(...)` in `out_axes`, a value has no place for its axis, or
+            differs from lane to lane and has none.
         StructureError: At a call: the function changes the structure of a node.
         StackError: At a call: a random stream of the result does not depend on the
             mapped axis, so that all members would draw the same numbers; names all.
@@ -123,9 +129,10 @@ def vmap(
     )
     if fun is None:
         return again
-    check_output_axes("vmap", "out_axes", out_axes)
-    for axis in jax.tree.leaves(out_axes):
+    for axis in axes_in(out_axes):
         check_axis(axis, "gn.vmap: out_axes")
+    # Each once: JAX wants all axes before a call.
+    is_sorted, result_axes = is_by_filter(out_axes), unique_axes(out_axes)
     if axis_size is not None:
         axis_size = checked_index("gn.vmap", "axis_size", axis_size)
     target, bound = target_of(fun)
@@ -155,16 +162,26 @@ def vmap(
         mapped_numbers = [n for n, axis in enumerate(axes.values) if axis is not None]
         mapped_axes = tuple([axes.values[number] for number in mapped_numbers])
         pure = pure_of(site, tuple(mapped_numbers), refusal=_NO_AXIS)
+        lane: Function = Lane(pure, out_axes)
+        if is_sorted:
+            lane = SortingLane(pure, out_axes, axes.values)
         run = jax.vmap(
-            Lane(pure, out_axes),
+            lane,
             in_axes=(axes.values, axes.other_leaves),
-            out_axes=(0, mapped_axes, out_axes),
+            out_axes=(
+                0,
+                mapped_axes,
+                (None, list(result_axes)) if is_sorted else out_axes,
+            ),
             axis_name=axis_name,
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
         written, new_values, result = call.run(run, values, call.other_leaves)
-        result = with_result_axes(result, out_axes, len(values), name)
+        prefix = out_axes
+        if is_sorted:
+            result, prefix = unsorted(result, result_axes)
+        result = with_result_axes(result, prefix, len(values), name)
         outcome = written, new_values, result
         return call.finish(advanced(forks, call.values, outcome, site))
 
@@ -269,7 +286,7 @@ def shard_map(
     )
     if f is None:
         return again
-    check_output_axes("shard_map", "out_specs", out_specs)
+    check_output_specs(out_specs)
     target, bound = target_of(f)
 
     @hides_frames

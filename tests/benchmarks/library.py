@@ -85,8 +85,6 @@ class Library:
     dispatches: Mapping[str, Callable[[Any, Step], Call]] = field(
         default_factory=dict[str, Callable[[Any, Step], Call]]
     )
-        default_factory=dict[str, Callable[[Any, Step], Call]]
-    )
     """The same of some ways, without the wait."""
     trace: Callable[[Any, Step], Call] | None = None
     """Traces a step that JAX has not seen before; it is made outside of the call."""

@@ -72,6 +72,14 @@ for kind in (AxisType.Auto, AxisType.Explicit):
     pair = gn.jit(lambda x: (model(), x), out_shardings=(none, rows))(X)
     assert pair[0].weight.value.sharding == none and pair[1].sharding == rows
 
+    by_class = gn.axes({ParamState: columns, ...: halves})
+    found = gn.jit(lambda x: {"net": model(), "x": x}, out_shardings={"net": by_class, "x": rows})(X)
+    assert found["net"].weight.value.sharding == columns and found["net"].mean.value.sharding == halves
+    assert found["x"].sharding == rows
+    assert gn.jit(model, out_shardings=by_tree)().weight.value.sharding == columns
+    found = gn.jit(lambda: gn.treefy_states(model()), out_shardings=by_class)()
+    assert found["weight"].value.sharding == columns and found["mean"].value.sharding == halves
+
     # A method: the shardings are those of what the caller gives
     class Layer(Model):
         __call__ = apply
@@ -135,6 +143,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         {"in_shardings": (gn.axes({ParamState: 0}),)},
         TypeError,
         "gn.jit: in_shardings of model.weight is a sharding, a partition spec or None; found int 0",
+    ),
+    "a filter for an array": (
+        {"out_shardings": gn.axes({ParamState: HERE})},
+        TypeError,
+        f"gn.jit: out_shardings: axes({{ParamState: {HERE!r}}}) is for a node or state tree; the result has an array "
+        "there",
     ),
     "no sharding in the result": (
         {"out_shardings": 1},

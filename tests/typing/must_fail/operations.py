@@ -97,3 +97,7 @@ gn.states(net)["mean",] = BatchState(jnp.ones(2))  # E: read-only
 del gn.states(net)["mean",]  # E: read-only
 print(gn.states(net)[0])  # E: a path is a tuple or a text
 graphdef.type = Leaf  # E: read-only
+gn.cast(net)  # E: the dtype is missing
+gn.cast(net, 3)  # E: a number for a dtype
+gn.cast(net, "float16", 3)  # E: a number for a filter
+cast: Leaf = gn.cast(net, "float16")  # E: it is in place

@@ -125,3 +125,6 @@ gn.optim.Optimizer(net, optax.sgd(1e-3)).update(net)  # E: the gradients are mis
 gn.optim.Optimizer(net, optax.sgd(1e-3)).updaet(net, {})  # E: misspelt
 gn.Rngs("0")  # E: a string for a seed
 gn.Rngs(0)["dropout"](3)  # E: a stream takes no argument
+gn.Rngs(0).normal("3")  # E: a string for a shape
+gn.Rngs(0)["dropout"].randint((3,))  # E: the limits are missing
+gn.Rngs(0).norml((3,))  # E: misspelt

@@ -110,3 +110,9 @@ popped: FlatStates = gn.pop_states(net, "mean")
 gn.update_states(net, popped)
 taken, kept = gn.pop_states(net, "mean", ParamState)
 assert_type(taken, FlatStates[State[Any]])
+
+# A cast is in place.
+
+gn.cast(leaf(), jnp.bfloat16)
+gn.cast([leaf(), leaf()], "float16", filter=gn.Any(ParamState, gn.BatchState))
+gn.cast({"a": leaf()}, float, ...)
