@@ -30,7 +30,7 @@ from ._answers import (
 from ._arguments import Function, Values, name_of, named_arguments, with_statics
 from ._boundary import Call
 from ._carry import writes_of
-from ._methods import Transformed, target_of
+from ._methods import Transformed, method_target_of
 from ._pure import NO_NODES, Outcome, pure_of
 from ._type_text import pair_text
 from ._written import Before
@@ -147,7 +147,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, fun)
-        self._target, self._bound = target_of(fun)
+        self._target, self._bound = method_target_of(fun)
         names = (
             (nondiff_argnames,)
             if isinstance(nondiff_argnames, str)
