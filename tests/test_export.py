@@ -65,7 +65,7 @@ def test_shared_states_and_new_states_are_exported():
     model = tied()
     states = gn.treefy_states(model)
     read = again(lambda tree: jax.tree.map(lambda value: 2 * value, tree), states)
-    doubled = read.call(states)
+    doubled: Any = read.call(states)
     assert doubled.layout is states.layout
     assert jnp.allclose(doubled["second.weight"].value, 2 * model.first.weight.value)
 
@@ -87,7 +87,7 @@ def test_all_pytrees_of_a_graph_are_exported():
     written = Written((2, 0), frozenset([0]), frozenset(), True, frozenset([2]))
     parts = (gn.graphdef(model), state, tree, part, written)
     read = again(lambda *parts: parts, *parts)
-    found = read.call(*parts)
+    found: Any = read.call(*parts)
     assert [jax.tree.structure(found)] == [jax.tree.structure(parts)]
     assert found[0] is parts[0]
     assert found[1].spec is state.spec

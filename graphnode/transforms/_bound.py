@@ -15,7 +15,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
 
@@ -29,6 +29,9 @@ Target: TypeAlias = tuple[Function, tuple[Any, ...]]
 
 # From an iterator over the first arguments of a target to an argument of its function.
 _Fill: TypeAlias = Callable[[Iterator[Any]], Any]
+
+
+_NODES_ALONE: Final = "nodes alone"
 
 
 class _Part(NamedTuple):
@@ -59,7 +62,7 @@ class _Part(NamedTuple):
             return cls((), lambda _: value, id(value))
         # The value itself: a list may get another node before the next call.
         if all(is_node):
-            return cls((value,), next, "nodes")
+            return cls((value,), next, _NODES_ALONE)
         constants = [
             None if node else leaf for leaf, node in zip(leaves, is_node, strict=True)
         ]
@@ -108,7 +111,7 @@ def target_of_partial(
 
     # Without constants, all such partials of a function have one target.
     is_of_function = isinstance(inner, FunctionType | BoundFirst) and all(
-        part.bound for part in parts
+        part.key is _NODES_ALONE for part in parts
     )
     holder = inner if is_of_function else partial
     return remembered(holder, "partial", key, make), bound
