@@ -6,7 +6,15 @@ the JAX that is installed. Type checkers see each signature without the key.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    ParamSpec,
+    Protocol,
+    overload,
+)
 
 import jax
 
@@ -61,44 +69,44 @@ class Draws:
         """Call a function of `jax.random` with the next key and these arguments."""
         raise NotImplementedError
 
-    ball = _draw(jax.random.ball)
-    bernoulli = _draw(jax.random.bernoulli)
-    beta = _draw(jax.random.beta)
-    binomial = _draw(jax.random.binomial)
-    bits = _draw(jax.random.bits)
-    categorical = _draw(jax.random.categorical)
-    cauchy = _draw(jax.random.cauchy)
-    chisquare = _draw(jax.random.chisquare)
-    choice = _draw(jax.random.choice)
-    dirichlet = _draw(jax.random.dirichlet)
-    double_sided_maxwell = _draw(jax.random.double_sided_maxwell)
-    exponential = _draw(jax.random.exponential)
-    f = _draw(jax.random.f)
-    gamma = _draw(jax.random.gamma)
-    generalized_normal = _draw(jax.random.generalized_normal)
-    geometric = _draw(jax.random.geometric)
-    gumbel = _draw(jax.random.gumbel)
-    laplace = _draw(jax.random.laplace)
-    loggamma = _draw(jax.random.loggamma)
-    logistic = _draw(jax.random.logistic)
-    lognormal = _draw(jax.random.lognormal)
-    maxwell = _draw(jax.random.maxwell)
-    multinomial = _draw(jax.random.multinomial)
-    multivariate_normal = _draw(jax.random.multivariate_normal)
-    normal = _draw(jax.random.normal)
-    orthogonal = _draw(jax.random.orthogonal)
-    pareto = _draw(jax.random.pareto)
-    permutation = _draw(jax.random.permutation)
-    poisson = _draw(jax.random.poisson)
-    rademacher = _draw(jax.random.rademacher)
-    randint = _draw(jax.random.randint)
-    rayleigh = _draw(jax.random.rayleigh)
-    t = _draw(jax.random.t)
-    triangular = _draw(jax.random.triangular)
-    truncated_normal = _draw(jax.random.truncated_normal)
-    uniform = _draw(jax.random.uniform)
-    wald = _draw(jax.random.wald)
-    weibull_min = _draw(jax.random.weibull_min)
+    ball: Final = _draw(jax.random.ball)
+    bernoulli: Final = _draw(jax.random.bernoulli)
+    beta: Final = _draw(jax.random.beta)
+    binomial: Final = _draw(jax.random.binomial)
+    bits: Final = _draw(jax.random.bits)
+    categorical: Final = _draw(jax.random.categorical)
+    cauchy: Final = _draw(jax.random.cauchy)
+    chisquare: Final = _draw(jax.random.chisquare)
+    choice: Final = _draw(jax.random.choice)
+    dirichlet: Final = _draw(jax.random.dirichlet)
+    double_sided_maxwell: Final = _draw(jax.random.double_sided_maxwell)
+    exponential: Final = _draw(jax.random.exponential)
+    f: Final = _draw(jax.random.f)
+    gamma: Final = _draw(jax.random.gamma)
+    generalized_normal: Final = _draw(jax.random.generalized_normal)
+    geometric: Final = _draw(jax.random.geometric)
+    gumbel: Final = _draw(jax.random.gumbel)
+    laplace: Final = _draw(jax.random.laplace)
+    loggamma: Final = _draw(jax.random.loggamma)
+    logistic: Final = _draw(jax.random.logistic)
+    lognormal: Final = _draw(jax.random.lognormal)
+    maxwell: Final = _draw(jax.random.maxwell)
+    multinomial: Final = _draw(jax.random.multinomial)
+    multivariate_normal: Final = _draw(jax.random.multivariate_normal)
+    normal: Final = _draw(jax.random.normal)
+    orthogonal: Final = _draw(jax.random.orthogonal)
+    pareto: Final = _draw(jax.random.pareto)
+    permutation: Final = _draw(jax.random.permutation)
+    poisson: Final = _draw(jax.random.poisson)
+    rademacher: Final = _draw(jax.random.rademacher)
+    randint: Final = _draw(jax.random.randint)
+    rayleigh: Final = _draw(jax.random.rayleigh)
+    t: Final = _draw(jax.random.t)
+    triangular: Final = _draw(jax.random.triangular)
+    truncated_normal: Final = _draw(jax.random.truncated_normal)
+    uniform: Final = _draw(jax.random.uniform)
+    wald: Final = _draw(jax.random.wald)
+    weibull_min: Final = _draw(jax.random.weibull_min)
 
 
 def explain(function: Callable[..., Any]) -> str:

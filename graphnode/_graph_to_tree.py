@@ -9,12 +9,14 @@ States that are first seen in it:
 """
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
 from jax.tree_util import GetAttrKey
 
-from ._errors import AliasError, MergeError, listed
+from ._errors import AliasError, ConfigError, MergeError, listed
+from ._exporting import loads, register_export
 from ._graph._binding_cache import binding_of
 from ._graph._diff import diff
 from ._graph._flatten import is_graph_object
@@ -46,6 +48,35 @@ jax.tree_util.register_pytree_with_keys(
     lambda part: (((GetAttrKey("states"), part.states),), (part.graphdef, part.place)),
     lambda aux, children: NodeStates(*aux, *children),
 )
+
+
+def part_to_json(part: tuple[GraphDef[Any], int]) -> str:
+    """The static data of one node of a pytree, its graphdef and place, as JSON for `jax.export`.
+
+    Raises:
+        ConfigError: The graphdef has no JSON.
+    """
+    graphdef, place = part
+    return json.dumps([graphdef.to_json(), place])
+
+
+def part_from_json(text: str) -> tuple[GraphDef[Any], int]:
+    """The graphdef and place that `part_to_json` wrote.
+
+    Raises:
+        ConfigError: The text has none; names all faults.
+    """
+    data = loads(text, NodeStates)
+    types = [type(item) for item in data] if isinstance(data, list) else []
+    if types != [str, int]:
+        raise ConfigError(["expected a graphdef's JSON and the place of a node"])
+    graphdef = GraphDef.from_json(data[0])
+    if not 0 <= data[1] < len(graphdef.table.top):
+        raise ConfigError([f"the graphdef has no node {data[1]}"])
+    return graphdef, data[1]
+
+
+register_export(NodeStates, part_to_json, part_from_json)
 
 # For a node whose States were all seen in earlier ones: its part has no values.
 _EMPTY = layout_of_trie([-1], [""], {})[0]

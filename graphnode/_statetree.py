@@ -23,11 +23,13 @@ import jax
 from jax.tree_util import DictKey, GetAttrKey
 from typing_extensions import TypeVar
 
-from ._errors import MergeError, listed
+from ._errors import ConfigError, MergeError, listed
+from ._exporting import register_export
 from ._fields import NodeBase
 from ._filters import Any as AnyOf
 from ._filters import Filter, Matcher, as_filters
-from ._graph._layout import Layout, TrieBuilder
+from ._graph._layout import Layout, TrieBuilder, layout_of_trie
+from ._graph._layout_json import layout_from_json, layout_to_json
 from ._paths import Key, Path, is_path, path_str
 from ._pretty import Record, Text, pretty
 from ._public import PublicMapping, PublicType
@@ -113,6 +115,27 @@ jax.tree_util.register_pytree_with_keys(
     lambda state: (((GetAttrKey("value"), state.value),), state.spec),
     lambda spec, values: TreefyState(spec, *values),
 )
+
+
+def _spec_to_json(spec: StateSpec) -> str:
+    """The description of one State as JSON: that of the layout of a State alone."""
+    layout, _ = layout_of_trie([-1], [""], {0: spec})
+    return layout_to_json(layout)
+
+
+def _spec_from_json(text: str) -> StateSpec:
+    """The description that `_spec_to_json` wrote.
+
+    Raises:
+        ConfigError: The text is no layout of a State alone.
+    """
+    layout = layout_from_json(text)
+    if not layout.is_of_a_state:
+        raise ConfigError(["a TreefyState has the layout of a State alone"])
+    return layout.specs[0]
+
+
+register_export(TreefyState, _spec_to_json, _spec_from_json)
 
 
 class Item(NamedTuple):
@@ -452,6 +475,7 @@ jax.tree_util.register_pytree_with_keys(
     lambda layout, values: StateTree(layout, tuple(values)),
     lambda tree: (tree._values, tree.layout),
 )
+register_export(StateTree, layout_to_json, layout_from_json)
 
 
 class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):

@@ -501,7 +501,7 @@ class Trie:
 
     def _compute_inward(self) -> frozenset[Reference]:
         """For `_inward`: the references whose target encloses their source, or is it."""
-        ends = _ends(self.parents)
+        ends = ends_of(self.parents)
         return frozenset(
             [
                 (source, key, target)
@@ -584,8 +584,8 @@ class Trie:
         return self._answers.to(question, compute)
 
 
-def _ends(parents: Sequence[int]) -> list[int]:
-    """For `_compute_inward`: for each entry, one past the last entry below it. Entries are in pre-order."""
+def ends_of(parents: Sequence[int]) -> list[int]:
+    """For each entry, one past the last entry below it. Entries are in pre-order."""
     ends = list(range(1, len(parents) + 1))
     for entry in range(len(parents) - 1, 0, -1):
         ends[parents[entry]] = max(ends[parents[entry]], ends[entry])

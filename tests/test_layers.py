@@ -23,6 +23,7 @@ LAYERS = (
     "_importable",
     "_method_names",
     "_errors",
+    "_exporting",
     "_tracebacks",
     "_versions",
     "_hints",

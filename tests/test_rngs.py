@@ -503,7 +503,7 @@ def test_a_field_of_a_subclass_has_no_name_of_a_draw():
     with pytest.raises(gn.SchemaError, match=r"Noise.normal: Draws has a method of this name"):
 
         class Noise(gn.RngStream):
-            normal: Any = 0  # pyrefly: ignore[bad-override]
+            normal: Any = 0  # type: ignore[misc]  # pyright: ignore  # pyrefly: ignore[bad-override]  # ty: ignore
 
 
 # Inside of transformations

@@ -16,6 +16,7 @@ from typing_extensions import TypeVar
 from .._caches import Answers, Interned
 from .._contract import Requirement
 from .._errors import StructureError, listed
+from .._exporting import register_export
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import Record, Text, pretty
 from .._public import named_in_pickles
@@ -253,6 +254,7 @@ class GraphDef(Generic[N_co]):
 
 
 jax.tree_util.register_static(GraphDef)
+register_export(GraphDef, GraphDef.to_json, GraphDef.from_json)
 
 
 def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:

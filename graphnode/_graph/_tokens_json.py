@@ -12,7 +12,6 @@ object 1. A class is looked up among those that the program has defined, never i
 """
 
 import enum
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -25,9 +24,8 @@ from .._fields import NodeBase
 from .._hints import with_article
 from .._paths import Path
 from .._redefinition import a_class, class_name
-from .._sharding import NamedAxis
-from .._state import State, StateSpec, spec_of
-from .._static import GraphObject, JsonValueError, from_json, to_json
+from .._static import GraphObject, JsonValueError
+from ._states_json import STATE_PARTS, StateReader, StateWriter, dumps, parse
 from ._table import RootSpec, Token, canonical_root
 from ._template import (
     REF,
@@ -42,10 +40,7 @@ from ._template import (
     template_of,
 )
 
-VERSION: Final = 1
-# Bounds for files that nobody has checked: the number of faults, and how deep values
-# nest.
-_MAX_FAULTS: Final = 1_000
+# A bound for files that nobody has checked: how deep values nest.
 _MAX_LEVELS: Final = 64
 _PARTS: Final = ("classes", "specs", "tokens")
 
@@ -69,16 +64,9 @@ def tokens_to_json(tokens: Sequence[Token]) -> str:
     """
     writer = _Writer()
     data = [writer.token(token) for token in tokens]
-    if writer.faults:
-        raise ConfigError(list(dict.fromkeys(writer.faults)))
-    parts = {
-        "classes": list(writer.classes),
-        "specs": list(writer.specs.values()),
-        "tokens": data,
-    }
-    return json.dumps(
-        {"graphnode": VERSION, **parts}, allow_nan=False, separators=(",", ":")
-    )
+    writer.check()
+    specs = list(writer.specs.values())
+    return dumps({"classes": list(writer.classes), "specs": specs, "tokens": data})
 
 
 def tokens_from_json(text: str) -> tuple[Token, ...]:
@@ -89,121 +77,22 @@ def tokens_from_json(text: str) -> tuple[Token, ...]:
     Raises:
         ConfigError: It does not stand for any; names all faults.
     """
-    return _Reader(_parse(text)).tokens()
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """JSON as an object with lists under all three parts.
-
-    For `tokens_from_json`: what is in the lists is checked token by token, by
-    `_Reader`.
-    """
     if not isinstance(text, str):
         raise TypeError(wrong_argument("a text", text, "GraphDef.from_json"))
-    try:
-        data = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_with_unique_keys
-        )
-    except RecursionError:
-        raise ConfigError(["not a graphdef: nested too deeply"]) from None
-    except ValueError as error:
-        raise ConfigError([f"not a graphdef: {str(error)[:200]}"]) from None
-    version = data.get("graphnode") if isinstance(data, dict) else None
-    if type(version) is not int or version != VERSION:
-        text = f'not a graphdef: expected an object with "graphnode": {VERSION}'
-        raise ConfigError([text])
-    unknown = [key for key in data if key not in ("graphnode", *_PARTS)]
-    missing = [part for part in _PARTS if not isinstance(data.get(part), list)]
-    faults = [f"{key[:40]!r} is not part of a graphdef" for key in unknown]
-    faults += [f"{part} is missing, or not a list" for part in missing]
-    if faults:
-        raise ConfigError(faults[:_MAX_FAULTS])
-    return data  # type: ignore[no-any-return]
+    return _Reader(parse(text, "graphdef", _PARTS)).tokens()
 
 
-def _refuse_constant(name: str) -> Any:
-    """For `json.loads`: raise at NaN and the infinities, which are no JSON."""
-    raise ValueError(f"JSON has no {name}")
-
-
-def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For `json.loads`: an object of its keys and values; raises `ValueError` if a key stands twice."""
-    # By itself, `json` takes the last of equal keys.
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError("a key stands twice in an object")
-    return fields
-
-
-def _classes_by_name() -> dict[str, type]:
-    """All classes of nodes and States by name, the newest of each: by full names, and by public ones if unambiguous.
-
-    For reading and writing: a name counts only if it leads back to the class that is
-    written.
-    """
-    by_name: dict[str, type] = {}
-    full_names: dict[str, set[str]] = {}
-    todo: list[type] = [NodeBase, State]
-    seen: set[type] = set()
-    # Later classes replace earlier ones of their name: `__subclasses__` has the newest
-    # last.
-    for cls in todo:  # which grows
-        if cls not in seen:
-            seen.add(cls)
-            by_name[_full_name(cls)] = cls
-            full_names.setdefault(_public_name(cls), set()).add(_full_name(cls))
-            todo += cls.__subclasses__()
-    for public_name, (full_name, *others) in full_names.items():
-        if not others:
-            by_name.setdefault(public_name, by_name[full_name])
-    return by_name
-
-
-def _full_name(cls: type) -> str:
-    """The full name of a class, with its module.
-
-    What a file calls a class without a public name; two classes of one name differ in
-    it.
-    """
-    return f"{_module(cls)}.{cls.__qualname__}"
-
-
-def _module(cls: type) -> str:
-    """The module of a class. That of the script has another name in processes that `multiprocessing` spawns.
-
-    For the names of classes in files.
-    """
-    return "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
-
-
-def _public_name(cls: type) -> str:
-    """The name without private modules, `graphnode.nn.Linear`: in another version it may be in another one.
-
-    So that files can still be read when a private module was renamed.
-    """
-    parts = [
-        part
-        for part in _module(cls).split(".")
-        if not part.startswith("_") or part.startswith("__")
-    ]
-    return ".".join([*parts, cls.__qualname__])
-
-
-class _Writer:
+class _Writer(StateWriter):
     """Writes tokens as JSON, with the tables that they refer to.
 
     Attributes:
-        classes: The number of each class, by its name.
         specs: The JSON of each spec, by its id.
-        faults: What has no JSON.
     """
 
     def __init__(self) -> None:
-        self.classes: dict[str, int] = {}
+        super().__init__()
         self.specs: dict[int, dict[str, Any]] = {}
-        self.faults: list[Fault] = []
         self._numbers: dict[int, int] = {}
-        self._class_by_name = _classes_by_name()
 
     def token(self, token: Token) -> Any:
         """The JSON of a token; a spec that is met for the first time is added to the table of specs.
@@ -221,23 +110,8 @@ class _Writer:
             if isinstance(token, NodeSpec):
                 self.specs[id(token)] = self._node_json(token)
             else:
-                self.specs[id(token)] = self._state_json(token)
+                self.specs[id(token)] = self.state_json(token)
         return {"new": self._numbers[id(token)]}
-
-    def _class_number(self, cls: type) -> int:
-        """The number of a class in the table of classes, which it is added to.
-
-        So that each name stands in the file once. A class that its name does not lead
-        back to is a fault.
-        """
-        name = _public_name(cls)
-        if self._class_by_name.get(name) is not cls:
-            # Another class has the public name, or none is unambiguous.
-            name = _full_name(cls)
-        if self._class_by_name.get(name) is not cls:
-            what = f"{name} is another class by now: it was defined again"
-            self.faults.append(Fault(what))
-        return self.classes.setdefault(name, len(self.classes))
 
     def _node_json(self, spec: NodeSpec) -> dict[str, Any]:
         """The JSON of a node spec: class, static values, and how the other fields nest.
@@ -245,10 +119,10 @@ class _Writer:
         An entry of the list "specs" of the file.
         """
         cls = spec.cls
-        number = self._class_number(cls)
+        number = self.class_number(cls)
         named = zip(spec.template.statics, spec.statics, strict=True)
         statics = {
-            name: self._value_json(f"{cls.__name__}.{name}", value)
+            name: self.value_json(f"{cls.__name__}.{name}", value)
             for name, value in named
         }
         shapes = {
@@ -256,39 +130,6 @@ class _Writer:
             for field, shape in spec.template.with_shapes(spec.shapes)
         }
         return {"node": number, "static": statics, "held": shapes}
-
-    def _state_json(self, spec: StateSpec) -> dict[str, Any]:
-        """The JSON of a State spec: its class, and of its description only what is set.
-
-        An entry of the list "specs" of the file.
-        """
-        data: dict[str, Any] = {"state": self._class_number(spec.cls)}
-        where = spec.cls.__name__
-        if spec.name is not None:
-            data["name"] = spec.name
-        if spec.tag is not None:
-            data["tag"] = spec.tag
-        if spec.sharding is not None:
-            data["sharding"] = self._value_json(f"{where}.sharding", spec.sharding)
-        if spec.metadata:
-            data["metadata"] = {
-                key: self._value_json(f"{where}.{key}", value)
-                for key, value in spec.metadata.items()
-            }
-        if spec.stacked:
-            data["stacked"] = [list(axis) for axis in spec.stacked]
-        return data
-
-    def _value_json(self, where: str, value: Any) -> Any:
-        """The JSON of a static value; `None`, and a fault, if it has none.
-
-        It goes on after a fault, so that one error names all.
-        """
-        try:
-            return to_json(value)
-        except JsonValueError as error:
-            self.faults.append(Fault(str(error), path=where))
-            return None
 
     def _root_json(self, spec: RootSpec) -> Any:
         """The JSON of a root that is a pytree, with "object" in place of each node and State.
@@ -343,13 +184,12 @@ def _shape_to_json(shape: Shape) -> Any:
     return {shape[0].__name__: [_shape_to_json(inner) for _, inner in items_of(shape)]}
 
 
-class _Reader:
+class _Reader(StateReader):
     """Reads JSON as tokens. It goes on after a fault, as far as the rest can be read."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.faults: list[Fault] = []
+        super().__init__(data["classes"])
         self._data = data
-        self._classes = self._read_classes(data["classes"])
         # By number; `None` for one with faults.
         self._specs: dict[int, _ReadSpec | None] = {}
         # How many tokens are left, so that a spec cannot claim more references. 0 where
@@ -369,7 +209,7 @@ class _Reader:
         unused = [at for at in range(len(self._data["specs"])) if at not in self._specs]
         if not self.faults:
             for at in unused:
-                self._fault(f"specs[{at}]", "no token is of it")
+                self.fault(f"specs[{at}]", "no token is of it")
         self._tokens_left = 0
         for at in unused:
             self._spec_at(at, "specs")
@@ -398,14 +238,14 @@ class _Reader:
                 continue
             where = f"tokens[{at}]"
             if not pending:
-                self._fault(where, "nothing refers to it")
+                self.fault(where, "nothing refers to it")
                 return tokens
             token = self._read_token(where, data, objects, pending)
             if token is None:
                 return tokens
             tokens.append(token)
         if pending:
-            self._fault("tokens", f"expected {len(pending)} more")
+            self.fault("tokens", f"expected {len(pending)} more")
         return tokens
 
     def _read_token(
@@ -424,12 +264,12 @@ class _Reader:
         if isinstance(data, dict) and len(data) == 1:
             ((kind, number),) = data.items()
         if kind not in ("new", "again") or type(number) is not int:
-            self._fault(where, 'a token is {"new": spec} or {"again": object}')
+            self.fault(where, 'a token is {"new": spec} or {"again": object}')
             return None
         admitted = pending.pop()
         if kind == "again":
             if not 0 <= number < len(objects):
-                self._fault(where, f"no object {number} was seen before")
+                self.fault(where, f"no object {number} was seen before")
                 return None
             self._check_class(where, objects[number].cls, admitted)
             return number
@@ -451,50 +291,7 @@ class _Reader:
         if not issubclass(cls, admitted):
             others = [class_name(other, cls) for other in admitted[1:]]
             expected = " or ".join([a_class(admitted[0], cls), *others])
-            self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
-
-    def _fault(self, where: str, text: str) -> None:
-        """Note what is wrong at a place; a file could have any number of faults, so they are bounded.
-
-        One `ConfigError` then names them together.
-        """
-        if len(self.faults) < _MAX_FAULTS:
-            self.faults.append(Fault(text, path=where))
-
-    def _read_classes(self, names: list[Any]) -> list[Any]:
-        """The classes of these names, and `None` for unknown ones.
-
-        So that each spec refers to its class by a number.
-        """
-        by_name = _classes_by_name()
-        classes: list[Any] = []
-        for at, name in enumerate(names):
-            is_name = isinstance(name, str)
-            cls = by_name.get(name) if is_name else None
-            classes.append(cls)
-            if cls is None:
-                text = repr(name[:80]) if is_name else type(name).__name__
-                self._fault(
-                    f"classes[{at}]",
-                    f"no class of nodes or States is {text}; import it first",
-                )
-        return classes
-
-    def _class_at(self, where: str, number: Any, base: type) -> Any:
-        """The class of a number in the table of classes; `None`, with a fault, if it is not a `base`.
-
-        For a spec of a node, and of a State: neither may name a class of the other
-        sort.
-        """
-        if type(number) is not int or not 0 <= number < len(self._classes):
-            self._fault(where, "expected the number of a class")
-            return None
-        cls = self._classes[number]
-        if cls is not None and not issubclass(cls, base):
-            what = "States" if base is State else "nodes"
-            self._fault(where, f"{cls.__name__} is not a class of {what}")
-            return None
-        return cls
+            self.fault(where, f"{class_name(cls, *admitted)} is not {expected}")
 
     def _spec_at(self, number: int, where: str) -> _ReadSpec | None:
         """The spec of a number, read when a token first refers to it; `None` if it has faults.
@@ -507,7 +304,7 @@ class _Reader:
         """
         specs = self._data["specs"]
         if not 0 <= number < len(specs):
-            self._fault(where, f"there is no spec {number}")
+            self.fault(where, f"there is no spec {number}")
             return None
         if number not in self._specs:
             fault_count = len(self.faults)
@@ -525,52 +322,25 @@ class _Reader:
         parts = set(data) if isinstance(data, dict) else set[str]()
         if parts == {"node", "static", "held"}:
             return self._read_node(where, data)
-        if "state" in parts and parts <= {"state", *_STATE_PARTS}:
-            return self._read_state(where, data)
+        if "state" in parts and parts <= STATE_PARTS:
+            spec = self.read_state(where, data)
+            return None if spec is None else (spec, [])
         text = "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked"
-        self._fault(where, text)
+        self.fault(where, text)
         return None
-
-    def _read_state(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
-        """The spec of a State, which refers to nothing; `None` if it has faults.
-
-        An entry of the list "specs" that has the key "state".
-        """
-        cls = self._class_at(where, data["state"], State)
-        sharding = self._read_value(f"{where}.sharding", data.get("sharding"))
-        metadata = data.get("metadata", {})
-        if not isinstance(metadata, dict):
-            self._fault(f"{where}.metadata", "expected an object")
-            return None
-        values = {
-            key: self._read_value(f"{where}.metadata.{key[:40]}", value)
-            for key, value in metadata.items()
-        }
-        stacked = _stacked_from_json(data.get("stacked", []))
-        if stacked is None:
-            text = "expected a list of positions with their names, in order"
-            self._fault(f"{where}.stacked", text)
-        if cls is None or stacked is None:
-            return None
-        name, tag = data.get("name"), data.get("tag")
-        try:
-            return spec_of(cls, name, tag, sharding, values, stacked), []
-        except FieldError as error:
-            self._fault(where, str(error))
-            return None
 
     def _read_node(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
         """The spec of a node, and the classes that its references may have; `None` if it has faults.
 
         An entry of the list "specs" that has the key "node".
         """
-        cls = self._class_at(where, data["node"], NodeBase)
+        cls = self.class_at(where, data["node"], NodeBase)
         if cls is None:
             return None
         template = template_of(cls)
         fault_count = len(self.faults)
         statics = self._read_fields(
-            f"{where}.static", cls, data["static"], template.statics, self._read_value
+            f"{where}.static", cls, data["static"], template.statics, self.read_value
         )
         # No token is of it: only its static values were to be checked.
         if not self._tokens_left:
@@ -601,7 +371,7 @@ class _Reader:
             try:
                 statics[name] = admit[name](None, value)
             except FieldError as error:
-                self._fault(f"{where}.static.{name}", str(error))
+                self.fault(f"{where}.static.{name}", str(error))
 
     def _references(
         self, where: str, template: Template, shapes: Mapping[str, Shape]
@@ -616,11 +386,11 @@ class _Reader:
             shape = shapes[field.name]
             fault = shape_mismatch(field.form, shape, admitted, limit)
             if fault:
-                self._fault(f"{where}.held.{field.name}", fault)
+                self.fault(f"{where}.held.{field.name}", fault)
         # As many as tokens are left are too many: one of these is the node itself.
         if admitted and len(admitted) >= limit:
             text = f"it refers to {len(admitted):,} objects, which do not follow"
-            self._fault(where, text)
+            self.fault(where, text)
             return None
         return admitted
 
@@ -645,26 +415,15 @@ class _Reader:
             read: From the place and the JSON of a field to its value; notes faults.
         """
         if not isinstance(data, dict):
-            self._fault(where, "expected an object")
+            self.fault(where, "expected an object")
             return None
         for name in data:
             if name not in names:
-                self._fault(where, f"{cls.__name__} has no such field {name[:40]!r}")
+                self.fault(where, f"{cls.__name__} has no such field {name[:40]!r}")
         for name in names:
             if name not in data:
-                self._fault(where, f"{name!r} of {cls.__name__} is missing")
+                self.fault(where, f"{name!r} of {cls.__name__} is missing")
         return {name: read(f"{where}.{name}", data.get(name)) for name in names}
-
-    def _read_value(self, where: str, data: Any) -> Any:
-        """The static value that JSON stands for; `None`, with a fault, if it stands for none.
-
-        For `_read_fields`, and for the metadata of States.
-        """
-        try:
-            return from_json(data)
-        except JsonValueError as error:
-            self._fault(where, str(error))
-            return None
 
     def _read_shape(self, where: str, data: Any) -> Shape:
         """The shape that JSON stands for; `UNSET`, with a fault, if it stands for none.
@@ -674,7 +433,7 @@ class _Reader:
         try:
             return _shape_from_json(data, self._tokens_left, 0)
         except JsonValueError as error:
-            self._fault(where, str(error))
+            self.fault(where, str(error))
             return UNSET
 
     def _read_root(self, data: Any) -> RootSpec | None:
@@ -685,7 +444,7 @@ class _Reader:
         try:
             tree = _tree_from_json(data, 0)
         except JsonValueError as error:
-            self._fault("tokens[0].root", str(error))
+            self.fault("tokens[0].root", str(error))
             return None
         pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
         edges: list[Path] = []
@@ -694,28 +453,6 @@ class _Reader:
             keys = [getattr(key, "key", getattr(key, "idx", "")) for key in path]
             edges.append(tuple(keys))
         return canonical_root(treedef, edges)
-
-
-_STATE_PARTS: Final = ("name", "tag", "sharding", "metadata", "stacked")
-
-
-def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
-    """The named axes of a State; `None` if the data is not a list of them in order.
-
-    For `_read_state`: what `gn.stack` wrote into the description of a State.
-    """
-    if not isinstance(data, list):
-        return None
-    axes: list[NamedAxis] = []
-    for pair in data:
-        if not isinstance(pair, list) or [type(part) for part in pair] != [int, str]:
-            return None
-        axis = NamedAxis(*pair)
-        # Ascending, each position once: the first is at least 0.
-        if axis.position < (axes[-1].position + 1 if axes else 0):
-            return None
-        axes.append(axis)
-    return tuple(axes)
 
 
 def _shape_from_json(data: Any, limit: int, level: int) -> Shape:

@@ -4,6 +4,7 @@
 arguments are wrapped, so that JAX keeps them in the treedef of the arguments.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -60,6 +61,47 @@ class Static:
 jax.tree_util.register_static(Static)
 
 
+class BoundFirst:
+    """A function whose first arguments are nodes that its caller does not pass; its signature is that of the caller.
+
+    Attributes:
+        function: What it calls.
+        bound_names: What messages call these arguments.
+    """
+
+    # In slots, as `functools.wraps` hands on what is in the `__dict__`
+    __slots__ = ("__dict__", "__signature__", "__weakref__", "bound_names", "function")
+
+    def __init__(
+        self,
+        function: Function,
+        bound_names: tuple[str, ...],
+        signature: inspect.Signature,
+    ) -> None:
+        # With the name of the function, and as something that is wrapped around it
+        functools.update_wrapper(self, function, updated=())
+        self.__name__ = name_of(function)
+        self.function = function
+        self.bound_names = bound_names
+        self.__signature__ = signature
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, with the nodes first."""
+        raise NotImplementedError  # pragma: no cover  # each class defines it
+
+
+def bound_names(function: Function) -> tuple[str, ...]:
+    """What messages call the nodes that a function, or what a transform made of it, takes before all else."""
+    try:
+        target = inspect.unwrap(
+            function, stop=lambda part: isinstance(part, BoundFirst)
+        )
+    # Wrapped around itself
+    except ValueError:
+        return ()
+    return target.bound_names if isinstance(target, BoundFirst) else ()
+
+
 def parameters_of(function: Function) -> list[inspect.Parameter]:
     """The parameters of a function, to check `argnums` and name leaves by; none for a builtin that does not tell."""
     try:
@@ -72,11 +114,23 @@ def parameters_of(function: Function) -> list[inspect.Parameter]:
 def positional_names(function: Function) -> list[str]:
     """The names of the parameters that can be given by position: what the positions of arguments are called."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [
+    names = [
         parameter.name
         for parameter in parameters_of(function)
         if parameter.kind in kinds
     ]
+    return [*bound_names(function), *names]
+
+
+def positional_name(function: Function, position: int) -> str:
+    """What messages call the argument at a position: its parameter, or an item of `*args`."""
+    names = positional_names(function)
+    if position < len(names):
+        return names[position]
+    # Beyond the parameters with a name: an item of `*args`, whatever that is called
+    # here.
+    variadic = [p.name for p in parameters_of(function) if p.kind is p.VAR_POSITIONAL]
+    return f"{variadic[0] if variadic else 'args'}[{position - len(names)}]"
 
 
 def with_statics(
@@ -131,7 +185,7 @@ def named_arguments(
     # Before names become positions: a message is to have them as the caller wrote them.
     _check_known(function, list(dict.fromkeys(unknown)), argnames)
     # An argument that can be given both ways is named both ways.
-    positions |= {names.index(name) for name in argnames if name in names}
+    positions |= {at for at, name in enumerate(names) if name in argnames}
     argnames |= {names[position] for position in positions if position < len(names)}
     return frozenset(positions), argnames
 
@@ -147,6 +201,7 @@ def _check_known(
     faults = [] if inspect.Parameter.VAR_POSITIONAL in kinds else unknown
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         parameter_names = {parameter.name for parameter in parameters}
+        parameter_names.update(bound_names(function))
         faults = faults + sorted(map(repr, argnames - parameter_names))
     if faults:
         name = getattr(function, "__name__", repr(function))

@@ -84,7 +84,8 @@ class Call:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self.transform, self.function = transform, function
+        self.transform: str = transform
+        self.function: Function = function
         self.held: Held = NOTHING
         self.trace: Any = None
         leaves, treedef = tree_flatten((args, kwargs or {}))

@@ -18,7 +18,7 @@ from typing import (
 from .._errors import TraceError
 from ._arguments import name_of, named_arguments, with_statics
 from ._boundary import Call
-from ._methods import Transformed, target_of
+from ._methods import Transformed, method_target_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -47,7 +47,7 @@ class CustomRule(Transformed, Generic[P, R]):
         nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, fun)
-        self._target, self._bound = target_of(fun)
+        self._target, self._bound = method_target_of(fun)
         names = (
             (nondiff_argnames,)
             if isinstance(nondiff_argnames, str)

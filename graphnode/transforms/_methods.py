@@ -9,6 +9,7 @@ from .._arguments import wrong_argument
 from .._importable import importable_name
 from .._static import GraphObject
 from ._arguments import Function
+from ._bound import Target, target_of_defaults, target_of_partial
 from ._kept import forget_kept
 
 
@@ -28,15 +29,35 @@ class Transformed:
         raise NotImplementedError  # pragma: no cover  # each transform defines it
 
 
-def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
-    """The plain function behind what a user transforms, and the node (or State) that is its first argument.
+def target_of(function: Function) -> Target:
+    """The plain function behind what a user transforms, and the nodes (or States) that are its first arguments.
 
-    So what is kept on the function serves all nodes of a class; and the node is an
-    argument, whose writes are seen.
+    So what is kept on the function serves all nodes of a class; and the nodes are
+    arguments, whose writes are seen.
 
     Returns:
-        The function, and a tuple with the node: of a method, of a callable node, or of a
-        transformed one. The tuple is empty for any other function.
+        The function, and a tuple with what is bound to it: the node of a method, of a
+        callable node, or of a transformed one; the nodes in a partial, or pytrees of
+        them; and nodes that are defaults of its parameters. The tuple is empty for any
+        other function.
+
+    Raises:
+        TypeError: It is nothing that can be called.
+    """
+    target, bound = method_target_of(function)
+    if bound:
+        # A method may have a node as a default, too.
+        inner, inner_bound = target_of(target)
+        return inner, (*inner_bound, *bound)
+    if isinstance(function, functools.partial):
+        return target_of_partial(function, *target_of(function.func))
+    return target_of_defaults(function)
+
+
+def method_target_of(function: Function) -> Target:
+    """As `target_of`, of methods and callable nodes alone.
+
+    For `custom_vjp`, whose rules take the arguments that a partial and defaults leave.
 
     Raises:
         TypeError: It is nothing that can be called.

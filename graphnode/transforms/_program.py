@@ -209,12 +209,14 @@ class Executable:
             options: Of `jit`.
             history: Of the traces of the function.
         """
-        self.inputs, self.donating, self.outputs = inputs, donating, outputs
+        self.inputs: Inputs = inputs
+        self.donating: _Donating = donating
+        self.outputs: tuple[int, ...] = outputs
         self._history = history
         # What is given back without being written: no write, unless its memory is gone.
         self._completed = tuple(sorted({*outputs, *donating.numbers}))
         self._has_shardings = options.has_shardings
-        self.is_donating = bool(donating.numbers or donating.leaves)
+        self.is_donating: bool = bool(donating.numbers or donating.leaves)
         retained = [n for n in inputs.touched if n not in {*donating.numbers}]
         self._retained = tuple(retained)
         self._pick = picker(self._retained, len(call.binding.states))

@@ -10,7 +10,9 @@ from typing import Any
 import jax
 from jax.tree_util import GetAttrKey
 
+from .._exporting import register_export
 from .._graph._graphdef import GraphDef
+from .._graph_to_tree import part_from_json, part_to_json
 from .._statetree import StateTree
 
 
@@ -34,6 +36,7 @@ jax.tree_util.register_pytree_with_keys(
     lambda node: (((GetAttrKey("states"), node.states),), (node.graphdef, node.place)),
     lambda aux, children: ResultNode(*aux, *children),
 )
+register_export(ResultNode, part_to_json, part_from_json)
 
 
 def is_result_node(leaf: object) -> bool:

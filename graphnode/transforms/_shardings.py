@@ -64,7 +64,8 @@ class Shardings:
         parts, treedef = jax.tree.flatten(result, is_leaf=_is_part)
         try:
             said = spread(
-                _with_trees_as_values(self.prefix), treedef.unflatten(range(len(parts)))
+                _with_trees_as_values(self.prefix),
+                jax.tree.unflatten(treedef, range(len(parts))),
             )
         except ValueError as error:
             raise ValueError(
@@ -73,7 +74,7 @@ class Shardings:
         laid_out = [
             _of_part(part, value) for part, value in zip(parts, said, strict=True)
         ]
-        return treedef.unflatten(laid_out)
+        return jax.tree.unflatten(treedef, laid_out)
 
 
 def _is_part(part: object) -> bool:

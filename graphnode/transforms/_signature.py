@@ -22,7 +22,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr
 
 from .._graph._graphdef import GraphDef
 from .._paths import Path, path_str
-from ._arguments import Function, Static, parameters_of, positional_names
+from ._arguments import Function, Static, positional_name
 from ._traits import TRAITS, Traits
 
 
@@ -199,17 +199,5 @@ def _argument_name(function: Function, key_path: tuple[Any, ...]) -> str:
     if group == SequenceKey(1):
         assert isinstance(first, DictKey)
         return f"{first.key}{keystr(tuple(below))}"
-    positional = positional_names(function)
-    position: int = first.idx
-    if position < len(positional):
-        parameter = positional[position]
-    else:
-        # Beyond the parameters with a name: an item of `*args`, whatever that is called
-        # here.
-        variadic = [
-            p.name for p in parameters_of(function) if p.kind is p.VAR_POSITIONAL
-        ]
-        parameter = (
-            f"{variadic[0] if variadic else 'args'}[{position - len(positional)}]"
-        )
+    parameter = positional_name(function, first.idx)
     return f"{parameter}{keystr(tuple(below))}"

@@ -149,7 +149,7 @@ class Trace:
         consts = closed_over(traced)
         self._avals = traced.jaxpr.in_avals[len(consts) :]
         touched = {*reads.touched, *self.written.numbers, *self._used(len(consts))}
-        self.inputs = Inputs(tuple(sorted(touched)))
+        self.inputs: Inputs = Inputs(tuple(sorted(touched)))
         self._take_captured(call, reads, consts)
         avals = iter(self._avals)
         abstract = [jax.tree.map(lambda _: next(avals), value) for value in values]

@@ -5,6 +5,7 @@ given. A container may have been changed in place, so that its leaves are compar
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import PLAIN
+from .._errors import ConfigError
+from .._exporting import loads, register_export
 from .._state import State
 from ._arguments import Values
 
@@ -43,6 +46,49 @@ class Written:
 
 
 jax.tree_util.register_static(Written)
+
+
+def _to_json(written: Written) -> str:
+    """What a pure function gives beside arrays, as JSON for `jax.export`."""
+    fields = dataclasses.asdict(written)
+    numbers = {
+        name: value if isinstance(value, bool) else sorted(value)
+        for name, value in fields.items()
+    }
+    # In order, as these are the values that it gives
+    return json.dumps({**numbers, "numbers": written.numbers})
+
+
+def _from_json(text: str) -> Written:
+    """The inverse of `_to_json`.
+
+    Raises:
+        ConfigError: The text is no such JSON.
+    """
+    data = loads(text, Written)
+    fields = [field.name for field in dataclasses.fields(Written)]
+    if not isinstance(data, dict) or sorted(data) != sorted(fields):
+        raise ConfigError([f"a Written has {', '.join(fields)}"])
+    has_nodes = data.pop("has_nodes")
+    faults = [
+        f"{name}: expected a list of numbers of States"
+        for name, value in data.items()
+        if not isinstance(value, list) or not all(map(_is_number, value))
+    ]
+    if not isinstance(has_nodes, bool):
+        faults.append("has_nodes: expected true or false")
+    if faults:
+        raise ConfigError(faults)
+    sets = {name: frozenset(value) for name, value in data.items() if name != "numbers"}
+    return Written(numbers=tuple(data["numbers"]), has_nodes=has_nodes, **sets)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is the number of a State."""
+    return type(value) is int and value >= 0
+
+
+register_export(Written, _to_json, _from_json)
 
 
 def as_arrays(value: Any) -> Any:
