@@ -169,6 +169,11 @@ class _Reading(threading.local):
 
     reads: Reads | None = None
 
+    def __reduce__(self) -> str:
+        # A function that is pickled by value has this among its globals: where it is
+        # loaded, it is the one that is there.
+        return "READING"
+
 
 READING: Final = _Reading()
 

@@ -205,7 +205,7 @@ def test_plain_jax_inside_of_our_transforms_is_found_out(name: str, outer: Calla
     assert node.w.value["a"].shape == (3,)
 
 
-@pytest.mark.parametrize("way", [gn.treefy_states, gn.clone, gn.jit(lambda node: 1)])
+@pytest.mark.parametrize("way", [gn.treefy_states, gn.clone, gn.jit(lambda node: len(node.w.value))])
 def test_what_was_put_into_a_container_is_taken_in_where_it_goes_out(way: Callable[[Holder], Any]):
     """NumPy arrays become JAX's, so that a snapshot stays what it was; what no State can hold is refused."""
     node, mine = holder(), np.zeros(2, np.float32)

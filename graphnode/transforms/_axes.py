@@ -35,10 +35,12 @@ class PerState:
 
     __slots__ = ()
 
+    # Any: of an axis, a partition spec or a sharding.
     def of(self, node: object) -> list[Any]:
         """The value for each State of a node, in layout order."""
         raise NotImplementedError  # pragma: no cover  # each subclass defines it
 
+    # Any: as in `of`; states are what filters take.
     def over(self, layout: Layout, states: Sequence[Any]) -> dict[int, Any]:
         """The value for each State of a layout about which it says anything, by number."""
         raise NotImplementedError  # pragma: no cover  # each subclass defines it
@@ -71,6 +73,7 @@ class Axes(PerState):
         answers = self.over(binding.graphdef.layout, binding.states)
         return [answers.get(number) for number in range(len(binding.states))]
 
+    # Any: of an axis or a partition spec; states are what filters take.
     def over(self, layout: Layout, states: Sequence[Any]) -> dict[int, Any]:
         """The axis of each State of a layout that a filter accepts, by its number.
 

@@ -80,6 +80,7 @@ class custom_jvp(CustomRule[P, R]):  # JAX's name
         self._rule, self._by_argument = jvp, None
         return jvp
 
+    # Any: each takes tangents and primals of the function's own types.
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
         """Set a rule for each argument, whose tangents are added up; `None` for a tangent of zero.
 

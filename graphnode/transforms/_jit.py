@@ -149,6 +149,7 @@ class Jitted(Transformed, Generic[P, R]):
         call = self._call(args, kwargs)
         return call.result_of(call.run(self._staged, call, "eval_shape"))  # type: ignore[no-any-return]  # like the result
 
+    # Any: rows of arrays, as JAX takes them.
     def inputs(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, ...]:
         """The arrays that what is compiled takes of a call, as `jax.export` and JAX's own stages want them.
 
@@ -269,6 +270,7 @@ class _Compiled(Memo[Hashable, Program]):
         self.surroundings = Surroundings()
 
 
+# Any: shardings are pytree prefixes.
 @overload
 def jit(
     fun: Callable[P, R],
@@ -285,6 +287,7 @@ def jit(
     out_shardings: Any = ...,
     compiler_options: Mapping[str, str | bool] | None = ...,
 ) -> Jitted[P, R]: ...
+# Any: as above.
 @overload
 def jit(
     *,

@@ -64,7 +64,10 @@ assert_type(powered(net, power=2), Array)
 assert_type(net.compiled(x), Array)
 assert_type(net.compiled(x, power=2), Array)
 assert_type(Net.compiled(net, x), Array)
-assert_type(step.lower(net, x), jax.stages.Lowered)
+lowered: jax.stages.Lowered = step.lower(net, x)
+assert_type(step.lower(net, x).compile()(net, x), tuple[Array, int])
+assert_type(step.trace(net, x).lower().compile()(net, x), tuple[Array, int])
+assert_type(step.eval_shape(net, x), tuple[Array, int])
 as_function: Callable[[Net, Array], tuple[Array, int]] = step
 
 # Derivatives: of what they are is known at run time alone, the auxiliary result is typed.
