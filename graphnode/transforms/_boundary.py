@@ -30,7 +30,7 @@ from jax.tree_util import tree_flatten, tree_flatten_with_path
 
 from .._compat import current_trace, is_tracing
 from .._describe import describe
-from .._errors import ContractError, listed
+from .._errors import ContractError, TraceError, listed
 from .._graph._binding import Binding
 from .._graph._binding_cache import binding_of_list
 from .._graph._flatten import check_leaf_classes, is_graph_object
@@ -294,6 +294,20 @@ class Call:
                 "the constant outside"
             )
         return f"{fault}, though its node is an argument of this call, which works on a copy. Write to the argument"
+
+    def refuse_captured(self, states: Sequence[State[Any]]) -> None:
+        """Raise if one of these States, which the function reads from outside, is one of its arguments.
+
+        Raises:
+            TraceError: Names the first.
+        """
+        # Nearly always.
+        if not states:
+            return
+        own = set(self.binding.states)
+        for state in states:
+            if state in own:
+                raise TraceError(self.explain_capture(state, "read"))
 
     def check_leaves(self) -> None:
         """Raise if a value or leaf is not one that JAX takes, naming it; for when JAX has refused one.

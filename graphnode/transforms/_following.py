@@ -7,7 +7,6 @@ import jax
 
 from .._compat import DISABLE_JIT
 from .._reads import READING
-from .._value import rebuilt
 from ._arguments import Values
 from ._boundary import Call
 from ._pure import ACTIVE, Outcome
@@ -37,8 +36,7 @@ class Following:
             return self._alone(values, *others)  # type: ignore[no-any-return]  # as the function gives
         keys, jitted = self._compiled
         try:
-            states = Inputs(captured=keys).captured_states(call.held)
-            captured = [rebuilt(state.value) for state in states]
+            captured = Inputs(captured=keys).captured_values(call)
             return jitted(captured, values, *others)  # type: ignore[no-any-return]  # as the function gives
         except Wider as wider:
             call.trace = wider.trace

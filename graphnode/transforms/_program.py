@@ -25,13 +25,12 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import jax
 
 from .._compat import PLAIN, is_tracing, using_context
-from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._marks import mark_lost
 from .._reads import READING
 from .._signals import undivided
 from .._state import State
-from .._value import is_container, rebuilt
+from .._value import is_container
 from ._arguments import Values, name_of
 from ._boundary import Call
 from ._pure import ACTIVE, Outcome
@@ -308,7 +307,7 @@ class Executable:
             values = list(binding.values_of(states))
         else:
             values = [state._value for state in states]
-        captured = self._captured(call) if self.inputs.captured else ()
+        captured = self.inputs.captured_values(call) if self.inputs.captured else ()
         if not self.is_donating:
             return _NOTHING_DONATED, values, captured, call.other_leaves
         retained = values, captured, self._pick_leaves(call.other_leaves)
@@ -321,20 +320,6 @@ class Executable:
         if len(set(map(id, leaves))) < len(leaves):
             donated = _unshared(donated, retained)
         return donated, *retained
-
-    def _captured(self, call: Call) -> Row:
-        """The values that captured States hold now.
-
-        Raises:
-            TraceError: One is a State of the arguments, of which the function has a copy.
-        """
-        states = self.inputs.captured_states(call.held)
-        own = set(call.binding.states)
-        for state in states:
-            if state in own:
-                raise TraceError(call.explain_capture(state, "read"))
-        # Containers of their own, as all values that go to JAX.
-        return tuple([rebuilt(state.value) for state in states])
 
     def _run_undivided(self, call: Call, run: Callable[..., Outcome]) -> Outcome:
         """Call what is compiled, and write what it wrote, where memory is donated.

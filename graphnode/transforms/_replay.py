@@ -1,14 +1,16 @@
 """`Replay`, a trace of a pure function that is evaluated in the function's place.
 
-What a function of nodes writes is known only when it was traced; and JAX's loops, and
-`jax.jit` with donation, have to be told before they trace it:
+What a function of nodes writes is known only when it was traced; and JAX's loops and
+branches have to be told before they trace it:
 
-    first                     traced once               ┌─► Written: what is carried,
-    jax.make_jaxpr(pure) ───► jaxpr, outcome ───────────┤   what is donated
+    first                     traced once               ┌─► Written: what is carried
+    jax.make_jaxpr(pure) ───► jaxpr, outcome ───────────┤
                                  │                      │
     then                         ▼                      │
-    jax.lax.scan(run), ───► evaluates the jaxpr ◄───────┘
-    jax.jit(run)            (the user's function does not run a second time)
+    jax.lax.scan(run) ────► evaluates the jaxpr ◄───────┘
+                            (the user's function does not run a second time)
+
+`jit` has a trace of its own, which takes only some of the States (`_trace.Trace`).
 
 Were it traced twice, each level of nested loops would double the traces of what is
 inside.

@@ -23,6 +23,7 @@ from .._compat import AbstractValue, StandIn, closed_over, jaxpr_as_fun, using_c
 from .._errors import TraceError
 from .._reads import CapturedArray, Reads
 from .._state import State, state_label
+from .._value import rebuilt
 from ._arguments import Values, name_of
 from ._boundary import Call
 from ._pure import Outcome
@@ -71,6 +72,18 @@ class Inputs:
             held.states[key] if isinstance(key, int) else _alive(key)
             for key in self.captured
         ]
+
+    def captured_values(self, call: Call) -> Values:
+        """What the States of outside hold now, for a call of what was compiled.
+
+        Raises:
+            Gone: One is gone.
+            TraceError: One is a State of the arguments, or must not be read now.
+        """
+        states = self.captured_states(call.held)
+        call.refuse_captured(states)
+        # Containers of their own, as all values that go to JAX.
+        return tuple([rebuilt(state.value) for state in states])
 
 
 def _alive(ref: "weakref.ReferenceType[Any]") -> State[Any]:
@@ -234,10 +247,7 @@ class Trace:
             if isinstance(const, CapturedArray) and id(const) not in constants
         ]
         states = list({id(state): state for state in states}.values())
-        own = set(map(id, call.binding.states))
-        for state in states:
-            if id(state) in own:
-                raise TraceError(call.explain_capture(state, "read"))
+        call.refuse_captured(states)
         self.inputs = dataclasses.replace(
             self.inputs, captured=tuple(map(self._key, states))
         )

@@ -226,10 +226,9 @@ def _jaxpr_and_shapes(call: Call, axis_env: Any) -> tuple[Any, Outcome]:
         by_key = dict(zip(inputs.captured, captured, strict=True))
         return trace.outcome(by_number, by_key, other_leaves)
 
-    captured = [state.value for state in inputs.captured_states(call.held)]
     values = call.binding.values_of(touched(call.binding.states))
     return jax.make_jaxpr(run, axis_env=axis_env, return_shape=True)(
-        values, tuple(captured), call.other_leaves
+        values, inputs.captured_values(call), call.other_leaves
     )
 
 

@@ -870,3 +870,16 @@ def test_loops_and_branches_follow_what_they_capture(name: str):
     node.w.value = jnp.float32(4)
     assert result() == 8.0
     assert float(kept.w.value) == 5.0
+
+
+def test_a_captured_node_that_a_loop_gets_later_as_its_argument_is_refused():
+    """The check of the first trace holds for all calls: the loop would read the value of before beside its copy."""
+    other = holder()
+
+    def body(given: Holder, _: None) -> tuple[Holder, Any]:
+        return given, given(X) + other(X)
+
+    assert gn.scan(body, holder(), None, length=1)[1].tolist() == [12.0]
+    with pytest.raises(gn.TraceError, match=r"^gn\.scan: given\.w is read from outside of the function"):
+        gn.scan(body, other, None, length=1)
+    assert other.w._mark is None
