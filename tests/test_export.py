@@ -136,7 +136,8 @@ def damage(rng: random.Random, data: Any) -> None:
             rng.shuffle(data)
         else:
             small = rng.choice(KEYS) if isinstance(item, str) else rng.randrange(-1, 6)
-            data[key] = small if kind == 3 else rng.choice(JUNK)
+            # A copy: the next damage may change it.
+            data[key] = small if kind == 3 else copy.deepcopy(rng.choice(JUNK))
         return
 
 
