@@ -67,7 +67,10 @@ class BoundFirst:
     Attributes:
         function: What it calls.
         bound_names: What messages call these arguments.
+        fills: The functions that it makes other arguments with.
     """
+
+    fills: Sequence[Callable[..., Any]] = ()
 
     # In slots, as `functools.wraps` hands on what is in the `__dict__`
     __slots__ = ("__dict__", "__signature__", "__weakref__", "bound_names", "function")

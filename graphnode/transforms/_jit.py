@@ -222,7 +222,7 @@ class Jitted(Transformed, Generic[P, R]):
     def _program(self, call: Call) -> Program:
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
-        if not compiled.surroundings.places:
+        if compiled.surroundings.is_empty:
             program = compiled.get(call.key)
         else:
             held = call.held = compiled.surroundings.held()

@@ -16,6 +16,7 @@ from .._graph._diff import differences
 from .._static import ANOTHER, distinct_texts
 from ._arguments import Function, Static, Values
 from ._boundary import Call
+from ._content import content_text
 from ._kept import remembered
 from ._methods import target_of
 from ._signature import CallSite
@@ -251,17 +252,27 @@ def _changes_around(left: Held, right: Held) -> list[str]:
     """What differs in the nodes that the function closes over, in one line each."""
     if left.key == right.key:
         return []
-    if left.places != right.places or left.graphdef is None or right.graphdef is None:
-        names = [
-            ", ".join(dict.fromkeys(held.places)) or "nothing" for held in (left, right)
-        ]
+    if left.paths != right.paths or left.graphdef is None or right.graphdef is None:
+        names = [", ".join(held.names) or "nothing" for held in (left, right)]
         return [f"nodes around the function: {' != '.join(names)}"]
     changes = differences(
         left.graphdef, right.graphdef, left.path_name, right.path_name
     )
-    return [
+    lines = [
         f"{right.path_name(change.path)}: {change.left} != {change.right}"
         for change in changes
+    ]
+    return lines + _changed_helpers(left, right)
+
+
+def _changed_helpers(left: Held, right: Held) -> list[str]:
+    """Which functions around the function, and which classes of objects there, are others, in one line each."""
+    before = dict(zip(left.helper_paths, left.helpers, strict=True))
+    now = dict(zip(right.helper_paths, right.helpers, strict=True))
+    changed = [path for path, helper in now.items() if before.get(path) != helper]
+    gone = [path for path in before if path not in now]
+    return [
+        f"{content_text(path)}: another function or class" for path in changed + gone
     ]
 
 
