@@ -49,7 +49,6 @@ from ._surroundings import NOTHING, Held
 from ._type_text import is_jax_type
 from ._written import Written, as_arrays
 
-
 # Of so many leaves by position, and nothing else.
 _FLAT_DEFS: Final = {
     count: jax.tree.structure(((0,) * count, {})) for count in range(16)

@@ -16,11 +16,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, overload
 
 from .._paths import key_str
 from .._static import GraphObject
 from ._arguments import BoundFirst
+
+T = TypeVar("T")
 
 # The name of a place, then keys: positions, names of attributes, keys of dicts (objects
 # among these weakly).
@@ -128,7 +130,8 @@ class Walk:
                 self.objects.append(first + at)
             below += [
                 _Row(item, (*path, key), root, is_inside or is_object)
-                for key, item in zip(keys, opening.items(part), strict=True)
+                # Another thread may change a dict between the two.
+                for key, item in zip(keys, opening.items(part), strict=False)
             ]
         self._levels.append(_Level([type(row.part) for row in rows], tuple(opened)))
         return below
@@ -158,23 +161,34 @@ _MAX_PARTS: Final = 10_000
 _MAX_ITEMS: Final = 1000
 
 
-def _opening(part: object) -> _Opening | None:
-    """How a container, a partial or a bound method is opened; `None` for what has no parts.
+def _opening(part: Any) -> _Opening | None:
+    """How a container, a partial or a bound method (Any: one of all these) is opened; `None` for what has no parts.
 
     Not as JAX would flatten it: any object may stand around a function, and some pytrees
     raise.
     """
-    for classes, opening in _OPENINGS:
-        if isinstance(part, classes):
+    for cls, opening in _OPENINGS:
+        if is_of(part, cls):
             return opening
-    if isinstance(part, (list, tuple, deque)):
-        return _ROW if len(part) <= _MAX_ITEMS else None
-    if isinstance(part, dict):
-        return _DICT if len(part) <= _MAX_ITEMS else None
+    if is_of(part, list, tuple, deque, dict):
+        is_long = len(part) > _MAX_ITEMS
+        return None if is_long else _DICT if is_of(part, dict) else _ROW
     # What another transform made of a function.
-    if not isinstance(part, FunctionType) and is_wrapper(part):
+    if not is_of(part, FunctionType) and is_wrapper(part):
         return _WRAPPER
     return None
+
+
+@overload
+def is_of(part: object, cls: type[T], /) -> TypeGuard[T]: ...
+@overload
+def is_of(part: object, *classes: type) -> bool: ...
+def is_of(part: object, *classes: type) -> bool:
+    """Whether an object is of one of some classes, by its type.
+
+    `isinstance` would ask a proxy for the class of what it stands for, which may be gone.
+    """
+    return issubclass(type(part), classes)
 
 
 def is_wrapper(part: object) -> bool:
@@ -239,16 +253,17 @@ _OPENINGS: Final[tuple[tuple[type, _Opening], ...]] = (
 
 def _is_object(part: object) -> bool:
     """Whether it is looked at by its attributes, such as a trainer or a module."""
-    if isinstance(part, (ModuleType, type)):
-        name = part.__name__ if isinstance(part, ModuleType) else part.__module__
-        return not is_library(name)
-    if is_library(type(part).__module__) or isinstance(part, _NO_OBJECTS):
+    if is_of(part, ModuleType):
+        return not is_library(_variables(part).get("__name__"))
+    if is_of(part, type):
+        return not is_library(getattr(part, "__module__", None))
+    cls = type(part)
+    if is_library(cls.__module__) or issubclass(cls, _NO_OBJECTS) or is_wrapper(part):
         return False
-    if is_wrapper(part):
-        return False
-    return hasattr(part, "__dict__") or bool(_slots(type(part)))
+    return cls.__dictoffset__ != 0 or bool(_slots(cls))
 
 
+# What else would be opened by its attributes.
 _NO_OBJECTS: Final = (GraphObject, FunctionType, list, tuple, dict)
 
 
@@ -262,7 +277,8 @@ _LIBRARIES: Final = frozenset(
 )
 
 
-def _object_opening(part: object, is_inside: bool, used: Collection[str]) -> _Opening:
+# Any: which of the three it is, its type says.
+def _object_opening(part: Any, is_inside: bool, used: Collection[str]) -> _Opening:
     """How an object is opened, by its attributes.
 
     Args:
@@ -271,9 +287,9 @@ def _object_opening(part: object, is_inside: bool, used: Collection[str]) -> _Op
         used: The names of attributes that some code uses.
     """
     # Modules and classes hold much.
-    if isinstance(part, ModuleType):
+    if is_of(part, ModuleType):
         return _named_opening([name for name in list(vars(part)) if name in used])
-    if isinstance(part, type):
+    if is_of(part, type):
         found = [
             name
             for base in part.__mro__
@@ -304,23 +320,27 @@ def _named_opening(names: Sequence[str]) -> _Opening:
 
 def _variables(part: object) -> dict[str, object]:
     """The `__dict__` of an object; empty where it has none."""
-    variables = getattr(part, "__dict__", None)
-    return variables if isinstance(variables, dict) else {}
+    try:
+        variables = getattr(part, "__dict__", None)
+    # Whatever a proxy of the user's raises where there is nothing that it stands for.
+    except Exception:
+        return {}
+    return variables if is_of(variables, dict) else {}
 
 
-def _attribute(part: object, name: str) -> object:
-    """An attribute that is stored in an object or in its class, found without running code of theirs; or `None`."""
+def _attribute(part: Any, name: str) -> object:
+    """An attribute that is stored in an object (Any) or in its class, without running code of theirs; or `None`."""
     variables = _variables(part)
     if name in variables:
         return variables[name]
-    classes = part.__mro__ if isinstance(part, type) else type(part).__mro__
+    classes = part.__mro__ if is_of(part, type) else type(part).__mro__
     for cls in classes:
         found = vars(cls).get(name)
-        if isinstance(found, MemberDescriptorType):
+        if is_of(found, MemberDescriptorType):
             return getattr(part, name, None)
         if found is not None:
             return found
-    return getattr(part, name, None) if isinstance(part, ModuleType) else None
+    return None
 
 
 def _shared_names(cls: type) -> list[str]:
@@ -329,7 +349,7 @@ def _shared_names(cls: type) -> list[str]:
         name
         for base in cls.__mro__[:-1]
         for name, value in vars(base).items()
-        if isinstance(value, (GraphObject, list, dict)) and not name.startswith("__")
+        if is_of(value, GraphObject, list, dict) and not name.startswith("__")
     ]
     return list(dict.fromkeys([*_slots(cls), *held]))
 
@@ -340,7 +360,7 @@ def _slots(cls: type) -> list[str]:
         name
         for base in cls.__mro__[:-1]
         for name, value in vars(base).items()
-        if isinstance(value, MemberDescriptorType) and not name.startswith("__")
+        if is_of(value, MemberDescriptorType) and not name.startswith("__")
     ]
 
 

@@ -30,7 +30,7 @@ from .._paths import path_str
 from .._state import State
 from .._static import GraphObject
 from ._arguments import Function
-from ._content import ContentPath, Walk, content_text, is_library, is_wrapper
+from ._content import ContentPath, Walk, content_text, is_library, is_of, is_wrapper
 
 # The name of a place, and the id of what has it.
 _PlaceKey: TypeAlias = tuple[str, int]
@@ -243,13 +243,13 @@ class _View(NamedTuple):
         """A view of places, and all parts of what they hold now."""
         values = [place.read() for place in places]
         walk, parts = Walk.of(values, [place.name for place in places], used)
-        nodes = [at for at, part in enumerate(parts) if isinstance(part, GraphObject)]
+        nodes = [at for at, part in enumerate(parts) if is_of(part, GraphObject)]
         # Nodes first: what is known of their structure is kept on the first.
         nodes.sort(key=lambda at: isinstance(parts[at], State))
         functions = [
             at
             for at, part in enumerate(parts)
-            if isinstance(part, FunctionType) and places[walk.roots[at]].key in leading
+            if is_of(part, FunctionType) and places[walk.roots[at]].key in leading
         ]
         classes = [weakref.ref(type(parts[at])) for at in walk.objects]
         view = cls(
@@ -325,7 +325,7 @@ class _Search:
         )
         if leads:
             self.leading.add(place.key)
-        found = leads or any([isinstance(part, GraphObject) for part in parts])
+        found = leads or any([is_of(part, GraphObject) for part in parts])
         if found or self._is_open(walk, parts):
             self.places.append(place)
         return found
@@ -334,9 +334,9 @@ class _Search:
         self, place: Place, walk: Walk, parts: Sequence[object]
     ) -> list[FunctionType]:
         """The functions and methods that the code around may call of what a place holds."""
-        functions = [part for part in parts if isinstance(part, FunctionType)]
+        functions = [part for part in parts if is_of(part, FunctionType)]
         for at, part in enumerate(parts):
-            if isinstance(part, GraphObject) or at in walk.objects:
+            if is_of(part, GraphObject) or at in walk.objects:
                 functions += self._methods(part)
         # Of other modules there are too many.
         if place.is_global:
@@ -345,8 +345,8 @@ class _Search:
 
     def _methods(self, part: object) -> list[FunctionType]:
         """The methods of an object, or of a class, that the code around uses by name or by an operator."""
-        is_class = isinstance(part, type)
-        classes = part.__mro__ if isinstance(part, type) else type(part).__mro__
+        is_class = is_of(part, type)
+        classes = part.__mro__ if is_of(part, type) else type(part).__mro__
         found = [
             _plain(attribute)
             for base in classes
@@ -366,7 +366,7 @@ class _Search:
         """Whether a node may come where there is nothing: at a place, in an empty container, in an attribute in use."""
         return any(
             [
-                part is None or (isinstance(part, (list, dict)) and not part)
+                part is None or (is_of(part, list, dict) and not part)
                 for part, path in zip(parts, walk.paths, strict=True)
                 if len(path) == 1 or path[-1] in self.used
             ]

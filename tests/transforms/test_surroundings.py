@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import gc
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.transforms._content import Walk, content_text
@@ -429,3 +432,81 @@ def test_functions_without_nodes_have_no_places():
     config = types.SimpleNamespace(rate=1.0, name=None)
     rates = [1.0, 2.0]
     assert Surroundings.of(lambda x: jnp.sin(x) * config.rate * rates[0] + dataclasses.MISSING).is_empty
+
+
+class Proxy:
+    """Stands for an object of another context, such as a request; outside of it nothing of it can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_what_cannot_be_read_is_passed_by():
+    """A proxy whose object is gone, and one that refuses each question; what stands beside them is followed."""
+
+    class Gone:
+        net = net()
+
+    gone = weakref.proxy(Gone())
+    proxy = Proxy()
+    beside: list[Any] = [proxy, net(2.0)]
+    run = gn.jit(lambda x: x if x is gone or x is proxy else beside[1](x))
+    assert float(run(1.0)) == 2.0
+    beside = [net(3.0), net(4.0, 2)]
+    assert float(run(1.0)) == 8.0
+
+
+def test_no_code_of_an_object_runs():
+    """Properties, `__getattr__` of modules, attributes that are computed: they may do anything."""
+    module: Any = types.ModuleType("lazy")
+    asked: list[str] = []
+    module.__getattr__ = asked.append
+
+    class Lazy:
+        @property
+        def first(self) -> Any:
+            asked.append("first")
+            return 1.0
+
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            raise AttributeError(name)
+
+    lazy = Lazy()
+    held = Surroundings.of(lambda x: (module.first, lazy.first, lazy.second)).held()
+    assert (held.nodes, asked) == ((), [])
+
+
+NODES = [net(float(number)) for number in range(4)]
+LEAVES = st.sampled_from([*NODES, None, 1.0, "text"])
+CONTENTS = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["a", "b", 1, NODES[0]]), inner, max_size=3)
+        | st.builds(lambda value: types.SimpleNamespace(x=value, y=1), inner)
+        | st.builds(lambda value: functools.partial(max, value, key=None), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(CONTENTS, min_size=2, max_size=5))
+def test_what_is_read_again_is_what_a_look_would_find(contents: list[Any]):
+    """The same nodes at the same paths, whatever stood there at the look; of the same form, nothing is opened anew."""
+    box = [NODES[3], contents[0]]
+
+    def function() -> Any:
+        return box
+
+    surroundings = Surroundings.of(function)
+    for content in [*contents, *contents]:
+        box[1] = content
+        held, fresh = surroundings.held(), Surroundings.of(function).held()
+        assert (held.paths, held.key) == (fresh.paths, fresh.key)
+        assert list(map(id, held.nodes)) == list(map(id, fresh.nodes))
+        walk, parts = Walk.of([box], ["box"])
+        again = walk.again([box])
+        assert again is not None
+        assert list(map(id, again)) == list(map(id, parts))
