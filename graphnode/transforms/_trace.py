@@ -19,7 +19,14 @@ from typing import Any, TypeAlias
 
 import jax
 
-from .._compat import AbstractValue, StandIn, closed_over, jaxpr_as_fun, using_context
+from .._compat import (
+    AbstractValue,
+    StandIn,
+    check_stand_ins,
+    closed_over,
+    jaxpr_as_fun,
+    using_context,
+)
 from .._errors import TraceError
 from .._reads import CapturedArray, Reads
 from .._state import State, state_label
@@ -191,14 +198,17 @@ class Trace:
         context: Hashable,
     ) -> tuple[jax.stages.Traced, Reads]:
         """What JAX makes of the function in a context of its memory, and what was looked at."""
-        reads = Reads(self._label)
+        reads = Reads(self._label, context)
 
         # A function of its own: JAX would keep the trace of a function that it knows. Its
         # errors have the names of the parameters, which notes of `jit` explain.
         def run(values: Values, other_leaves: Any, *more: Any) -> Outcome:
             """The function, noted."""
             with reads.noting():
-                return function(values, other_leaves, *more, reads)
+                outcome = function(values, other_leaves, *more, reads)
+                # Of what is returned as it is, JAX asks nothing.
+                check_stand_ins(jax.tree.leaves(outcome))
+                return outcome
 
         # The name that profiles and compiler logs show.
         run.__name__ = run.__qualname__ = name_of(call.function)
