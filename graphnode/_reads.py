@@ -169,6 +169,17 @@ class Reads:
         """Take these for the copies of the arguments, in layout order."""
         self._numbers = {id(state): number for number, state in enumerate(states)}
 
+    def take_originals(self, states: Sequence[Marked]) -> None:
+        """Count looks at the originals of the arguments, in layout order, as looks at these: they have the same shapes.
+
+        Not so if the value was read: it is the one of before the call.
+        """
+        if self.captured:
+            for number, state in enumerate(states):
+                if id(state) in self.captured and id(state) not in self._stand_ins:
+                    del self.captured[id(state)]
+                    self.touched.add(number)
+
     def look(self, state: Marked) -> None:
         """Note that something of a State is looked at, such as its shape."""
         number = self._numbers.get(id(state))
@@ -230,11 +241,13 @@ READING: Final = _Reading()
 RUNNING: Final[list[Reads]] = []
 
 
-def note_look(state: Marked) -> None:
-    """Note that something of a State's value is looked at other than by `State.value`, such as its shape.
+def looked_at(state: Marked) -> Any:
+    """What a State holds, for a look at its shape, dtype or structure, which is noted.
 
-    What is compiled would otherwise not follow when it changes.
+    What is compiled would otherwise not follow when that changes. In what a traced
+    function may call, it stands for all looks other than by `State.value`.
     """
     reads = READING.reads
     if reads is not None and is_tracing():
         reads.look(state)
+    return state._value

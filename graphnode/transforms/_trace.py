@@ -159,6 +159,7 @@ class Trace:
             # JAX has kept the trace of a function inside, for other shapes of what it
             # has captured. In a context of its own it finds nothing.
             traced, reads = self._traced(call, function, arguments, object())
+        reads.take_originals(call.binding.states)
         self.shapes: Any = traced.out_info
         self.written: Written = traced.out_info[0]
         self.jaxpr: Any = traced.jaxpr
