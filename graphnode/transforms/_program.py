@@ -262,7 +262,9 @@ class Executable:
                 # Of the same type as in `arguments`.
                 retained if self.is_donating else list(retained),
             )
-        # What a State is laid out as, it stays laid out as.
+        # What a State is said to be laid out as, it stays laid out as. Where nothing is
+        # said, the values of later calls may have any layout: XLA chooses, as in
+        # `jax.jit`.
         new_values = tuple([of_states[number] for number in self._completed])
         of_result = None
         if options.out_shardings is not None:

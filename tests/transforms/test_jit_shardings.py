@@ -60,6 +60,15 @@ for kind in (AxisType.Auto, AxisType.Explicit):
             # For another shape it is traced again, with the same layouts.
             assert run(one, jnp.ones((16, 8))).sharding == both
 
+    # The layouts that the States have, where XLA would choose others
+    one = jax.tree.map(lambda value: jax.device_put(value, none), gn.treefy_states(model()))
+    one = gn.treefy_merge(gn.graphdef(model()), one)
+    kept = jax.tree.map(lambda value: value.sharding, gn.treefy_states(one))
+    def move(model, x):
+        model.weight.value = model.weight.value + x[:, :4]
+    gn.jit(move, in_shardings=(kept, rows))(one, jax.device_put(X, rows))
+    assert one.weight.value.sharding == none, one.weight.value.sharding
+
     # One for all States of a node; `None` says nothing
     run = gn.jit(apply, in_shardings=(none, None))
     one = model()
