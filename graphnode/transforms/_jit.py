@@ -131,7 +131,7 @@ class Jitted(Transformed, Generic[P, R]):
         executable = self._program(call).executable
         staged = Staged(
             executable,
-            record_of(call, executable.inputs.touched),
+            record_of(call, executable.inputs),
             (call.key, call.held.key),
             self._call_around,
         )

@@ -80,6 +80,21 @@ class Inputs:
             for key in self.captured
         ]
 
+    def captured_names(self, held: Held) -> list[str]:
+        """What messages call the States of outside."""
+        return [
+            held.state_name(key) if isinstance(key, int) else _name_of(key())
+            for key in self.captured
+        ]
+
+    def captured_types(self, held: Held) -> dict[str, str]:
+        """The types of the States of outside, by their names in messages."""
+        names, states = self.captured_names(held), self.captured_states(held)
+        return {
+            name: type_text(state._value)
+            for name, state in zip(names, states, strict=True)
+        }
+
     def captured_values(self, call: Call) -> Values:
         """What the States of outside hold now, for a call of what was compiled.
 
@@ -101,6 +116,11 @@ def _alive(ref: "weakref.ReferenceType[Any]") -> State[Any]:
             "a State that the function read from outside while it was traced is gone; pass its node as an argument"
         )
     return state
+
+
+def _name_of(state: State[Any] | None) -> str:
+    """What messages call a State of outside that has no place there."""
+    return "a State that is gone" if state is None else state_label(state)
 
 
 class Gone(TraceError):
@@ -185,11 +205,6 @@ class Trace:
     def result_def(self) -> Any:  # Any: JAX's stubs give treedefs no equality
         """The structure of the result."""
         return jax.tree.structure(self.shapes[2])
-
-    def captured_types(self) -> dict[str, str]:
-        """The types of the captured States, by their names in messages."""
-        states = self.inputs.captured_states(self._held)
-        return {self._label(state): type_text(state._value) for state in states}
 
     def _traced(
         self,

@@ -121,6 +121,89 @@ for kind in (AxisType.Auto, AxisType.Explicit):
 """
 
 
+ERRORS = """
+import jax, jax.numpy as jnp
+import graphnode as gn
+from graphnode import BatchState, ParamState
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+
+class Model(gn.Node):
+    mean: BatchState
+    weight: ParamState
+    unused: ParamState
+
+
+def model(**places):
+    values = {"mean": jnp.zeros(8), "weight": jnp.ones((8, 8)), "unused": jnp.ones(8)}
+    values = {name: jax.device_put(value, places.get(name)) for name, value in values.items()}
+    return Model(BatchState(values["mean"]), ParamState(values["weight"]), ParamState(values["unused"]))
+
+
+def apply(model, x):
+    model.mean.value = model.mean.value + x.sum(1)
+    return x @ model.weight.value
+
+
+def notes(run, *args):
+    try:
+        run(*args)
+    except ValueError as error:
+        # Without those of JAX about its traceback
+        return " ".join(note for note in error.__notes__ if not note.startswith("---"))
+
+
+one, other = jax.devices()[:2]
+mesh = jax.make_mesh((2,), ("data",))
+rows, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+X = jnp.ones((8, 8))
+apart = model(mean=one, weight=other)
+for donate, first, second in ((False, "values[0]", "values[1]"), (True, "donated[0][0]", "values[0]")):
+    run = gn.jit(apply, donate=donate)
+    assert notes(run, apart, X) == f"To JAX, {first} is model.mean, {second} is model.weight.", notes(run, apart, X)
+    assert notes(lambda: run.lower(apart, X).compile()) == notes(run, apart, X)
+run = gn.jit(lambda x: x * apart.mean.value @ apart.weight.value)
+assert notes(run, 1.0) == "To JAX, captured[0] is apart.mean, captured[1] is apart.weight.", notes(run, 1.0)
+run = gn.jit(apply, donate_argnums=1)
+text = notes(run, model(mean=one), jax.device_put(X, other))
+assert text == "To JAX, donated[1][0] is x, values[0] is model.mean.", text
+run = gn.jit(apply)
+text = notes(run, model(mean=one), jax.device_put(X, other))
+assert text == "To JAX, values[0] is model.mean, other_leaves[0] is x.", text
+
+# Inside of another compiled function the note is that of the one that fails.
+inner = gn.jit(apply, in_shardings=(NamedSharding(mesh, P("data", None)), None))
+outer = gn.jit(lambda given, x, net: given.weight.value + (inner if x.dtype == "int32" else apply)(net, x))
+outer(model(), X, model())
+text = notes(outer, model(), jnp.ones((8, 8), "int32"), model())
+assert text == "To JAX, values[0] is model.mean.", text
+
+# Too many axes; and a layout that is another, of which JAX names none
+run = gn.jit(apply, in_shardings=(NamedSharding(mesh, P(None, "data")), None))
+for call in (run, run.lower, run.eval_shape):
+    assert notes(call, model(), X) == "To JAX, values[0] is model.mean."
+run = gn.jit(apply, in_shardings=(everywhere, None))
+text = notes(run, model(weight=rows, unused=rows), X)
+assert text == f"model.weight is laid out as {rows}, and in_shardings says {everywhere}.", text
+run = gn.jit(apply, in_shardings=(None, everywhere))
+text = notes(run, model(), jax.device_put(X, rows))
+assert text == f"x is laid out as {rows}, and in_shardings says {everywhere}.", text
+run = gn.jit(apply, in_shardings=(None, P()))
+with jax.set_mesh(mesh):
+    text = notes(run, model(), jax.device_put(X, rows))
+assert text == f"x is laid out as {rows}, and in_shardings says {everywhere}.", text
+
+# What was compiled ahead of time
+compiled = gn.jit(apply).lower(model(), X).compile()
+assert notes(compiled, model(weight=rows), X) == "To JAX, values[1] is model.weight."
+"""
+
+
+def test_errors_of_layouts_and_devices_name_the_states():
+    """JAX names its own inputs, or none."""
+    run_with_devices(ERRORS, 2)
+
+
 def test_inputs_and_outputs_are_laid_out_as_said():
     """By filter, by path or by one sharding for all; written States stay laid out as they came in."""
     run_with_devices(PROGRAM, 8)

@@ -146,6 +146,19 @@ def test_captured_states_are_read_at_the_call():
     assert compiled(X).tolist() == [4.0, 4.0]
 
 
+def test_other_captured_states_than_were_compiled_are_named():
+    """Another shape or dtype, and another structure around the function."""
+    other, model = State(jnp.float32(1)), cell()
+    compiled = gn.jit(lambda x: x * other.value * model.weight.value).lower(X).compile()
+    other.value = jnp.ones(2, jnp.int32)
+    with pytest.raises(TypeError) as caught:
+        compiled(X)
+    assert str(caught.value) == "gn.jit: it was compiled for other types: other: float32[] != int32[2]"
+    model = State(X)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]  # ty: ignore[invalid-assignment]
+    with pytest.raises(gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: "):
+        compiled(X)
+
+
 def test_an_untouched_state_may_have_any_shape():
     """It is no input of what was compiled."""
     compiled = step.lower(cell(), X).compile()
