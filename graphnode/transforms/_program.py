@@ -31,7 +31,7 @@ from .._reads import READING
 from .._signals import undivided
 from .._state import State
 from .._value import is_container
-from ._arguments import Values, name_of
+from ._arguments import Values, name_of, show_as
 from ._boundary import Call
 from ._input_names import note_input_names, note_other_layouts
 from ._pure import ACTIVE, Outcome
@@ -244,8 +244,7 @@ class Executable:
             """What JAX compiles: a trace of the user's function, with these in the places of its inputs."""
             return self._traced(donated, values, captured, other_leaves)
 
-        # The name that profiles and compiler logs show.
-        run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
+        show_as(run, call.function)
         self.jitted: Any = jax.jit(
             run,
             donate_argnums=0 if self.is_donating else (),

@@ -31,7 +31,7 @@ from .._errors import TraceError
 from .._reads import CapturedArray, Reads
 from .._state import State, state_label
 from .._value import rebuilt
-from ._arguments import Values, name_of
+from ._arguments import Values, show_as
 from ._boundary import Call
 from ._pure import Outcome
 from ._surroundings import Held
@@ -226,8 +226,7 @@ class Trace:
                 check_stand_ins(jax.tree.leaves(outcome))
                 return outcome
 
-        # The name that profiles and compiler logs show.
-        run.__name__ = run.__qualname__ = name_of(call.function)
+        show_as(run, call.function)
         try:
             with using_context(context):
                 return jax.jit(run).trace(*arguments), reads
