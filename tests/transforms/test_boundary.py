@@ -701,7 +701,7 @@ def as_item(carry: Any, x: Any) -> Any:
     return carry, float(x)
 
 
-TRACED: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
+TRACED: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "jit": (as_number, lambda f: gn.jit(f)(1.0)),
     "trace": (as_number, lambda f: gn.jit(f).trace(1.0)),
     "partial": (as_item, lambda f: gn.jit(functools.partial(f, 1.0))(1.0)),
