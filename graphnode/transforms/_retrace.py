@@ -21,6 +21,7 @@ from ._kept import remembered
 from ._methods import target_of
 from ._signature import CallSite
 from ._surroundings import Held
+from ._trace import Inputs
 from ._type_text import type_text
 
 # How many traces are remembered: enough for a function that takes turns among some
@@ -187,21 +188,31 @@ def _record_of(
     )
 
 
-def changes_since(record: TraceRecord, call: Call) -> list[str]:
-    """What differs in the arguments of a call from those that were traced, in one line each.
+def changes_since(record: TraceRecord, call: Call, inputs: Inputs) -> list[str]:
+    """What differs in a call from the one that was traced, in one line each.
 
-    Of States only those that the trace looked at count.
+    Args:
+        record: Of the call that was traced.
+        call: The other call.
+        inputs: The States that the trace looked at; no others count.
     """
     binding = call.binding
     now = _record_of(call.site, binding.peek(), call.other_leaves, call.held)
     states = {name: now.states[name] for name in record.states if name in now.states}
-    return _differences(record, now._replace(states=states, captured=record.captured))
+    captured = record.captured
+    # Around another structure there may be none of them, and that is told already.
+    if call.held.key == record.held.key:
+        captured = inputs.captured_types(call.held)
+    return _differences(record, now._replace(states=states, captured=captured))
 
 
-def record_of(call: Call, touched: Collection[int]) -> TraceRecord:
-    """The record of a call, with those of its States that a trace has looked at."""
+def record_of(call: Call, inputs: Inputs) -> TraceRecord:
+    """The record of a call, with those States that a trace has looked at."""
     record = _record_of(call.site, call.binding.peek(), call.other_leaves, call.held)
-    return record._replace(states=_at(record.states, touched))
+    return record._replace(
+        states=_at(record.states, inputs.touched),
+        captured=inputs.captured_types(call.held),
+    )
 
 
 def _at(states: Mapping[str, str], numbers: Collection[int]) -> dict[str, str]:

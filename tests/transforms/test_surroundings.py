@@ -450,7 +450,11 @@ def test_what_cannot_be_read_is_passed_by():
     gone = weakref.proxy(Gone())
     proxy = Proxy()
     beside: list[Any] = [proxy, net(2.0)]
-    run = gn.jit(lambda x: x if x is gone or x is proxy else beside[1](x))
+
+    def step(x: Any) -> Any:
+        return beside[1](x) if gone is not proxy else x
+
+    run = gn.jit(step)
     assert float(run(1.0)) == 2.0
     beside = [net(3.0), net(4.0, 2)]
     assert float(run(1.0)) == 8.0
