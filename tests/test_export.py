@@ -1,5 +1,6 @@
 """`jax.export` of functions of state trees: what is written into a file is the same when it is read, or is refused."""
 
+import copy
 import json
 import random
 from collections.abc import Callable
