@@ -57,6 +57,7 @@ LAYERS = (
     "_graph",
     "_reload",
     "_filters",
+    "_filters_json",
     "_selection",
     "_statetree",
     "_lookup",
