@@ -379,9 +379,17 @@ def value_text(data: Any) -> str:
         if tag == "tuple" and isinstance(content, list):
             texts = ", ".join(map(value_text, content))
             return f"({texts},)" if len(content) == 1 else f"({texts})"
+        if tag == "call" and isinstance(content, list) and len(content) == 2:
+            return _call_text(*content)
         if isinstance(content, str):
             return content
     if data is None or isinstance(data, (bool, int, float, str)):
         return repr(data)
     text = json.dumps(data)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _call_text(name: Any, arguments: Any) -> str:
+    """For `value_text`: a call of a factory, as it is written: `adam(learning_rate=0.001)`."""
+    parts = arguments.items() if isinstance(arguments, dict) else ()
+    return f"{name}({', '.join(f'{key}={value_text(value)}' for key, value in parts)})"
