@@ -10,8 +10,11 @@ leaves the old one, which is read as long as nothing is at `runs/3`.
 """
 
 import contextlib
+import errno
+import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,6 +25,7 @@ from ._orbax import METADATA_FILE, METADATA_KEY
 OUR_KEY: Final = "graphnode"
 """The key of the manifest in the metadata of the store."""
 
+_CHECKSUM_KEY: Final = "crc32"
 _MAX_BYTES: Final = 2**30
 _NEW: Final = ".graphnode-new"
 _OLD: Final = ".graphnode-old"
@@ -72,6 +76,10 @@ def read_manifest(directory: str, task: str) -> tuple[Manifest, object]:
             raise ManifestFaultError(
                 "it has no manifest of graphnode: something else has written the checkpoint"
             )
+        if own.get(_CHECKSUM_KEY) != _checksum_of(own[OUR_KEY]):
+            raise ManifestFaultError(
+                "the manifest is not the one that was saved: the file is damaged"
+            )
         return manifest_of(own[OUR_KEY]), identity
     except ManifestFaultError as error:
         raise CheckpointError(task, [f"{file}: {error}"]) from None
@@ -117,10 +125,11 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
         )
     target = path + _NEW if exists else path
     try:
+        _make_folder(os.path.dirname(path))
         yield target
         if exists:
-            os.rename(path, path + _OLD)
-            os.rename(target, path)
+            _move(path, path + _OLD)
+            _move(target, path)
             shutil.rmtree(path + _OLD, ignore_errors=True)
     except OSError as error:
         where = error.filename or path
@@ -132,6 +141,21 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
             shutil.rmtree(path + _NEW, ignore_errors=True)
 
 
+def _make_folder(folder: str) -> None:
+    """For `written`: the directory that is written into; raises if that cannot be done.
+
+    Asked first, as the store leaves half of its work behind when it fails.
+    """
+    os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+
+def _move(source: str, target: str) -> None:
+    """For `written`: one step of an overwrite."""
+    os.rename(source, target)
+
+
 def _tidy(path: str) -> None:
     """For `written`: put back, or delete, what a killed overwrite has left."""
     with contextlib.suppress(OSError):
@@ -140,11 +164,21 @@ def _tidy(path: str) -> None:
                 shutil.rmtree(path + _OLD)
             else:
                 os.rename(path + _OLD, path)
-        if os.path.isdir(path + _NEW):
-            shutil.rmtree(path + _NEW)
+        # The store writes into a directory whose name begins like that.
+        folder, name = os.path.split(path + _NEW)
+        for entry in os.listdir(folder):
+            if entry.startswith(name):
+                shutil.rmtree(os.path.join(folder, entry))
 
 
 # Any: JSON.
 def metadata_of(manifest: Any) -> dict[str, Any]:
-    """The metadata of the store that hold the JSON of a manifest."""
-    return {OUR_KEY: manifest}
+    """The metadata of the store that hold the JSON of a manifest, and its checksum."""
+    return {OUR_KEY: manifest, _CHECKSUM_KEY: _checksum_of(manifest)}
+
+
+def _checksum_of(manifest: Any) -> int:
+    """The CRC-32 of a manifest: a flipped bit may turn a number into another one, and leave all else as it is."""
+    # As a text that is the same whatever the order of keys in the file.
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return zlib.crc32(text.encode())

@@ -7,7 +7,7 @@ live tree ─┘                                        (no State is written bef
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,11 @@ from ._structure import class_text
 from ._tree import IteratorState, PlainValue, Tree, take_tree
 
 T = TypeVar("T")
+
+# Its name in files.
+_ITERATOR: Final = (
+    f"{IteratorState.__module__.rpartition('.')[0]}.{IteratorState.__name__}"
+)
 
 
 def restore(
@@ -107,26 +112,30 @@ def restore(
     plan = _Plan(live, manifest, only, allow_missing, allow_unexpected, cast)
     pairs = plan.pairs(Globs(allow_changed), task)
     given = sharding_of_each(live.layout, live.states, shardings)
-    wanted: list[Wanted] = []
-    for pair in pairs:
-        leaves = live.taken[pair.at].leaves
-        if pair.is_iterator:
-            targets: list[Sharding | None] = [None] * len(
-                manifest.by_state[pair.number].leaves
-            )
-        else:
-            targets = [given.get(pair.at) or _sharding_of(leaf) for leaf in leaves]
-        wanted.append(
-            Wanted(
-                pair.number,
-                targets,
-                None if pair.is_iterator else live.states[pair.at].value,
-            )
-        )
+    wanted = [_wanted(live, manifest, pair, given.get(pair.at)) for pair in pairs]
     values = read_values(directory, identity, manifest, wanted, task)
     new = _commit(live, pairs, plan.casted(pairs, values, task), task)
     restored: T = live.with_values(new)
     return restored
+
+
+def _wanted(
+    live: Tree, manifest: Manifest, pair: "_Pair", sharding: Sharding | None
+) -> Wanted:
+    """What is to be read for a State of the tree.
+
+    Args:
+        live: The tree.
+        manifest: That of the checkpoint.
+        pair: The State, and that of the file.
+        sharding: What was given for it, if anything was.
+    """
+    if pair.is_iterator:
+        count = len(manifest.by_state[pair.number].leaves)
+        return Wanted(pair.number, [None] * count)
+    leaves = live.taken[pair.at].leaves
+    targets = [sharding or _sharding_of(leaf) for leaf in leaves]
+    return Wanted(pair.number, targets, live.states[pair.at].value)
 
 
 def _sharding_of(leaf: Any) -> Sharding | None:
@@ -228,11 +237,17 @@ class _Plan:
                 continue
             at = self._position[number]
             is_iterator = isinstance(self._live.states[at], IteratorState)
+            if is_iterator is not (self._file.specs[partner].cls == _ITERATOR):
+                # One has no place for what the other one is; the classes tell of it.
+                path = self._tree.paths[number]
+                if is_allowed(path):
+                    what = "a data iterator gets the state of another one alone"
+                    faults.append(Fault(what, path=path_str(path)))
+                continue
             pairs.append(_Pair(at, partner, is_iterator))
             if not is_iterator:
-                faults += self._value_faults(
-                    number, self._live.values[at], self._manifest.by_state[partner]
-                )
+                tree, file = self._live.values[at], self._manifest.by_state[partner]
+                faults += self._value_faults(number, tree, file)
         if faults:
             faults.sort(key=_by_path)
             raise CheckpointError(task, faults)
@@ -355,7 +370,7 @@ def _change_fault(change: Change) -> Fault:
     """A difference as a fault of `restore`."""
     hint = ""
     if change.kind in ("static", "class"):
-        hint = f"allow_changed={place_text(change.path)!r} keeps what the tree has"
+        hint = f"allow_changed={place_text(change.path)!r} allows it"
     what = f"the tree has {change.left}, the checkpoint {change.right}"
     return Fault(what, path=place_text(change.path), hint=hint)
 
@@ -416,7 +431,7 @@ def _commit(
     for pair, value in zip(pairs, values, strict=True):
         state, path = live.states[pair.at], path_str(live.layout.path(pair.at))
         if isinstance(state, IteratorState):
-            iterators.append((path, state.value.iterator, value))
+            iterators.append((path, state.value.content, value))
         elif isinstance(state, PlainValue):
             new[id(state)] = value
         else:

@@ -10,7 +10,7 @@ as States have them. The containers of the tree count by their keys alone, as di
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 from jax.tree_util import tree_flatten_with_path
@@ -18,6 +18,7 @@ from jax.tree_util import tree_flatten_with_path
 from .._compat import is_tracing
 from .._declare._unpickling import declared_by
 from .._errors import CheckpointError, Fault, TraceError
+from .._graph._binding import Binding
 from .._graph._binding_cache import binding_of
 from .._graph._flatten import check_leaf_classes, path_key
 from .._graph._graphdef import GraphDef
@@ -49,10 +50,10 @@ class DataIterator(Protocol):
 
 
 class _Held:
-    """An iterator as the value of a State: JAX must not take it apart, whatever it is registered as."""
+    """What is neither node nor State, as the value of one: it must stay as it is, whatever States make of values."""
 
-    def __init__(self, iterator: DataIterator) -> None:
-        self.iterator = iterator
+    def __init__(self, content: Any) -> None:
+        self.content = content
 
 
 class IteratorState(State[Any]):
@@ -91,9 +92,9 @@ class Tree:
         leaves: list[Any] = []
         for leaf in self.leaves:
             if isinstance(leaf, PlainValue):
-                leaf = new.get(id(leaf), leaf.value)
+                leaf = new.get(id(leaf), leaf.value.content)
             elif isinstance(leaf, IteratorState):
-                leaf = leaf.value.iterator
+                leaf = leaf.value.content
             leaves.append(leaf)
         return self.treedef.unflatten(leaves)
 
@@ -120,7 +121,7 @@ def take_tree(tree: Any, task: str) -> Tree:
     paths = [tuple(map(path_key, entries)) for entries, _ in pairs]
     binding = binding_of(_root(paths, leaves))
     structure = structure_of(graph_data(binding.graphdef))
-    taken, faults = _take_all(binding.values(), binding.graphdef.layout)
+    taken, faults = _take_all(binding)
     values: list[Value] = []
     for at, part in enumerate(taken):
         try:
@@ -152,7 +153,7 @@ def _wrapped(leaf: Any) -> Any:
         return leaf
     if _is_leaf(leaf):
         return IteratorState(_Held(leaf))
-    return PlainValue(leaf)
+    return PlainValue(_Held(leaf))
 
 
 def _root(paths: Sequence[Path], leaves: Sequence[Any]) -> Any:
@@ -171,17 +172,19 @@ def _root(paths: Sequence[Path], leaves: Sequence[Any]) -> Any:
     return root
 
 
-def _take_all(values: Iterable[Any], layout: Layout) -> tuple[list[Taken], list[Fault]]:
+def _take_all(binding: Binding) -> tuple[list[Taken], list[Fault]]:
     """For `take_tree`: the values of all States taken apart, and what is wrong with them."""
     taken: list[Taken] = []
     faults: list[Fault] = []
-    for at, value in enumerate(values):
+    for at, value in enumerate(binding.values()):
         try:
             if type(value) is _Held:
-                value = value.iterator.get_state()
+                is_iterator = isinstance(binding.states[at], IteratorState)
+                value = value.content.get_state() if is_iterator else value.content
             taken.append(take_form(value))
         except UnsavableError as error:
-            faults.append(Fault(str(error), path=path_str(layout.path(at))))
+            where = path_str(binding.graphdef.layout.path(at))
+            faults.append(Fault(str(error), path=where))
             taken.append(Taken(None, [], []))
     return taken, faults
 
