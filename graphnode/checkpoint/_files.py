@@ -46,8 +46,8 @@ def located(path: str, task: str) -> str:
     for candidate in (path, path + _OLD, path):
         if os.path.isdir(candidate):
             return candidate
-    what = "is a file" if os.path.exists(path) else "does not exist"
-    raise CheckpointError(task, [f"not a checkpoint: {path} {what}"])
+    what = "it is a file" if os.path.exists(path) else "it does not exist"
+    raise CheckpointError(task, [f"not a checkpoint: {what}"])
 
 
 def read_manifest(directory: str, task: str) -> tuple[Manifest, object]:
@@ -63,10 +63,12 @@ def read_manifest(directory: str, task: str) -> tuple[Manifest, object]:
             content = stream.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         raise CheckpointError(
-            task, [f"not a checkpoint: {directory} has no file {METADATA_FILE}"]
+            task, [f"not a checkpoint: it has no file {METADATA_FILE}"]
         ) from None
     except OSError as error:
-        raise CheckpointError(task, [f"cannot read {file}: {error.strerror}"]) from None
+        raise CheckpointError(
+            task, [f"cannot read {METADATA_FILE}: {error.strerror}"]
+        ) from None
     try:
         if len(content) > _MAX_BYTES:
             raise ManifestFaultError(f"it has more than {_MAX_BYTES:,} bytes")
@@ -82,7 +84,7 @@ def read_manifest(directory: str, task: str) -> tuple[Manifest, object]:
             )
         return manifest_of(own[OUR_KEY]), identity
     except ManifestFaultError as error:
-        raise CheckpointError(task, [f"{file}: {error}"]) from None
+        raise CheckpointError(task, [f"{METADATA_FILE}: {error}"]) from None
 
 
 def check_unchanged(directory: str, identity: object, task: str) -> None:
@@ -96,7 +98,7 @@ def check_unchanged(directory: str, identity: object, task: str) -> None:
         now = _identity_of(os.stat(os.path.join(directory, METADATA_FILE)))
     if now != identity:
         raise CheckpointError(
-            task, [f"{directory} was replaced while it was read; read it again"]
+            task, ["it was replaced while it was read; read it again"]
         )
 
 
@@ -117,11 +119,11 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
     exists = os.path.lexists(path)
     if exists and not overwrite:
         raise CheckpointError(
-            task, [f"{path} exists already; pass overwrite=True to replace it"]
+            task, ["it exists already; pass overwrite=True to replace it"]
         )
     if exists and not os.path.isfile(os.path.join(path, METADATA_FILE)):
         raise CheckpointError(
-            task, [f"{path} is not a checkpoint, and is not replaced; delete it first"]
+            task, ["it is not a checkpoint, and is not replaced; delete it first"]
         )
     target = path + _NEW if exists else path
     try:

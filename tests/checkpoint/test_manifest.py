@@ -226,7 +226,7 @@ def test_text_that_is_no_json_is_refused(tmp_path: Path):
     gn.checkpoint.save(tmp_path / "run", net())
     text = (tmp_path / "run" / MANIFEST).read_text()
     (tmp_path / "run" / MANIFEST).write_text(text[:-20])
-    with refused(f"cannot read PATH/run: PATH/{MANIFEST}: it is not JSON: ..."):
+    with refused(f"cannot read PATH/run: {MANIFEST}: it is not JSON: ..."):
         gn.checkpoint.manifest(tmp_path / "run")
 
 
