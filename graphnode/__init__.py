@@ -14,6 +14,7 @@ with _collector_paused():
     from ._declare._schema import Schema as Schema
     from ._declare._schema import schema as schema
     from ._errors import AliasError as AliasError
+    from ._errors import CheckpointError as CheckpointError
     from ._errors import ConfigError as ConfigError
     from ._errors import ContractError as ContractError
     from ._errors import DonationError as DonationError
@@ -85,6 +86,7 @@ __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
     from . import check as check
+    from . import checkpoint as checkpoint
     from . import config as config
     from . import nn as nn
     from . import optim as optim
@@ -117,7 +119,7 @@ else:
     # A table, as the names cannot be read off a module that is not imported yet.
     # fmt: off
     _LATER = {
-        "check": (), "config": (), "nn": (), "optim": (), "transforms": (
+        "check": (), "checkpoint": (), "config": (), "nn": (), "optim": (), "transforms": (
             "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
             "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
             "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",

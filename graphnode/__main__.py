@@ -11,25 +11,31 @@ from .check import CODES, REPORTS, Code, TargetError, check, summary
 
 
 class _Commands(click.Group):
-    """The commands. Those for files are imported when they are called, as they need the `config` extra."""
+    """The commands. Those of other packages are imported when they are called, as these may need an extra."""
 
-    _lazy: ClassVar = {"config": "config_group", "summary": "summary_command"}
+    # The package, and the name of the command in its module `_command`.
+    _lazy: ClassVar = {
+        "checkpoint": ("checkpoint", "checkpoint_group"),
+        "config": ("config", "config_group"),
+        "summary": ("config", "summary_command"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names that `--help` lists: those in `_lazy` too, which click does not know."""
         return sorted([*super().list_commands(ctx), *self._lazy])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name. Those in `_lazy` are of `graphnode.config`, which is imported now."""
+        """The command of a name. That of a package in `_lazy` is imported now."""
         if cmd_name not in self._lazy:
             return super().get_command(ctx, cmd_name)
+        package, name = self._lazy[cmd_name]
         try:
-            module = importlib.import_module("graphnode.config._command")
+            module = importlib.import_module(f"graphnode.{package}._command")
         except ModuleNotFoundError as error:
             raise click.ClickException(
-                f"{cmd_name} needs {error.name}, which is not installed: pip install 'graphnode[config]'"
+                f"{cmd_name} needs {error.name}, which is not installed: pip install 'graphnode[{package}]'"
             ) from None
-        command: click.Command = getattr(module, self._lazy[cmd_name])
+        command: click.Command = getattr(module, name)
         return command
 
 

@@ -65,6 +65,16 @@ def group_by_filter(
     return groups, sorted(rest)
 
 
+def selected_by(
+    paths: Callable[[], Trie], items: Sequence[Subject], filter: Matcher
+) -> Set[int]:
+    """The numbers of the leaves that a filter selects, which may be none of them, whatever it names.
+
+    For checkpoints, where a filter of the live States is asked about those of a file.
+    """
+    return filter.among(_subjects_of(paths, items, [filter]), set(range(len(items))))
+
+
 def _subjects_of(
     paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]
 ) -> Subjects:

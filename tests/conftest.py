@@ -116,6 +116,13 @@ class DoctestNames:
         gc.collect()
         gc.freeze()
 
+    @pytest.fixture(autouse=True)
+    @classmethod
+    def own_folder(cls, request: pytest.FixtureRequest) -> None:
+        """Run the doctests of checkpoints in a folder of their own, which is where they write."""
+        if isinstance(request.node, pytest.DoctestItem) and request.path.parent.name == "checkpoint":
+            request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+
     @pytest.fixture(autouse=True, scope="session")
     @classmethod
     def doctest_names(cls, doctest_namespace: dict[str, object]) -> None:

@@ -26,6 +26,7 @@ MOVED: Mapping[str, str] = {
     "graphnode/_graph/README.md": "code/_graph.md",
     "graphnode/_static/README.md": "code/_static.md",
     "graphnode/check/README.md": "code/check.md",
+    "graphnode/checkpoint/README.md": "code/checkpoint.md",
     "graphnode/config/README.md": "code/config.md",
     "graphnode/nn/README.md": "code/nn.md",
     "graphnode/optim/README.md": "code/optim.md",

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import jsonschema
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -442,6 +443,76 @@ def test_changed_text_is_refused_or_stands_for_a_graphdef(rng: random.Random, va
     assert again(graphdef) is graphdef
     VALIDATOR.validate(data)
     assert repr(graphdef)
+
+
+# Optimizers
+
+
+def optimizer(tx: Any, wrt: Any = gn.ParamState) -> gn.optim.Optimizer:
+    return gn.optim.Optimizer(gn.nn.MLP(2, 3, 2), tx, wrt)
+
+
+def adam(**arguments: Any) -> Any:
+    return gn.optim.call(optax.adamw, **{"learning_rate": 1e-3, **arguments})
+
+
+OPTIMIZERS: dict[str, Callable[[], gn.optim.Optimizer]] = {
+    "schedule": lambda: optimizer(adam(learning_rate=gn.optim.call(optax.linear_schedule, 1.0, 0.0, 9))),
+    "labels": lambda: optimizer(adam(mask=gn.optim.labels({gn.PathContains("weight"): True, ...: False}))),
+    "groups": lambda: optimizer({gn.Under("layers.0"): adam(), gn.PathIn("layers.1.bias"): None, ...: adam()}),
+    "filters": lambda: optimizer(
+        adam(), gn.All(gn.Any(gn.ParamState, "tag"), gn.Not(gn.Under("layers.1", shared=False)), True)
+    ),
+    "nothing": lambda: optimizer(adam(), gn.Any(gn.Any(False, gn.OfType(gn.ParamState | gn.BatchState)), "tag")),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_made_by_call_come_back(name: str):
+    """Transformation, filters and layout: the structure of an optimizer says what it is made of."""
+    graphdef = gn.graphdef(OPTIMIZERS[name]())
+    VALIDATOR.validate(json.loads(graphdef.to_json()))
+    assert again(graphdef) is graphdef
+
+
+FAULTY_VALUES: dict[str, tuple[str, Any, str]] = {
+    "factory": ("tx", {"call": ["system", {}]}, "no factory is named 'system'; import optax or register it first"),
+    "parameter": ("tx", {"call": ["sgd", {"rate": 1}]}, "sgd has no parameter 'rate'"),
+    "argument": ("tx", {"call": ["sgd", {}]}, "sgd: sgd.__init__() missing 1 required keyword-only argument"),
+    "no call": ("tx", {"call": "sgd"}, "a call is the name of a factory and its arguments"),
+    "groups": ("tx", {"groups": [[], [1]]}, "there is one value for each filter"),
+    "class": (
+        "wrt",
+        {"filter": {"class": ["os.system"]}},
+        "no class of nodes or States is 'os.system'; import it first",
+    ),
+    "path": ("wrt", {"filter": {"paths": ["a b"], "missing_ok": True}}, "path 'a b' does not parse: expected a dot"),
+    "filter": ("wrt", {"filter": {"eval": "1"}}, "not a valid filter"),
+    "layout": ("layout", {"layout": {}}, 'not a layout: expected an object with "graphnode": 1'),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY_VALUES)
+def test_each_fault_of_an_optimizer_is_told(name: str):
+    """With its place; nothing is looked up but what optax and the program have for files."""
+    field, value, fault = FAULTY_VALUES[name]
+    data = json.loads(gn.graphdef(OPTIMIZERS["schedule"]()).to_json())
+    data["specs"][0]["static"][field] = value
+    assert refusal(json.dumps(data))[0].startswith(f"specs[0].static.{field}: {fault}")
+
+
+def is_any(path: gn.Path, state: gn.State[Any]) -> bool:
+    return True
+
+
+def test_optimizers_made_by_hand_and_functions_have_no_json():
+    """What no file can say is refused when it is written."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.graphdef(optimizer(optax.sgd(0.1), is_any)).to_json()
+    assert [fault.partition(" has no ")[0] for fault in caught.value.faults] == [
+        "Optimizer.tx: a GradientTransformationExtraArgs",
+        "Optimizer.wrt: the filter is_any is a function",
+    ]
 
 
 def test_nothing_is_imported():

@@ -57,6 +57,7 @@ LAYERS = (
     "_graph",
     "_reload",
     "_filters",
+    "_filters_json",
     "_selection",
     "_statetree",
     "_lookup",
@@ -81,6 +82,7 @@ LAYERS = (
     "check",
     "_typechecker",
     "config",
+    "checkpoint",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

@@ -216,7 +216,7 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
         raise StructureError(wrong_argument("a node or a pytree of nodes", None))
     pairs, treedef = jax.tree_util.tree_flatten_with_path(root, is_leaf=is_graph_object)
     check_leaf_classes([leaf for _, leaf in pairs])
-    edges = [tuple([_path_key(entry) for entry in key_path]) for key_path, _ in pairs]
+    edges = [tuple([path_key(entry) for entry in key_path]) for key_path, _ in pairs]
     leaves = [leaf for _, leaf in pairs]
     faults: list[str] = []
     for edge, leaf in zip(edges, leaves, strict=True):
@@ -234,7 +234,7 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
     return spec, [leaves[at] for at in in_edge_order]
 
 
-def _path_key(entry: Any) -> Key:
+def path_key(entry: Any) -> Key:
     """A key of a JAX key path as a key of our paths.
 
     So that paths into a pytree of nodes print, sort and are written to files as all

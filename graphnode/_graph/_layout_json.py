@@ -13,15 +13,31 @@ What is read is checked to be canonical, as equal layouts have to be the same ob
 """
 
 import bisect
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from .._errors import ConfigError
 from .._paths import Key, key_order
 from .._state import StateSpec
+from .._static import (
+    Json,
+    JsonValueError,
+    ReadPart,
+    WritePart,
+    add_json_form,
+    tagged,
+)
 from .._trie import Trie, by_target, canonical, ends_of
 from ._layout import Layout, intern_layout
-from ._states_json import STATE_PARTS, StateReader, StateWriter, dumps, parse
+from ._states_json import (
+    STATE_PARTS,
+    VERSION,
+    StateReader,
+    StateWriter,
+    dumps,
+    parse,
+)
 
 _PARTS: Final = ("classes", "specs", "entries", "leaves", "references")
 
@@ -229,3 +245,32 @@ def _first_after(key: Key, trie: Trie, siblings: Sequence[int]) -> int | None:
         siblings, key_order(key), key=lambda entry: key_order(trie.keys[entry])
     )
     return siblings[at] if at < len(siblings) else None
+
+
+def _write_static(layout: Layout, write_part: WritePart) -> Json:
+    """A layout that is a static value, as an optimizer has it: its JSON, as data."""
+    try:
+        return json.loads(layout_to_json(layout))
+    except ConfigError as error:
+        raise JsonValueError(str(error)) from None
+
+
+def _read_static(data: Json, read_part: ReadPart) -> Layout:
+    """The layout that such data describes."""
+    try:
+        return layout_from_json(json.dumps(data))
+    except ConfigError as error:
+        raise JsonValueError(error.faults[0]) from None
+
+
+_SCHEMA: Final = {
+    "description": "Paths and descriptions of States.",
+    "type": "object",
+    "required": ["graphnode", *_PARTS],
+    "additionalProperties": False,
+    "properties": {
+        "graphnode": {"const": VERSION},
+        **{name: {"type": "array"} for name in _PARTS},
+    },
+}
+add_json_form(Layout, tagged("layout", _write_static, _read_static, _SCHEMA))

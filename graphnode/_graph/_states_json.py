@@ -77,7 +77,7 @@ def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _classes_by_name() -> dict[str, type]:
+def classes_by_name() -> dict[str, type]:
     """All classes of nodes and States by name, the newest of each: by full names, and by public ones if unambiguous.
 
     For reading and writing: a name counts only if it leads back to the class that is
@@ -142,7 +142,7 @@ class StateWriter:
     def __init__(self) -> None:
         self.classes: dict[str, int] = {}
         self.faults: list[Fault] = []
-        self._class_by_name = _classes_by_name()
+        self._class_by_name = classes_by_name()
 
     def check(self) -> None:
         """Raise if anything had no JSON.
@@ -226,7 +226,7 @@ class StateReader:
 
         So that each spec refers to its class by a number.
         """
-        by_name = _classes_by_name()
+        by_name = classes_by_name()
         classes: list[Any] = []
         for at, name in enumerate(names):
             is_name = isinstance(name, str)

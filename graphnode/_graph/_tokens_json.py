@@ -62,11 +62,10 @@ def tokens_to_json(tokens: Sequence[Token]) -> str:
     Raises:
         ConfigError: A class or a static value has no JSON; names all.
     """
-    writer = _Writer()
-    data = [writer.token(token) for token in tokens]
+    writer = TokenWriter()
+    parts = writer.parts(tokens)
     writer.check()
-    specs = list(writer.specs.values())
-    return dumps({"classes": list(writer.classes), "specs": specs, "tokens": data})
+    return dumps(parts)
 
 
 def tokens_from_json(text: str) -> tuple[Token, ...]:
@@ -82,8 +81,10 @@ def tokens_from_json(text: str) -> tuple[Token, ...]:
     return _Reader(parse(text, "graphdef", _PARTS)).tokens()
 
 
-class _Writer(StateWriter):
+class TokenWriter(StateWriter):
     """Writes tokens as JSON, with the tables that they refer to.
+
+    For `tokens_to_json`, and for checkpoints, which also keep what has no JSON.
 
     Attributes:
         specs: The JSON of each spec, by its id.
@@ -93,6 +94,12 @@ class _Writer(StateWriter):
         super().__init__()
         self.specs: dict[int, dict[str, Any]] = {}
         self._numbers: dict[int, int] = {}
+
+    def parts(self, tokens: Sequence[Token]) -> dict[str, Any]:
+        """The JSON of all tokens of a graphdef, without the version."""
+        data = [self.token(token) for token in tokens]
+        specs = list(self.specs.values())
+        return {"classes": list(self.classes), "specs": specs, "tokens": data}
 
     def token(self, token: Token) -> Any:
         """The JSON of a token; a spec that is met for the first time is added to the table of specs.

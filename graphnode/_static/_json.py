@@ -25,7 +25,21 @@ _FORMS: Final[dict[str, JsonForm[Any]]] = {
     for kind in KINDS
     if isinstance(kind.json, JsonForm) and kind.json.tag is not None
 }
+# Those of the table, for messages.
 _TAGS: Final = sorted([NAME, *_FORMS])
+# The forms of classes that stand further to the right in the package, subclasses included:
+# to everything else they are records or objects.
+_ADDED: Final[dict[type, JsonForm[Any]]] = {}
+
+
+def add_json_form(cls: type, form: JsonForm[Any]) -> None:
+    """Have the values of a class of graphnode's own stand in files in this form.
+
+    For what is a static value here and there, and not known to this package: layouts,
+    filters, calls of factories.
+    """
+    assert form.tag is not None  # what JSON has itself is in the table
+    _ADDED[cls] = _FORMS[form.tag] = form
 
 
 def to_json(value: Any) -> Json:
@@ -74,7 +88,7 @@ def _write_value(value: Any, level: int) -> Json:
     """
     if level > _MAX_LEVELS:
         raise JsonValueError(_TOO_DEEP)
-    form = kind_of(value).json
+    form = _added_form(type(value)) or kind_of(value).json
     is_own = isinstance(form, JsonForm) and form.own_type is not None
     # Numbers and strings are never written as names, even if an equal one is
     # registered.
@@ -89,6 +103,11 @@ def _write_value(value: Any, level: int) -> Json:
             )
         )
     return form.write(value, functools.partial(_write_value, level=level + 1))
+
+
+def _added_form(cls: type) -> JsonForm[Any] | None:
+    """For `_write_value`: the form that was added for a class, or for a base of it."""
+    return next((_ADDED[base] for base in cls.__mro__ if base in _ADDED), None)
 
 
 def _read_value(data: Json, level: int) -> Any:
@@ -126,6 +145,7 @@ def value_schema() -> Mapping[str, Json]:
     them.
     """
     forms = [kind.json for kind in KINDS if isinstance(kind.json, JsonForm)]
+    forms += _ADDED.values()
     name = {"description": "What the program registered under it.", "type": "string"}
     tags = {form.tag: form.schema for form in forms if form.tag is not None}
     return {

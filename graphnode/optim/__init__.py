@@ -1,5 +1,6 @@
 """Optimizers as nodes: an optax transformation whose memory mirrors the States of a model."""
 
+from . import _json as _json  # optimizers in the JSON of graphdefs
 from ._calls import call as call
 from ._labels import labels as labels
 from ._lookahead import lookahead as lookahead

@@ -1,0 +1,74 @@
+"""The commands about checkpoints: `graphnode checkpoint ...`. None imports Orbax or a class of the user's."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from .._errors import CheckpointError
+from ._inspect import manifest
+from ._manifest import Manifest
+from ._show import changed_values, differences, printable, shown
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group("checkpoint", context_settings={"help_option_names": ["-h", "--help"]})
+def checkpoint_group() -> None:
+    """Show and compare checkpoints, by their manifests alone.
+
+    No array is read, and none of the classes of the model is needed.
+    """
+
+
+def _manifest_or_exit(path: Path) -> Manifest:
+    """The manifest of a checkpoint, for the commands; a fault is printed, and ends the command."""
+    try:
+        return manifest(path)
+    except CheckpointError as error:
+        _exit_with(error)
+
+
+def _exit_with(error: CheckpointError) -> NoReturn:
+    """Print what is wrong, and end with 2."""
+    for line in printable(str(error).split("\n")):
+        click.echo(line, err=True)
+    click.get_current_context().exit(2)
+    raise AssertionError  # pragma: no cover  # exit does not return
+
+
+@checkpoint_group.command("show")
+@click.argument("path", type=_PATH)
+def show_command(path: Path) -> None:
+    """Print the States of a checkpoint: paths, classes, shapes and dtypes, numbers, sharing.
+
+    The exit code is 2 if there is no checkpoint at PATH.
+    """
+    click.echo("\n".join(printable(shown(_manifest_or_exit(path)))))
+
+
+@checkpoint_group.command("diff")
+@click.argument("left", type=_PATH, metavar="A")
+@click.argument("right", type=_PATH, metavar="B")
+@click.option(
+    "--values", is_flag=True, help="Name the States whose numbers differ, too."
+)
+@click.pass_context
+def diff_command(context: click.Context, left: Path, right: Path, values: bool) -> None:
+    """Print how two checkpoints differ: States that one has alone, classes, shapes, static values, sharing.
+
+    The exit code is 0 if they do not differ, 1 if they do, and 2 if one of them is no
+    checkpoint. Other numbers in the arrays are a difference with --values alone.
+    """
+    manifests = _manifest_or_exit(left), _manifest_or_exit(right)
+    lines = list(differences(*manifests))
+    changed = changed_values(*manifests)
+    if values:
+        lines += [f"{path}: other values" for path in changed]
+    for line in printable(lines):
+        click.echo(line)
+    if not values and changed:
+        click.echo(
+            f"{len(changed):,} States have other values; --values names them", err=True
+        )
+    context.exit(1 if lines else 0)

@@ -1,0 +1,79 @@
+"""The store of arrays: the only module that knows Orbax, whose names still move.
+
+What it is given, and gives back, is arrays by name. Orbax takes a second to import, and is
+imported when a checkpoint is written or its arrays are read.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+METADATA_FILE: Final = "_CHECKPOINT_METADATA"
+"""The file of a checkpoint that has the manifest: JSON, under these two keys."""
+METADATA_KEY: Final = "custom_metadata"
+
+# What pip calls the version that has the names below.
+_NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
+
+# Orbax refuses a checkpoint without arrays.
+_NO_ARRAYS: Final = {"": np.zeros(1, np.uint8)}
+
+
+# Any: a module that type checkers may not find.
+def _imported_orbax() -> Any:
+    """`orbax.checkpoint.v1`.
+
+    Raises:
+        ModuleNotFoundError: It is not installed, or too old; says how to install it.
+    """
+    try:
+        orbax: Any = importlib.import_module("orbax.checkpoint")
+        # Not a module of that name: the package gives another one of its modules by it.
+        return orbax.v1
+    except (ModuleNotFoundError, AttributeError) as error:
+        name = error.name if isinstance(error, ModuleNotFoundError) else _NEEDED
+        text = f"gn.checkpoint needs {name}, which is not installed: pip install 'graphnode[checkpoint]'"
+        raise ModuleNotFoundError(text, name=name) from error
+
+
+def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
+    """Write arrays by name into a new directory, which appears when it is complete.
+
+    Args:
+        path: The directory; an absolute path.
+        arrays: Arrays of JAX or NumPy, none without items.
+        metadata: JSON that goes with them.
+    """
+    orbax = _imported_orbax()
+    orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+
+
+def read(
+    path: str, wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, Any]"]
+) -> dict[str, Any]:
+    """Read some arrays by name.
+
+    Args:
+        path: The directory; an absolute path.
+        wanted: For each array its shape and dtype: with a sharding, for an array of
+            JAX that is laid out so; or as an array of NumPy, for one of NumPy.
+    """
+    if not wanted:
+        return {}
+    orbax = _imported_orbax()
+    context = orbax.Context()
+    # All that is wanted is there, which the manifest says; others are left out.
+    context.pytree.loading.partial_load = True
+    with context:
+        arrays: dict[str, Any] = orbax.load(path, dict(wanted))
+    return arrays
+
+
+def wanted_numpy(
+    shape: tuple[int, ...], dtype: "np.dtype[Any]"
+) -> "np.ndarray[Any, Any]":
+    """What `read` takes for an array of NumPy: one of the same shape and dtype that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)

@@ -1,0 +1,92 @@
+"""Read values of a checkpoint: the arrays of some States, each checked, and put together again."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax.sharding import Sharding
+
+from .._errors import CheckpointError, Fault
+from ._arrays import CorruptError, fault_of, from_store, to_read
+from ._files import check_unchanged
+from ._forms import put_together
+from ._manifest import Manifest
+from ._orbax import read
+
+
+class Wanted(NamedTuple):
+    """A State to read.
+
+    Attributes:
+        number: Its number in the graph of the file.
+        shardings: Where each of its leaves is to be; `None` for where JAX puts arrays.
+        like: A value of the same form, if there is one.
+    """
+
+    number: int
+    shardings: Sequence[Sharding | None]
+    like: Any = None
+
+
+def read_values(
+    directory: str,
+    identity: object,
+    manifest: Manifest,
+    wanted: Sequence[Wanted],
+    task: str,
+) -> list[Any]:
+    """The values of some States; none unless all of them are what was saved.
+
+    Raises:
+        CheckpointError: The arrays cannot be read, or are not those that were saved;
+            names all.
+    """
+    arrays = _read_arrays(directory, manifest, wanted, task)
+    check_unchanged(directory, identity, task)
+    values: list[Any] = []
+    faults: list[Fault] = []
+    for item in wanted:
+        leaves: list[Any] = []
+        for (name, leaf), sharding in zip(
+            manifest.stored(item.number), item.shardings, strict=True
+        ):
+            try:
+                # Taken out, so that memory is given back as it goes on.
+                leaves.append(from_store(leaf, arrays.pop(name, None), sharding))
+            except CorruptError as error:
+                faults.append(Fault(str(error), path=name))
+        if not faults:
+            values.append(
+                put_together(manifest.by_state[item.number].form, leaves, item.like)
+            )
+    if faults:
+        raise CheckpointError(task, faults)
+    return values
+
+
+def _read_arrays(
+    directory: str, manifest: Manifest, wanted: Sequence[Wanted], task: str
+) -> dict[str, Any]:
+    """For `read_values`: what the store gives for the leaves of some States, by name."""
+    requests: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for item in wanted:
+        for (name, leaf), sharding in zip(
+            manifest.stored(item.number), item.shardings, strict=True
+        ):
+            fault = fault_of(leaf)
+            if fault is not None:
+                faults.append(Fault(fault, path=name))
+            elif leaf.is_stored:
+                requests[name] = to_read(leaf, sharding)
+    if faults:
+        raise CheckpointError(task, faults)
+    try:
+        return read(directory, requests)
+    except ModuleNotFoundError:
+        raise
+    # Whatever the store raises, of whatever class: a file is missing, or not readable.
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(
+            task, [f"the arrays cannot be read: {text[:300]}"]
+        ) from error
