@@ -28,7 +28,8 @@ def to_store(leaf: Leaf, value: Any) -> tuple[Leaf, Any]:
     checked = dataclasses.replace(leaf, checksum=zlib.crc32(content.data))
     if leaf.dtype in AS_BYTES:
         return checked, content.reshape(leaf.shape)
-    return checked, np.asarray(array) if isinstance(array, np.generic) else array
+    # A copy of what its owner may write to while the store writes it to the disk.
+    return checked, array if isinstance(array, jax.Array) else np.array(array)
 
 
 def _on_host(array: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":

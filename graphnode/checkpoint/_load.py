@@ -4,7 +4,9 @@ import json
 import os
 from typing import Any, TypeVar
 
-from .. import _filters_json  # noqa: F401  # so that filters among static values are read
+from .. import (
+    _filters_json as _filters_json,  # so that filters among static values are read
+)
 from .._declare._node import Node
 from .._errors import CheckpointError, ConfigError, Fault, PathError
 from .._graph._graphdef import GraphDef

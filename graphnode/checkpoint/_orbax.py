@@ -77,3 +77,59 @@ def wanted_numpy(
 ) -> "np.ndarray[Any, Any]":
     """What `read` takes for an array of NumPy: one of the same shape and dtype that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+class Steps:
+    """The checkpoints of a run in one directory, each in a subdirectory named by its step.
+
+    Args:
+        directory: An absolute path.
+        keep: How many of the last ones stay; `None` for all.
+        best: The name of a metric: that with the best value stays, too.
+        is_largest_best: Whether a larger value is better.
+    """
+
+    def __init__(
+        self, directory: str, keep: int | None, best: str | None, is_largest_best: bool
+    ) -> None:
+        training = _imported_orbax().training
+        policies = training.preservation_policies
+        policy: Any = policies.PreserveAll() if keep is None else policies.LatestN(keep)
+        if keep is not None and best is not None:
+            # Of those in order, the last one stays.
+            by_metric = policies.BestN(
+                get_metric_fn=lambda metrics: metrics[best],
+                reverse=not is_largest_best,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+            policy = policies.AnyPreservationPolicy([policy, by_metric])
+        self._checkpointer: Any = training.Checkpointer(
+            directory, preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps whose checkpoints are complete, or are being written; ascending."""
+        return [int(found.step) for found in self._checkpointer.checkpoints]
+
+    # Any: JSON.
+    def write(
+        self, step: int, arrays: Mapping[str, Any], metadata: Any, metrics: Any
+    ) -> None:
+        """Write arrays by name in the background, when what was begun before is done."""
+        self._checkpointer.save_async(
+            step,
+            dict(arrays) or _NO_ARRAYS,
+            force=True,
+            custom_metadata=metadata,
+            metrics=metrics,
+        )
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more; raises what has gone wrong."""
+        self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Wait, and give back what the directory needs."""
+        self._checkpointer.close()

@@ -54,15 +54,15 @@ def save(
     """
     target = absolute(path)
     task = f"cannot save to {path}"
-    extra = _checked_metadata(metadata, task)
+    extra = checked_metadata(metadata, task)
     taken = take_tree(tree, task)
     with written(target, task, overwrite=overwrite) as directory:
         manifest, arrays = prepared(taken, task, extra)
         write(directory, arrays, metadata_of(manifest_to_json(manifest)))
 
 
-def _checked_metadata(metadata: Any, task: str) -> Any:
-    """For `save`: the metadata as they will be read; raises if they are not JSON."""
+def checked_metadata(metadata: Any, task: str) -> Any:
+    """For `save` and `Checkpointer`: the metadata as they will be read; raises if they are not JSON."""
     try:
         return json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
