@@ -454,12 +454,12 @@ class _Search:
                 has_nodes = True
                 for cls in _classes_below(part.value):
                     methods += self._methods(cls)
-            elif at in objects:
-                is_class = is_of(part.value, type)
-                methods = self._methods(part.value if is_class else type(part.value))
+            elif is_of(part.value, type) and at in objects:
                 # The code around may make objects of it.
-                if is_class:
-                    methods += self._methods(part.value, "__init__")
+                methods = self._methods(part.value)
+                methods += self._methods(part.value, "__init__")
+            elif at in objects:
+                methods = self._methods(type(part.value))
             functions += [(part.path, method) for method in methods]
         self._todo += [function for _, function in functions]
         keys = [(path, function.key) for path, function in functions]

@@ -636,7 +636,7 @@ def test_what_is_read_again_is_what_a_look_would_find(contents: list[Any]):
     box = [NODES[3], contents[0]]
 
     def function() -> Any:
-        return box
+        return box[1].x
 
     surroundings = around(function)
     for content in [*contents, *contents]:
