@@ -359,8 +359,14 @@ def weakly_typed(array: jax.Array) -> jax.Array:
     return _with_aval(array, array.aval.update(weak_type=True))
 
 
-def _with_aval(array: Any, aval: Any) -> jax.Array:
-    """An array on the memory of another one, with this abstract value."""
+def unplaced(array: jax.Array) -> jax.Array:
+    """The array on the same memory, bound to its device no more than a new array is, which may be used with others."""
+    return _with_aval(array, array.aval, committed=False)
+
+
+def _with_aval(array: Any, aval: Any, committed: bool | None = None) -> jax.Array:
+    """An array on the memory of another one, with this abstract value; by default as committed as that."""
+    committed = array._committed if committed is None else committed
     return ArrayImpl(  # type: ignore[no-any-return, unused-ignore]  # JAX's own
-        aval, array.sharding, array._arrays, committed=array._committed
+        aval, array.sharding, array._arrays, committed=committed
     )

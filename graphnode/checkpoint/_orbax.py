@@ -16,7 +16,7 @@ METADATA_FILE: Final = "_CHECKPOINT_METADATA"
 METADATA_KEY: Final = "custom_metadata"
 
 # What pip calls the version that has the names below.
-_NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
+_NEEDED: Final = "orbax-checkpoint 0.12.0 or newer"
 
 # Orbax refuses a checkpoint without arrays.
 _NO_ARRAYS: Final = {"": np.zeros(1, np.uint8)}

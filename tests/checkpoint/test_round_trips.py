@@ -226,6 +226,16 @@ def test_a_restored_array_is_where_the_live_one_was(tmp_path: Path):
     assert not live.dec.weight.value.committed
 
 
+def test_large_arrays_come_back_as_small_ones_do(tmp_path: Path):
+    """They are read another way; also one with a weak dtype, and one that was on a device of its own."""
+    large = jnp.arange(2**17, dtype=jnp.float32)
+    tree = {"large": large, "weak": jnp.full(2**17, 3.0), "placed": jax.device_put(large, jax.devices()[0])}
+    gn.checkpoint.save(tmp_path / "large", tree)
+    restored = gn.checkpoint.restore(tmp_path / "large", tree)
+    assert same(restored, tree)
+    assert [restored[name].committed for name in tree] == [False, False, True]
+
+
 def test_a_generator_of_numpy_is_a_data_iterator(tmp_path: Path):
     """Its state has an array and numbers of several types."""
     generator, other = np.random.RandomState(3), np.random.RandomState(4)
