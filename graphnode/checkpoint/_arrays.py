@@ -168,7 +168,7 @@ def _check(leaf: Leaf, array: Any, checksum: int | None) -> None:
         )
 
 
-def _empty(leaf: Leaf) -> "np.ndarray[Any, Any]":
+def _empty(leaf: Leaf) -> "np.ndarray[Any, np.dtype[Any]]":
     """For `from_store`: an array without items, which the store does not hold."""
     if leaf.kind == KEY:
         return np.zeros((*leaf.shape, *_key_shape(leaf.dtype)), np.uint32)

@@ -140,7 +140,7 @@ def implementation_of(dtype: Any) -> str:
     return str(dtype._impl.name)
 
 
-def _leaf_of_numpy(value: "np.ndarray[Any, Any] | np.generic") -> Leaf:
+def _leaf_of_numpy(value: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> Leaf:
     """For `leaf_of`: the description of an array or scalar of NumPy."""
     name = str(value.dtype.newbyteorder("="))
     is_plain = type(value) is np.ndarray or isinstance(value, np.generic)
