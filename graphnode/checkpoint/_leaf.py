@@ -101,7 +101,7 @@ def leaf_of(value: Any) -> Leaf:
     """The description of a leaf, without its checksum.
 
     Raises:
-        UnsavableError: It is neither an array nor a number nor a text, or has gone.
+        UnsavableError: It is neither an array nor a number nor a text.
     """
     if isinstance(value, Tracer):
         raise UnsavableError(f"{describe(value)} has no value yet")
@@ -121,10 +121,6 @@ def leaf_of(value: Any) -> Leaf:
 
 def _leaf_of_array(value: "jax.Array | jax.ShapeDtypeStruct") -> Leaf:
     """For `leaf_of`: the description of an array of JAX, or of what stands for one."""
-    if isinstance(value, jax.Array) and value.is_deleted():
-        raise UnsavableError(
-            "its memory was given away (donated), so that it has no value"
-        )
     weak = bool(getattr(value, "weak_type", False))
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return Leaf(KEY, value.shape, implementation_of(value.dtype))

@@ -52,8 +52,8 @@ def _summary(manifest: Manifest) -> str:
     versions = ", ".join(
         f"{name} {version}" for name, version in manifest.versions.items()
     )
-    size = sum(map(_bytes_of, leaves))
-    return f"{len(manifest.values):,} States, {count:,} numbers in arrays, {_size_text(float(size))}; written by {versions}"
+    size = float(sum(map(_bytes_of, leaves)))
+    return f"{len(manifest.values):,} States, {count:,} numbers in arrays, {_size_text(size)}; written by {versions}"
 
 
 def _bytes_of(leaf: Leaf) -> int:

@@ -216,6 +216,18 @@ def test_values_of_shapes_alone_are_filled(tmp_path: Path):
     assert same(values(abstract), values(model))
 
 
+def test_an_array_whose_memory_has_gone_is_replaced(tmp_path: Path):
+    """After a step that has failed, with what it was given to work in."""
+    model, live = net(), net()
+    gn.checkpoint.save(tmp_path / "net", {"model": model, "x": jnp.ones(2)})
+    gone = jnp.zeros(2)
+    for array in (gone, live.enc.weight.value):
+        array.delete()
+    restored = gn.checkpoint.restore(tmp_path / "net", {"model": live, "x": gone})
+    assert same(values(live), values(model))
+    assert same(restored["x"], jnp.ones(2))
+
+
 def test_a_restored_array_is_where_the_live_one_was(tmp_path: Path):
     """On no device of its own if the live one was not; so nothing is compiled again."""
     model, live = net(), net()
