@@ -16,7 +16,7 @@ METADATA_FILE: Final = "_CHECKPOINT_METADATA"
 METADATA_KEY: Final = "custom_metadata"
 
 # What pip calls the version that has the names below.
-_NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
+_NEEDED: Final = "orbax-checkpoint 0.12.0 or newer"
 
 # Orbax refuses a checkpoint without arrays.
 _NO_ARRAYS: Final = {"": np.zeros(1, np.uint8)}
@@ -52,7 +52,8 @@ def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
 
 
 def read(
-    path: str, wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, Any]"]
+    path: str,
+    wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, np.dtype[Any]]"],
 ) -> dict[str, Any]:
     """Read some arrays by name.
 
@@ -74,7 +75,7 @@ def read(
 
 def wanted_numpy(
     shape: tuple[int, ...], dtype: "np.dtype[Any]"
-) -> "np.ndarray[Any, Any]":
+) -> "np.ndarray[Any, np.dtype[Any]]":
     """What `read` takes for an array of NumPy: one of the same shape and dtype that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 

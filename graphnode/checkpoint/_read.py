@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
-from ._arrays import CorruptError, fault_of, from_store, to_read
+from ._arrays import CorruptError, checksums_of, fault_of, from_store, to_read
 from ._files import check_unchanged
 from ._forms import put_together
 from ._manifest import Manifest
@@ -42,6 +42,7 @@ def read_values(
     """
     arrays = _read_arrays(directory, manifest, wanted, task)
     check_unchanged(directory, identity, task)
+    checksums = checksums_of(arrays)
     values: list[Any] = []
     faults: list[Fault] = []
     for item in wanted:
@@ -51,7 +52,9 @@ def read_values(
         ):
             try:
                 # Taken out, so that memory is given back as it goes on.
-                leaves.append(from_store(leaf, arrays.pop(name, None), sharding))
+                array = arrays.pop(name, None)
+                value = from_store(leaf, array, checksums.get(name), sharding)
+                leaves.append(value)
             except CorruptError as error:
                 faults.append(Fault(str(error), path=name))
         if not faults:

@@ -110,9 +110,10 @@ def test_what_is_wrong_is_told(tmp_path: Path):
             checkpoints.restore({"step": 0}, step=4)
         with refused(f"cannot save step 5 to PATH/{tmp_path.name}: metrics has no 'loss', which best= goes by"):
             checkpoints.save(5, {"step": 3})
-    for options in ({"keep": 0}, {"every": 0}):
+    faulty: list[dict[str, Any]] = [{"keep": 0}, {"every": 0}]
+    for options in faulty:
         with pytest.raises(ValueError) as caught:
-            gn.checkpoint.Checkpointer(tmp_path, **options)  # type: ignore[arg-type]
+            gn.checkpoint.Checkpointer(tmp_path, **options)
         assert str(caught.value) == f"Checkpointer: {next(iter(options))} is at least 1; found 0"
 
 
