@@ -636,7 +636,8 @@ def test_what_is_read_again_is_what_a_look_would_find(contents: list[Any]):
     box = [NODES[3], contents[0]]
 
     def function() -> Any:
-        return box[1].x
+        part: Any = box[1]
+        return part.x
 
     surroundings = around(function)
     for content in [*contents, *contents]:
@@ -738,6 +739,6 @@ def test_an_empty_slot_is_read_without_asking_the_object():
             asked.append(name)
             raise KeyError(name)
 
-    lazy, node = Lazy(), net(2.0)
-    run = gn.jit(lambda x: x if lazy is None else node(x))
+    held: list[Any] = [Lazy(), net(2.0)]
+    run = gn.jit(lambda x: held[1](x))
     assert (float(run(1.0)), float(run(2.0)), asked) == (2.0, 4.0, [])
