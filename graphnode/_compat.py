@@ -344,3 +344,23 @@ def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
             outputs = _changing(equation.params["jaxpr"].jaxpr, operands)
         changing.update(map(id, itertools.compress(equation.outvars, outputs)))
     return [id(variable) in changing for variable in jaxpr.outvars]
+
+
+def alias_of(array: jax.Array) -> jax.Array:
+    """Another array object on the same memory: what is looked up in it is not kept with the first.
+
+    For checksums: an array on a device keeps the copy that NumPy has asked for.
+    """
+    return _with_aval(array, array.aval)
+
+
+def weakly_typed(array: jax.Array) -> jax.Array:
+    """The array on the same memory with a weak dtype, as that of a Python number, which no public function gives."""
+    return _with_aval(array, array.aval.update(weak_type=True))
+
+
+def _with_aval(array: Any, aval: Any) -> jax.Array:
+    """An array on the memory of another one, with this abstract value."""
+    return ArrayImpl(  # type: ignore[no-any-return, unused-ignore]  # JAX's own
+        aval, array.sharding, array._arrays, committed=array._committed
+    )

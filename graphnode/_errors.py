@@ -210,6 +210,25 @@ class ConfigError(GraphnodeError, ValueError):
         return "\n".join(self.faults)
 
 
+class CheckpointError(GraphnodeError, ValueError):
+    """A checkpoint cannot be written, or is not what it is read as; lists all faults, and nothing was changed.
+
+    Attributes:
+        task: What could not be done: `cannot restore from runs/3`.
+        faults: Each as the text `path: what is wrong; what would do`, with its parts.
+    """
+
+    def __init__(self, task: str, faults: Sequence[str]) -> None:
+        self.task = task
+        self.faults: tuple[Fault, ...] = tuple(
+            [fault if isinstance(fault, Fault) else Fault(fault) for fault in faults]
+        )
+        super().__init__(task, self.faults)
+
+    def __str__(self) -> str:
+        return f"{self.task}: {listed(self.faults)}"
+
+
 class RngError(GraphnodeError, LookupError):
     """Random numbers are needed, and no stream can provide them."""
 

@@ -81,6 +81,7 @@ LAYERS = (
     "check",
     "_typechecker",
     "config",
+    "checkpoint",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

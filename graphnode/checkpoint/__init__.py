@@ -1,0 +1,1 @@
+"""Checkpoints that say what they hold: save, restore and load nodes with everything that trains."""
