@@ -39,6 +39,8 @@ from ._safetensors_header import (
 
 SUFFIX: Final = ".safetensors"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
+OLD: Final = ".graphnode-old"
+"""Where a directory is put aside while another one takes its place."""
 
 
 class _File:
@@ -57,7 +59,7 @@ class _File:
             CheckpointError: The file is closed or shorter than it was, or the disk fails.
         """
         task = f"cannot read {self.path}"
-        view = memoryview(target)
+        view = target.data
         with self._lock:
             if self._stream.closed:
                 raise CheckpointError(task, ["it is closed"])
@@ -133,7 +135,8 @@ class FileArray:
             tuple[tuple[int | None, int | None], ...], np.ndarray[Any, Any]
         ] = {}
 
-        def part_of(index: tuple[slice, ...]) -> "np.ndarray[Any, Any]":
+        def part_of(index: tuple[slice, ...] | None) -> "np.ndarray[Any, Any]":
+            index = index or ()
             key = tuple([(rows.start, rows.stop) for rows in index])
             if key not in parts:
                 parts[key] = self.read(index)
@@ -203,6 +206,9 @@ def open_safetensors(path: "str | os.PathLike[str]") -> Safetensors:
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     task = f"cannot read {path}"
+    # A process that was killed as it replaced a directory has left the old one.
+    if not os.path.lexists(path) and os.path.isdir(path + OLD):
+        path += OLD
     with ExitStack() as files:
         try:
             headers, directory = _open_all(path, files)
