@@ -9,6 +9,7 @@ shape (6, 4, 3), box [2:4, 1:3, :]     . row not read     r read     x read and 
 
 import itertools
 import math
+import mmap
 import operator
 from collections.abc import Callable, Sequence
 from types import EllipsisType
@@ -16,15 +17,24 @@ from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 
-Index: TypeAlias = "int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]"
+Index: TypeAlias = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
 
-Bytes: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
+Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 ReadInto: TypeAlias = Callable[[Bytes, int], None]
 """Fills a row of bytes with those of a file from a position on."""
 
 # To read this much takes as long as another call: between two wanted pieces it is read, not jumped over.
 _NEAR: Final = 2**16
 _BUFFER: Final = 2**22
+
+# From this size on NumPy asks Linux for huge pages. It may have to move others for them:
+# then the same read takes five times as long.
+_LARGE: Final = 2**22
+_PRIVATE: Final[dict[str, int]] = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    if hasattr(mmap, "MAP_ANONYMOUS")
+    else {}
+)
 
 
 def read_box(
@@ -48,10 +58,19 @@ def read_box(
         TypeError: The index is something else, such as an array.
     """
     box, view = _resolve(index, shape)
-    part = np.empty([len(rows) for rows in box], dtype)
+    part = _empty([len(rows) for rows in box], dtype)
     if part.size:
         _fill(part, shape, start, box, read_into)
     return cast("np.ndarray[Any, Any]", part[view])
+
+
+def _empty(shape: Sequence[int], dtype: np.dtype[Any]) -> "np.ndarray[Any, Any]":
+    """For `read_box`: memory for an array, as `np.empty` has it."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    memory = np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), np.uint8)
+    return memory.view(dtype).reshape(shape)
 
 
 def _resolve(
@@ -127,8 +146,9 @@ def _fill(
     if rows.step * row_size < _NEAR:
         _read_through(part, shape, start, box, read_into)
         return
-    for target, row in zip(part, rows, strict=True):
-        _fill(target, shape[1:], start + row * row_size, box[1:], read_into)
+    for at, row in enumerate(rows):
+        # With the dots it is a view even of a single item.
+        _fill(part[at, ...], shape[1:], start + row * row_size, box[1:], read_into)
 
 
 def _is_contiguous(shape: Sequence[int], box: Sequence[range]) -> bool:
