@@ -16,7 +16,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -303,7 +303,9 @@ def _write_shards(
 
 
 @contextlib.contextmanager
-def _replaced_file(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
+def _replaced_file(
+    path: str, task: str, *, overwrite: bool
+) -> Generator[str, None, None]:
     """The path to write to; when the block is over, the file is at `path`.
 
     Raises:
@@ -330,7 +332,9 @@ def _replaced_file(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _replaced_directory(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
+def _replaced_directory(
+    path: str, task: str, *, overwrite: bool
+) -> Generator[str, None, None]:
     """The directory to make; when the block is over, it is at `path`, and what was there is gone.
 
     A process that is killed between the two renames leaves the old one at

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.devices import run_with_devices
 
 
 @contextlib.contextmanager
-def refused(text: str) -> Iterator[None]:
+def refused(text: str) -> Generator[None, None, None]:
     """What is said, with PATH for the directory of the test."""
     with pytest.raises(CheckpointError) as caught:
         yield
@@ -205,16 +205,17 @@ def test_no_more_is_read_than_the_rows(tmp_path: Path):
 def test_other_indices_are_refused(tmp_path: Path):
     """Like those of NumPy that an array in memory takes, and those that it has nothing for."""
     write_safetensors(tmp_path / "file", {"a": np.zeros((2, 3))})
+    missing: list[tuple[Any, str]] = [
+        ((0, 0, 0), "an array with 2 axes has no part [0, 0, 0]"),
+        ((..., slice(1, None), ...), "an array with 2 axes has no part [..., 1:, ...]"),
+        ((..., -4), "an axis of size 3 has no row -4"),
+    ]
+    others: list[Any] = [[0, 1], True, None, 0.5]
     with open_safetensors(tmp_path / "file") as arrays:
-        index: Any
-        for index, text in [
-            ((0, 0, 0), "an array with 2 axes has no part [0, 0, 0]"),
-            ((..., slice(1, None), ...), "an array with 2 axes has no part [..., 1:, ...]"),
-            ((..., -4), "an axis of size 3 has no row -4"),
-        ]:
+        for index, text in missing:
             with pytest.raises(IndexError, match=rf"^{re.escape(text)}$"):
                 arrays["a"][index]
-        for index in ([0, 1], True, None, 0.5):
+        for index in others:
             text = f"an array in a file takes integers and slices, found [{index}]; read it, and index what you have"
             with pytest.raises(TypeError, match=rf"^{re.escape(text)}$"):
                 arrays["a"][index]
@@ -559,6 +560,7 @@ def test_what_has_no_place_in_a_file_is_refused(tmp_path: Path):
     """All at once, and nothing is written."""
     donated = jnp.ones(3) + 1
     jax.jit(jnp.sin, donate_argnums=0)(donated)
+    metadata: dict[str, Any] = {"a": 1, "b": "\ud800"}
     tree: dict[Any, Any] = {
         "key": jax.random.key(0, impl="threefry2x32"),
         "donated": donated,
@@ -588,7 +590,7 @@ def test_what_has_no_place_in_a_file_is_refused(tmp_path: Path):
         "  a: metadata maps texts to texts, found int 1\n"
         "  b: metadata has half a character (a lone surrogate)"
     ):
-        write_safetensors(tmp_path / "file", tree, metadata={"a": 1, "b": "\ud800"})  # type: ignore[dict-item]
+        write_safetensors(tmp_path / "file", tree, metadata=metadata)
     with refused("cannot write PATH/file: x: a tracer float32[3] has no value yet"):
         jax.jit(lambda x: write_safetensors(tmp_path / "file", {"x": x}))(jnp.ones(3))
     assert os.listdir(tmp_path) == []
