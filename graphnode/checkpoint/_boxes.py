@@ -43,7 +43,7 @@ def read_box(
     start: int,
     index: Index,
     read_into: ReadInto,
-) -> "np.ndarray[Any, Any]":
+) -> "np.ndarray[Any, np.dtype[Any]]":
     """A part of an array in a file, as `array[index]` would be; beside it at most a buffer is in memory.
 
     Args:
@@ -61,10 +61,12 @@ def read_box(
     part = _empty([len(rows) for rows in box], dtype)
     if part.size:
         _fill(part, shape, start, box, read_into)
-    return cast("np.ndarray[Any, Any]", part[view])
+    return cast("np.ndarray[Any, np.dtype[Any]]", part[view])
 
 
-def _empty(shape: Sequence[int], dtype: np.dtype[Any]) -> "np.ndarray[Any, Any]":
+def _empty(
+    shape: Sequence[int], dtype: np.dtype[Any]
+) -> "np.ndarray[Any, np.dtype[Any]]":
     """For `read_box`: memory for an array, as `np.empty` has it."""
     size = math.prod(shape) * dtype.itemsize
     if size < _LARGE:
@@ -131,7 +133,7 @@ def _shown(items: Sequence[Any]) -> str:
 
 
 def _fill(
-    part: "np.ndarray[Any, Any]",
+    part: "np.ndarray[Any, np.dtype[Any]]",
     shape: Sequence[int],
     start: int,
     box: Sequence[range],
@@ -166,7 +168,7 @@ def _row_size(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
 
 
 def _read_through(
-    part: "np.ndarray[Any, Any]",
+    part: "np.ndarray[Any, np.dtype[Any]]",
     shape: Sequence[int],
     start: int,
     box: Sequence[range],

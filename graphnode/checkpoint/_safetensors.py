@@ -91,7 +91,7 @@ class FileArray:
     _file: _File = dataclasses.field(repr=False)
     _start: int = dataclasses.field(repr=False)
 
-    def read(self, index: Index = ...) -> "np.ndarray[Any, Any]":
+    def read(self, index: Index = ...) -> "np.ndarray[Any, np.dtype[Any]]":
         """A part of the array, or all of it, in memory of its own.
 
         Args:
@@ -132,10 +132,12 @@ class FileArray:
             return jnp.asarray(self.read())
         # Devices with the same part: the file is read once.
         parts: dict[
-            tuple[tuple[int | None, int | None], ...], np.ndarray[Any, Any]
+            tuple[tuple[int | None, int | None], ...], np.ndarray[Any, np.dtype[Any]]
         ] = {}
 
-        def part_of(index: tuple[slice, ...] | None) -> "np.ndarray[Any, Any]":
+        def part_of(
+            index: tuple[slice, ...] | None,
+        ) -> "np.ndarray[Any, np.dtype[Any]]":
             index = index or ()
             key = tuple([(rows.start, rows.stop) for rows in index])
             if key not in parts:

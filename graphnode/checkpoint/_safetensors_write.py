@@ -56,12 +56,14 @@ class Readable(Protocol):
         """As NumPy has it."""
         ...
 
-    def read(self) -> "np.ndarray[Any, Any]":
+    def read(self) -> "np.ndarray[Any, np.dtype[Any]]":
         """The values, of this shape and dtype."""
         ...
 
 
-Writable: TypeAlias = "jax.Array | np.ndarray[Any, Any] | np.generic | Readable"
+Writable: TypeAlias = (
+    "jax.Array | np.ndarray[Any, np.dtype[Any]] | np.generic | Readable"
+)
 
 
 class _Item(NamedTuple):
