@@ -57,6 +57,11 @@ def read_box(
         IndexError: The array has no such part.
         TypeError: The index is something else, such as an array.
     """
+    if index is ...:
+        whole = _empty(shape, dtype)
+        if whole.size:
+            read_into(whole.reshape(-1).view(np.uint8), start)
+        return whole
     box, view = _resolve(index, shape)
     part = _empty([len(rows) for rows in box], dtype)
     if part.size:
