@@ -70,12 +70,9 @@ def test_a_label_is_no_part_of_the_contract():
 
 
 def test_stacked_axes_have_the_names_that_were_given():
-    """At their positions; an optimizer's memory has the roles of what it belongs to."""
+    """At their positions."""
     layers = gn.stack([gn.nn.Linear(2, 3) for _ in range(4)], axis=1, name="layers")
     assert roles(layers) == {"bias": ("out", "layers"), "weight": ("in", "layers", "out")}
-    optimizer = gn.optim.Optimizer(layers, optax.adam(0.1))
-    assert roles(optimizer)["memory.0.mu.weight"] == ("in", "layers", "out")
-    assert roles(optimizer)["steps"] == ()
 
 
 def test_composite_layers_say_what_the_axes_of_their_parts_are():
@@ -147,6 +144,13 @@ def test_an_optimizer_follows_its_model_or_has_rules_of_its_own():
     assert found["0.weight"] == (None, "model")
     assert found["1.memory.0.mu.weight"] == ("data", "model")
     assert found["1.memory.0.count"] == ()
+    found = specs([gn.optim.Optimizer([model, model], optax.adam(0.1)), [model, model]], rules)
+    assert found["0.memory.0.mu.0.weight"] == ("data", "model")
+    alone = gn.optim.Optimizer(model, optax.adam(0.1))
+    assert faults(alone, Rules()) == [
+        "axes without a role, in memory.0.mu.bias, memory.0.mu.weight, memory.0.nu.bias and 1 more: "
+        "name them in the annotation, give jax.P(...), or default=None"
+    ]
 
 
 def test_all_faults_at_once():

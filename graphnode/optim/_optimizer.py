@@ -34,7 +34,6 @@ from .._lookup import States, match, numbers_of
 from .._paths import Path, path_str
 from .._pretty import Record, Text
 from .._redefinition import class_name
-from .._roles import Roles, roles_in
 from .._signals import write_all
 from .._split import graphdef, states
 from .._stack_axes import without_any_axes
@@ -168,10 +167,7 @@ class Optimizer(Node):
         self.layout = selected.layout
         params = _values(selected)
         parts = take_apart(unshared(initial_state(self.tx, params), params))
-        roles = _roles_by_path(model, selected.layout)
-        self.memory = nested(
-            {part.path: _remembered(part, params, roles) for part in parts}
-        )
+        self.memory = nested({part.path: _remembered(part, params) for part in parts})
         self.steps = OptimizerState(jnp.int32(0))
 
     # Any: what the transformation takes beside, such as a loss.
@@ -405,16 +401,7 @@ def _values(selected: FlatStates[Any]) -> StateTree:
     )
 
 
-def _roles_by_path(model: object, layout: Layout) -> dict[Path, Roles]:
-    """The roles of the axes of the States that are optimized, where anything says them."""
-    own = graphdef(model).layout
-    pairs = dict(zip(own.paths(), roles_in(model), strict=True))
-    return {path: pairs[path] for path in layout.paths() if any(pairs[path])}
-
-
-def _remembered(
-    part: Part, params: StateTree, roles: Mapping[Path, Roles]
-) -> OptimizerState[Any]:
+def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
     """The State of a part, described as the State of the model that it belongs to, so that it is sharded alike."""
     # A count, for example, belongs to no State of the model.
     if part.mirrors is None or params.layout.index(part.mirrors) is None:
@@ -423,12 +410,7 @@ def _remembered(
     # A moment that is kept as rows and columns (adafactor) is not laid out over devices
     # as its parameter is.
     has_its_shapes = _shapes(part.value).items() <= _shapes(param.value).items()
-    sharding = None
-    if has_its_shapes:
-        # No annotation of its own says what its axes are for.
-        sharding = param.sharding
-        if sharding is None:
-            sharding = roles.get(part.mirrors)
+    sharding = param.sharding if has_its_shapes else None
     stacked = param.stacked if has_its_shapes else ()
     spec = spec_of(OptimizerState, None, param.tag, sharding, param.metadata, stacked)
     return cast("OptimizerState[Any]", new_state(spec, part.value))

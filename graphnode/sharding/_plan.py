@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from .._constrain import ACTIVATIONS, Activations, Entry, names_of, split_count
-from .._errors import FilterError, listed
+from .._errors import FilterError, GraphnodeError, listed
 from .._filters import Paths
 from .._graph._binding_cache import binding_of
 from .._hints import did_you_mean
@@ -24,6 +24,7 @@ from .._reads import looked_at
 from .._roles import Roles, roles_in
 from .._split import states
 from .._state import State
+from ._memory import with_those_of_memory
 from ._rules import MISSING, Rules
 
 # Any: JAX has no types for it.
@@ -31,7 +32,7 @@ _PartitionSpec: Final[Any] = PartitionSpec
 AnyMesh: TypeAlias = Mesh | AbstractMesh
 
 
-class PlanError(ValueError):
+class PlanError(GraphnodeError, ValueError):
     """A model does not fit its rules and mesh.
 
     Attributes:
@@ -198,9 +199,8 @@ def plan(model: object, mesh: AnyMesh, rules: Rules) -> Plan:
     answers = _Answers(model, rules, sizes, faults)
     unanswered: dict[str | None, list[str]] = {}
     rows: list[Row] = []
-    items = zip(
-        binding.graphdef.layout.paths(), binding.states, roles_in(model), strict=True
-    )
+    all_roles = with_those_of_memory(model, roles_in(model))
+    items = zip(binding.graphdef.layout.paths(), binding.states, all_roles, strict=True)
     for number, (path, state, roles) in enumerate(items):
         row = _row(number, path, state, roles, answers, unanswered)
         row_faults = _row_faults(row, sizes)
