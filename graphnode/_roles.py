@@ -64,20 +64,18 @@ def _renames_of(node: Any, place: str) -> _Renames:
 def _roles_of(state: State[Any], node: Any, place: str, renames: _Renames) -> Roles:
     """The roles of a State at a place in a node, which is a part of others."""
     rank = len(getattr(looked_at(state), "shape", ()))
-    sharding = state.sharding
+    sharding: Any = state.sharding
     if type(sharding) is tuple:
         return sharding
-    declared: Roles | None = None
-    stacked = state.stacked
+    rank -= len(state.stacked)
+    roles: Roles = (None,) * rank
     for requirement in state._contracts:
         if requirement.place == place and isinstance(node, requirement.cls):
-            declared = requirement.contract.roles(rank - len(stacked))
-    if declared is None:
-        declared = (None,) * (rank - len(stacked))
+            roles = requirement.contract.roles(rank) or roles
     for mapping in renames:
-        declared = tuple(
-            [None if role is None else mapping.get(role, role) for role in declared]
+        roles = tuple(
+            [None if role is None else mapping.get(role, role) for role in roles]
         )
-    for axis in sorted(stacked):
-        declared = insert_axis(declared, axis.position, axis.name)
-    return declared
+    for axis in sorted(state.stacked):
+        roles = insert_axis(roles, axis.position, axis.name)
+    return roles

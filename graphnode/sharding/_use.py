@@ -1,6 +1,6 @@
 """What is done by a plan: make a model in place, move one, and make it whole again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -136,7 +136,7 @@ def abstract(model: T, plan: Plan) -> T:
 
 
 @contextmanager
-def use(plan: Plan) -> Iterator[Plan]:
+def use(plan: Plan) -> Generator[Plan]:
     """Make a plan active, as `with plan:` does.
 
     Raises:
