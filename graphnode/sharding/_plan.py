@@ -186,11 +186,11 @@ def plan(model: object, mesh: AnyMesh, rules: Rules) -> Plan:
         >>> mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"))
         >>> rules = gn.sharding.Rules(params={"in": "data", "out": "model"})
         >>> gn.sharding.plan(gn.eval_shape(lambda: gn.nn.Linear(8, 4)), mesh, rules)
-        path    shape          roles    spec                 bytes per device
-        ---------------------------------------------------------------------
-        bias    float32[4]     out      P('model')                          8
-        weight  float32[8, 4]  in, out  P('data', 'model')                 16
-        ---------------------------------------------------------------------
+        path    shape          roles    spec                bytes per device
+        --------------------------------------------------------------------
+        bias    float32[4]     out      P('model')                         8
+        weight  float32[8, 4]  in, out  P('data', 'model')                16
+        --------------------------------------------------------------------
         mesh data=4, model=2: 24 bytes per device
     """
     binding = binding_of(model)

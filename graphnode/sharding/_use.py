@@ -69,6 +69,13 @@ def place(model: T, plan: Plan) -> T:
     Raises:
         ValueError: The plan is of another model, or its mesh is abstract.
 
+    Example:
+        >>> model = gn.nn.Linear(8, 4)
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        >>> plan = gn.sharding.plan(model, mesh, gn.sharding.Rules(params={"in": "data"}, default=None))
+        >>> gn.sharding.place(model, plan).weight.value.sharding.spec
+        P('data', None)
+
     See also: `gather`, the inverse; `init`, for a model that is too large for one device.
     """
     shardings = _of_model("place", model, plan)
