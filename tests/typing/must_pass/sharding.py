@@ -7,7 +7,7 @@ import jax
 import graphnode as gn
 
 rules = gn.sharding.Rules(
-    params={"embed": "data", "vocab": ("data", "model"), gn.nn.Linear: {"in": None}, gn.PathIn("bias"): jax.P()},
+    params={"embed": "data", "mlp": ("data", "model"), gn.nn.Linear: {"embed": None}, gn.PathIn("bias"): jax.P()},
     activations={"batch": "data"},
     states={gn.optim.OptimizerState: {"embed": "model"}},
     default=None,
@@ -18,7 +18,8 @@ def build() -> gn.nn.Linear:
     return gn.nn.Linear(2, 3, axes=("embed", "mlp"))
 
 
-mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"))
+mesh = jax.make_mesh((1, 1), ("data", "model"))
+assert_type(gn.sharding.plan(build(), jax.sharding.AbstractMesh((1, 1), ("data", "model")), rules), gn.sharding.Plan)
 plan = gn.sharding.plan(build(), mesh, rules)
 assert_type(plan, gn.sharding.Plan)
 assert_type(gn.sharding.init(build, jax.random.key(0), plan), gn.nn.Linear)
