@@ -18,6 +18,7 @@ from ._compare import is_same_class, place_text
 from ._files import absolute, located, read_manifest
 from ._forms import other_pytrees
 from ._manifest import Manifest
+from ._progress import Progress, Report
 from ._read import Wanted, read_values
 from ._structure import OPAQUE, Structure, class_text
 
@@ -31,6 +32,7 @@ def load(
     *,
     at: "str | Path" = "",
     shardings: "Shardings | None" = None,
+    progress: Progress = None,
 ) -> N:
     """Make a node from a checkpoint alone: structure, static values, sharing and arrays are those that were saved.
 
@@ -42,6 +44,7 @@ def load(
         cls: The class of the node, or a base of it.
         at: Where the node stands in the tree that was saved: `"model"`.
         shardings: As of `restore`, by paths from the node on.
+        progress: As of `restore`.
 
     Returns:
         A new node, of the class that was saved.
@@ -78,7 +81,9 @@ def load(
         Wanted(number, [given.get(rank)] * len(manifest.by_state[number].leaves))
         for rank, number in enumerate(numbers)
     ]
-    node: N = build(graphdef, read_values(directory, identity, manifest, wanted, task))
+    with Report(progress, f"read {os.fspath(path)}", is_counted=True) as report:
+        values = read_values(directory, identity, manifest, wanted, task, report)
+    node: N = build(graphdef, values)
     return node
 
 

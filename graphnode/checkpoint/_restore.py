@@ -33,6 +33,7 @@ from ._files import absolute, located, read_manifest
 from ._forms import form_text
 from ._leaf import ARRAY, DTYPES, KEY, NUMPY, Leaf
 from ._manifest import Manifest, Value
+from ._progress import Progress, Report
 from ._read import Wanted, read_values
 from ._structure import class_text
 from ._tree import IteratorState, PlainValue, Tree, take_tree
@@ -56,6 +57,7 @@ def restore(
     allow_changed: "str | Iterable[str]" = (),
     cast: "AnyFilter | None" = None,
     shardings: "Shardings | None" = None,
+    progress: Progress = None,
 ) -> T:
     """Read a checkpoint into a live tree: its nodes and States keep their identity.
 
@@ -81,6 +83,9 @@ def restore(
             in the checkpoint; they become the dtype of the tree.
         shardings: Where arrays are to be: one sharding, or a mapping from paths, globs
             or filters to shardings.
+        progress: A function that is called with the bytes that are read and those in all:
+            first with 0, then after each portion. `True` for a bar (tqdm), `False` for
+            none; by default there is one at a terminal, if it takes longer than 2 seconds.
 
     Returns:
         The tree: the same nodes and States, with new arrays and numbers where the tree
@@ -113,7 +118,8 @@ def restore(
     pairs = plan.pairs(Globs(allow_changed), task)
     given = sharding_of_each(live.layout, live.states, shardings)
     wanted = [_wanted(live, manifest, pair, given.get(pair.at)) for pair in pairs]
-    values = read_values(directory, identity, manifest, wanted, task)
+    with Report(progress, f"read {os.fspath(path)}", is_counted=True) as report:
+        values = read_values(directory, identity, manifest, wanted, task, report)
     new = _commit(live, pairs, plan.casted(pairs, values, task), task)
     restored: T = live.with_values(new)
     return restored
