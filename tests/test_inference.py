@@ -309,8 +309,9 @@ DICT: Any = dict
 ANNOTATED: Any = Annotated
 Three: Any = Float[Array, "3"]
 # In newer versions of Python, what a `type` statement makes is not what typing-extensions makes.
+# In an order that is the same in each process.
 ALIAS_TYPES: list[Any] = list(
-    {typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)}
+    dict.fromkeys([typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)])
 )
 
 

@@ -525,7 +525,8 @@ def test_summary_says_what_it_takes(value: Any, found: str):
 T = TypeVar("T")
 TUPLE: Any = tuple
 Nested = TypeAliasType("Nested", "int | tuple[Nested, ...]")
-ALIAS_TYPES: list[Any] = list({TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType)})
+# In an order that is the same in each process.
+ALIAS_TYPES: list[Any] = list(dict.fromkeys([TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType)]))
 
 
 @pytest.mark.parametrize("alias", ALIAS_TYPES, ids=lambda cls: cls.__module__)
