@@ -108,8 +108,7 @@ def _requests(
     return requests
 
 
-# In bytes. A read of a gigabyte takes as long in such portions as at once, and the store
-# needs memory of its own for one of them alone.
+# In bytes. A read of a gigabyte takes as long in such portions as at once, and as much memory.
 _PORTION: Final = 2**28
 
 
