@@ -108,9 +108,8 @@ def _requests(
     return requests
 
 
-# In bytes. A read of a gigabyte takes as long in such portions as at once, and the store
-# needs memory of its own for one of them alone.
-_PORTION: Final = 2**27
+# In bytes. A read of a gigabyte takes as long in such portions as at once, and as much memory.
+_PORTION: Final = 2**28
 
 
 def _portions(requests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,13 @@ from tests.checkpoint.nets import net, refused, same, values
 TREE = {"a": jnp.arange(100), "b": jnp.arange(100), "c": jnp.arange(10), "step": 3}
 
 
+class Calls(list[tuple[int, int]]):
+    """What a function was told."""
+
+    def __call__(self, done: int, total: int) -> None:
+        self.append((done, total))
+
+
 class Terminal(io.StringIO):
     """What stderr is to a person."""
 
@@ -35,15 +42,15 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_a_function_is_told_of_each_portion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """First with 0 and last with all; a write knows no more than these two."""
     monkeypatch.setattr(_read, "_PORTION", 500)
-    calls: list[tuple[int, int]] = []
-    gn.checkpoint.save(tmp_path / "run", TREE, progress=lambda done, total: calls.append((done, total)))
+    calls = Calls()
+    gn.checkpoint.save(tmp_path / "run", TREE, progress=calls)
     assert calls == [(0, 840), (840, 840)]
     calls.clear()
-    restored = gn.checkpoint.restore(tmp_path / "run", TREE, progress=lambda *call: calls.append(call))
+    restored = gn.checkpoint.restore(tmp_path / "run", TREE, progress=calls)
     assert calls == [(0, 840), (400, 840), (840, 840)]
     assert same(restored, TREE)
     calls.clear()
-    with gn.checkpoint.Checkpointer(tmp_path / "runs", progress=lambda *call: calls.append(call)) as checkpoints:
+    with gn.checkpoint.Checkpointer(tmp_path / "runs", progress=calls) as checkpoints:
         checkpoints.save(0, TREE)
         checkpoints.restore(TREE)
     assert calls == [(0, 840), (400, 840), (840, 840)]
@@ -53,23 +60,25 @@ def test_load_tells_too(tmp_path: Path):
     """Of the arrays of the node, not of those beside it."""
     saved = net()
     gn.checkpoint.save(tmp_path / "run", {"model": saved, "other": jnp.zeros(1000)})
-    calls: list[tuple[int, int]] = []
-    model = gn.checkpoint.load(tmp_path / "run", type(saved), at="model", progress=lambda *call: calls.append(call))
+    calls = Calls()
+    model = gn.checkpoint.load(tmp_path / "run", type(saved), at="model", progress=calls)
     assert calls == [(0, 72), (72, 72)]
     assert same(values(model), values(saved))
 
 
 def test_nothing_to_read_is_told_once(tmp_path: Path):
     """A tree without arrays has no bytes."""
-    calls: list[tuple[int, int]] = []
-    gn.checkpoint.save(tmp_path / "run", {"step": 3}, progress=lambda *call: calls.append(call))
+    calls = Calls()
+    gn.checkpoint.save(tmp_path / "run", {"step": 3}, progress=calls)
     assert calls == [(0, 0)]
 
 
 def test_a_function_that_raises_changes_nothing(tmp_path: Path):
     """Neither what is at the path, nor the live tree; and its own error is raised."""
+    calls = Calls()
 
     def stop(done: int, total: int) -> None:
+        calls(done, total)
         raise KeyboardInterrupt
 
     first, second = net(), net()
@@ -82,19 +91,26 @@ def test_a_function_that_raises_changes_nothing(tmp_path: Path):
         gn.checkpoint.save(tmp_path / "run", second, overwrite=True, progress=stop)
     assert same(values(gn.checkpoint.load(tmp_path / "run", type(first))), values(first))
     assert os.listdir(tmp_path) == ["run"]
+    assert calls == [(0, 72), (0, 72)]
 
 
-def test_portions_of_two_checkpoints_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Where the second one lacks an array, that is not what is told."""
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_portions_of_two_checkpoints_are_not_mixed(is_lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whether the store reads on in the second one, or does not find a file of the first one any more."""
     monkeypatch.setattr(_read, "_PORTION", 500)
     gn.checkpoint.save(tmp_path / "run", TREE)
+    real = _orbax.read
 
-    def replace(done: int, total: int) -> None:
-        if done == 400:
-            gn.checkpoint.save(tmp_path / "run", {"a": TREE["a"]}, overwrite=True)
+    def replaced(path: str, wanted: Any) -> Any:
+        if "b" in wanted:
+            gn.checkpoint.save(tmp_path / "run", {**TREE, "b": jnp.arange(100) + 1}, overwrite=True)
+            if is_lost:
+                raise FileNotFoundError("no such file")
+        return real(path, wanted)
 
+    monkeypatch.setattr(_read, "read", replaced)
     with refused("cannot restore from PATH/run: it was replaced while it was read; read it again"):
-        gn.checkpoint.restore(tmp_path / "run", TREE, progress=replace)
+        gn.checkpoint.restore(tmp_path / "run", TREE)
 
 
 def test_a_bar_is_shown_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
