@@ -13,6 +13,7 @@ from .._graph._graphdef import GraphDef
 from .._graph._unflatten import build
 from .._hints import did_you_mean
 from .._paths import Path, parse_path, path_str
+from ._added import with_added_fields
 from ._choose import Shardings, sharding_of_each
 from ._compare import is_same_class, place_text
 from ._files import absolute, located, read_manifest
@@ -65,6 +66,7 @@ def load(
     task = f"cannot load from {os.fspath(path)}"
     directory = located(absolute(path), task)
     manifest, identity = read_manifest(directory, task)
+    manifest = with_added_fields(manifest)
     structure = manifest.structure
     number = _number_at(structure, _as_path(at, task), cls, task)
     _check_described(structure, number, task)

@@ -20,6 +20,7 @@ from .._hints import did_you_mean
 from .._paths import path_str
 from .._signals import store_all, undivided
 from .._state import State, value_to_store
+from ._added import with_added_fields
 from ._choose import (
     Globs,
     Shardings,
@@ -112,6 +113,7 @@ def restore(
     task = f"cannot restore from {os.fspath(path)}"
     directory = located(absolute(path), task)
     manifest, identity = read_manifest(directory, task)
+    manifest = with_added_fields(manifest)
     live = take_tree(tree, task)
     _check_roots(live, manifest, task)
     plan = _Plan(live, manifest, only, allow_missing, allow_unexpected, cast)

@@ -265,3 +265,30 @@ def test_kept_checkpoints_are_read(folder: Path):
     assert loaded.enc is loaded.dec
     assert same(values(loaded), values(expected["model"]))
     assert gn.checkpoint.manifest(folder).metadata == {"kept": True}
+
+
+def test_a_static_field_that_was_added_has_its_default(tmp_path: Path):
+    """In a file that lacks it; one without a default, or with another value in the tree, is a difference."""
+
+    class Grown(gn.Node):
+        w: gn.ParamState[Any]
+
+    gn.checkpoint.save(tmp_path / "old", Grown(gn.ParamState(jnp.ones(2))))
+
+    def declare(**fields: Any) -> Any:
+        names = {"__annotations__": {"w": gn.ParamState[Any], **dict.fromkeys(fields, int)}, **fields}
+        names |= {"__module__": __name__, "__qualname__": Grown.__qualname__}
+        return type("Grown", (gn.Node,), names)
+
+    newer = declare(rate=3)
+    live = newer(gn.ParamState(jnp.zeros(2)))
+    gn.checkpoint.restore(tmp_path / "old", live)
+    assert live.w.value.tolist() == [1.0, 1.0]
+    assert gn.checkpoint.load(tmp_path / "old", newer).rate == 3
+    with pytest.raises(gn.CheckpointError) as caught:
+        gn.checkpoint.restore(tmp_path / "old", newer(gn.ParamState(jnp.zeros(2)), rate=4))
+    assert str(caught.value).endswith("rate: the tree has 4, the checkpoint 3; allow_changed='rate' allows it")
+    made: list[None] = []
+    computed = declare(rate=gn.static(default_factory=lambda: len(made)))
+    with pytest.raises(gn.CheckpointError, match="rate: the tree has 0, the checkpoint no such field"):
+        gn.checkpoint.restore(tmp_path / "old", computed(gn.ParamState(jnp.zeros(2))))

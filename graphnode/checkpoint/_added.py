@@ -1,0 +1,57 @@
+"""Static fields that a class has got since a checkpoint was written: the file is read as if it had their defaults.
+
+As pickles do: `Linear.axes` was added, and is `None` where nobody has said otherwise. A
+field without a default is a difference like any other.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from .._declare._schema import schema
+from .._fields import Kind
+from .._graph._states_json import classes_by_name
+from .._static import JsonValueError, to_json
+from ._manifest import Manifest
+from ._structure import structure_of
+
+
+def with_added_fields(manifest: Manifest) -> Manifest:
+    """A manifest with the defaults of static fields that it lacks, of the classes that the program has; or itself."""
+    data = manifest.structure.data
+    classes = classes_by_name()
+    specs = [_completed(spec, data["classes"], classes) for spec in data["specs"]]
+    if specs == data["specs"]:
+        return manifest
+    structure = structure_of({**data, "specs": specs})
+    return dataclasses.replace(manifest, structure=structure)
+
+
+def _completed(
+    spec: dict[str, Any], names: list[str], classes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The description of an object (Any: JSON), with the defaults of static fields that it lacks.
+
+    Args:
+        spec: The description.
+        names: The names of the classes, by number.
+        classes: The classes of the program, by name.
+    """
+    cls = classes.get(names[spec["node"]]) if "node" in spec else None
+    if cls is None:
+        return spec
+    static = dict(spec["static"])
+    for name, field in schema(cls).fields.items():
+        # A factory is not called: nothing runs because of what a file says.
+        default = cls.__dataclass_fields__[name].default
+        if (
+            field.kind is Kind.STATIC
+            and name not in static
+            and default is not dataclasses.MISSING
+        ):
+            try:
+                static[name] = to_json(default)
+            # It stays a difference.
+            except JsonValueError:
+                continue
+    return {**spec, "static": static} if len(static) > len(spec["static"]) else spec
