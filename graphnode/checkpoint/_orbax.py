@@ -14,6 +14,8 @@ import numpy as np
 METADATA_FILE: Final = "_CHECKPOINT_METADATA"
 """The file of a checkpoint that has the manifest: JSON, under these two keys."""
 METADATA_KEY: Final = "custom_metadata"
+UNFINISHED: Final = ".orbax-checkpoint-tmp"
+"""What follows the name of a directory while it is written."""
 
 # What pip calls the version that has the names below.
 _NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
@@ -67,6 +69,11 @@ def read(
     context = orbax.Context()
     # All that is wanted is there, which the manifest says; others are left out.
     context.pytree.loading.partial_load = True
+    # Each process reads by itself: one that fails would leave the others waiting for it.
+    process = jax.process_index()
+    context.multiprocessing.primary_host = process
+    context.multiprocessing.active_processes = {process}
+    context.multiprocessing.barrier_sync_key_prefix = f"graphnode-{process}"
     with context:
         arrays: dict[str, Any] = orbax.load(path, dict(wanted))
     return arrays

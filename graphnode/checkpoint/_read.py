@@ -73,7 +73,7 @@ def _read_arrays(
         for (name, leaf), sharding in zip(
             manifest.stored(item.number), item.shardings, strict=True
         ):
-            fault = fault_of(leaf)
+            fault = fault_of(leaf, sharding)
             if fault is not None:
                 faults.append(Fault(fault, path=name))
             elif leaf.is_stored:

@@ -12,6 +12,7 @@ from ._arrays import to_store
 from ._files import absolute, metadata_of, written
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
+from ._processes import check_same, together
 from ._tree import Tree, declared_fields, take_tree
 
 
@@ -54,11 +55,23 @@ def save(
     """
     target = absolute(path)
     task = f"cannot save to {path}"
-    extra = _checked_metadata(metadata, task)
-    taken = take_tree(tree, task)
+    with together(task):
+        extra = _checked_metadata(metadata, task)
+        taken = take_tree(tree, task)
     with written(target, task, overwrite=overwrite) as directory:
-        manifest, arrays = prepared(taken, task, extra)
-        write(directory, arrays, metadata_of(manifest_to_json(manifest)))
+        with together(task):
+            manifest, arrays = prepared(taken, task, extra)
+        data = manifest_to_json(manifest)
+        check_same(lambda: _rows(data), task)
+        write(directory, arrays, metadata_of(data))
+
+
+# Any: JSON.
+def _rows(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """For `save`: the parts of a manifest that processes compare, by path; the last one is all but the States."""
+    rows = [(str(state["path"]), json.dumps(state)) for state in data["states"]]
+    rest = {key: part for key, part in data.items() if key != "states"}
+    return [*rows, ("", json.dumps(rest))]
 
 
 def _checked_metadata(metadata: Any, task: str) -> Any:
