@@ -10,7 +10,6 @@ leaves the old one, which is read as long as nothing is at `runs/3`.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -128,7 +127,8 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
 
         def make_ready() -> bool:
             with _refusals(path, task):
-                _make_folder(os.path.dirname(path))
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                # It tells a directory that cannot be written, too.
                 stack.enter_context(_locked(path, task))
                 _tidy(path)
                 return _is_replaced(path, task, overwrite=overwrite)
@@ -176,16 +176,6 @@ def _is_replaced(path: str, task: str, *, overwrite: bool) -> bool:
             task, ["it is not a checkpoint, and is not replaced; delete it first"]
         )
     return True
-
-
-def _make_folder(folder: str) -> None:
-    """For `written`: the directory that is written into; raises if that cannot be done.
-
-    Asked first, as the store leaves half of its work behind when it fails.
-    """
-    os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
 
 
 @contextlib.contextmanager

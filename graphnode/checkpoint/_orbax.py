@@ -4,8 +4,12 @@ What it is given, and gives back, is arrays by name. Orbax takes a second to imp
 imported when a checkpoint is written or its arrays are read.
 """
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import jax
@@ -48,9 +52,40 @@ def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
         path: The directory; an absolute path.
         arrays: Arrays of JAX or NumPy, none without items.
         metadata: JSON that goes with them.
+
+    Raises:
+        OSError: The file system refuses, or whatever else the store finds.
     """
     orbax = _imported_orbax()
-    orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+    try:
+        with _quiet():
+            orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+    except OSError:
+        raise
+    # The store raises any class; of the system's errors it gives the number in the text.
+    except Exception as error:
+        text = " ".join(str(error).split())
+        number = re.search(r"os_error_code='(\d+)'", text)
+        if number is None:
+            raise OSError(text[:300]) from error
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), path) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what threads of the store log of an error, page by page, before it is raised."""
+    logger = logging.getLogger("absl")
+    logger.addFilter(_is_no_echo)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_echo)
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """For `_quiet`: whether a record of the log says more than an error that is raised."""
+    return "raised an exception" not in record.msg
 
 
 def read(
