@@ -24,6 +24,8 @@ UNFINISHED: Final = ".orbax-checkpoint-tmp"
 # What pip calls the version that has the names below.
 _NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
 
+_READ_BYTES: Final = 2**27
+
 # Orbax refuses a checkpoint without arrays.
 _NO_ARRAYS: Final = {"": np.zeros(1, np.uint8)}
 
@@ -104,6 +106,8 @@ def read(
     context = orbax.Context()
     # All that is wanted is there, which the manifest says; others are left out.
     context.pytree.loading.partial_load = True
+    # Beside the arrays themselves, so much memory is taken at once.
+    context.memory.read_concurrent_bytes = _READ_BYTES
     # Each process reads by itself: one that fails would leave the others waiting for it.
     process = jax.process_index()
     context.multiprocessing.primary_host = process

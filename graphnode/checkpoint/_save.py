@@ -3,13 +3,16 @@
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
 
 import jax
 
 from .._errors import CheckpointError
 from ._arrays import to_store
 from ._files import absolute, metadata_of, written
+from ._leaf import Leaf
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
 from ._processes import check_same, together
@@ -89,22 +92,52 @@ def prepared(tree: Tree, task: str, metadata: Any) -> tuple[Manifest, dict[str, 
         CheckpointError: A State has a shape and no value.
     """
     manifest = _manifest(tree, tree.values, metadata)
-    arrays: dict[str, Any] = {}
-    values: list[Value] = []
+    leaves = [list(value.leaves) for value in tree.values]
+    places: list[_Place] = []
     faults: list[str] = []
-    for number, taken, value in zip(
-        tree.structure.states, tree.taken, tree.values, strict=True
+    for rank, (number, taken) in enumerate(
+        zip(tree.structure.states, tree.taken, strict=True)
     ):
-        leaves = list(value.leaves)
         for at, (name, leaf) in enumerate(manifest.stored(number)):
             if isinstance(taken.leaves[at], jax.ShapeDtypeStruct):
                 faults.append(f"{name}: a shape and dtype without a value, {leaf}")
             elif leaf.is_stored:
-                leaves[at], arrays[name] = to_store(leaf, taken.leaves[at])
-        values.append(Value(value.form, value.keys, leaves))
+                places.append(_Place(rank, at, name, leaf, taken.leaves[at]))
     if faults:
         raise CheckpointError(task, faults)
+    arrays: dict[str, Any] = {}
+    for place, (leaf, array) in zip(places, _all_to_store(places), strict=True):
+        leaves[place.rank][place.at], arrays[place.name] = leaf, array
+    values = [
+        Value(value.form, value.keys, checked)
+        for value, checked in zip(tree.values, leaves, strict=True)
+    ]
     return _manifest(tree, values, metadata), arrays
+
+
+class _Place(NamedTuple):
+    """An array to be stored: by the rank of its State, its position within the value, and its name in the store."""
+
+    rank: int
+    at: int
+    name: str
+    leaf: Leaf
+    # Any: an array of JAX or NumPy, or keys.
+    array: Any
+
+
+# What a thread costs less than the checksum of so many bytes does.
+_BYTES_FOR_THREADS: Final = 2**24
+
+
+def _all_to_store(places: Sequence[_Place]) -> list[tuple[Leaf, Any]]:
+    """For `prepared`: arrays as the store takes them, with checksums; in threads where these take long."""
+    leaves = [place.leaf for place in places]
+    arrays = [place.array for place in places]
+    if sum(array.nbytes for array in arrays) < _BYTES_FOR_THREADS:
+        return list(map(to_store, leaves, arrays))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(to_store, leaves, arrays))
 
 
 def _manifest(tree: Tree, values: list[Value], metadata: Any) -> Manifest:
