@@ -1,5 +1,6 @@
 """Checkpoints that say what they hold: save, restore and load nodes with everything that trains."""
 
+from ._checkpointer import Checkpointer as Checkpointer
 from ._inspect import manifest as manifest
 from ._load import load as load
 from ._manifest import Manifest as Manifest

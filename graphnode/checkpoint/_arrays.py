@@ -4,36 +4,61 @@ The store notices a flipped bit in its own files, and not in those of the arrays
 manifest has a checksum of each.
 """
 
-import dataclasses
+import math
 import zlib
-from typing import Any
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
-from .._compat import alias_of, weakly_typed
+from .._compat import alias_of, unplaced, weakly_typed
 from ._leaf import ARRAY, AS_BYTES, DTYPES, KEY, NUMPY, NUMPY_SCALAR, Leaf
 from ._orbax import wanted_numpy
 from ._processes import are_several
 
 
-def to_store(leaf: Leaf, value: Any) -> tuple[Leaf, Any]:
-    """An array as the store takes it, and its description with the checksum."""
+# Any: an array of JAX or NumPy.
+def to_store(leaf: Leaf, value: Any) -> Any:
+    """An array as the store takes it."""
+    if not isinstance(value, jax.Array):
+        # A copy of what its owner may write to while the store writes it to the disk.
+        copy = np.array(value)
+        return _on_host(copy).reshape(leaf.shape) if leaf.dtype in AS_BYTES else copy
     array = jax.random.key_data(value) if leaf.kind == KEY else value
     whole = _whole(array)
-    if whole is None:
-        return leaf, _as_bytes(array) if leaf.dtype in AS_BYTES else array
-    content = _on_host(whole)
-    checked = dataclasses.replace(leaf, checksum=zlib.crc32(content.data))
     if leaf.dtype in AS_BYTES:
-        return checked, content.reshape(leaf.shape)
+        if whole is None:
+            return _as_bytes(array)
+        return _on_host(whole).reshape(leaf.shape)
     # Of an array of its own in each of several processes, the store takes none of JAX.
-    is_own = isinstance(array, jax.Array) and array.is_fully_addressable
-    if isinstance(array, np.generic) or (is_own and are_several()):
-        return checked, np.asarray(whole)
-    return checked, array
+    if array.is_fully_addressable and are_several():
+        return np.array(whole)
+    return array
+
+
+def checksums_of(arrays: Mapping[str, Any]) -> dict[str, int | None]:
+    """The CRC-32 of the bytes of arrays, as the store has them; `None` for one that no process has whole.
+
+    Of large ones several are looked at together, by threads.
+    """
+    sizes = {name: array.size * array.dtype.itemsize for name, array in arrays.items()}
+    large = [name for name, size in sizes.items() if size > _LARGE]
+    sums = {name: _checksum(arrays[name]) for name in arrays if sizes[name] <= _LARGE}
+    if large:
+        with ThreadPoolExecutor() as threads:
+            results = threads.map(_checksum, [arrays[name] for name in large])
+            sums.update(zip(large, results, strict=True))
+    return sums
+
+
+def _checksum(array: Any) -> int | None:
+    """For `checksums_of`: that of one array."""
+    whole = _whole(array)
+    return None if whole is None else zlib.crc32(_on_host(whole).data)
 
 
 def _whole(array: Any) -> Any:
@@ -69,22 +94,30 @@ def _on_host(array: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     return row.view(np.uint8)
 
 
+# Threads are worth it from here on.
+_LARGE: Final = 2**20
+# A small array takes half the time by way of NumPy, and of a large one that is a copy.
+_SMALL: Final = 2**18
+
+
 # Any: a shape and dtype, as `_orbax.read` takes it.
 def to_read(leaf: Leaf, sharding: Sharding | None) -> Any:
-    """What the store is asked for; by way of NumPy where the array is for one device, which takes half the time."""
+    """What the store is asked for."""
     shape, dtype = leaf.shape, DTYPES.get(leaf.dtype)
     if leaf.kind == KEY:
         shape, dtype = (*shape, *_key_shape(leaf.dtype)), np.dtype(np.uint32)
     assert dtype is not None  # another one is refused where the manifest is read
     if leaf.dtype in AS_BYTES:
         dtype = np.dtype(np.uint8)
-    if (
-        leaf.kind in (ARRAY, KEY)
-        and sharding is not None
-        and len(sharding.device_set) > 1
-    ):
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)  # type: ignore[no-untyped-call]
-    return wanted_numpy(shape, dtype)
+    is_jax = leaf.kind in (ARRAY, KEY)
+    is_spread = is_jax and sharding is not None and len(sharding.device_set) > 1
+    is_large = leaf.kind == ARRAY and math.prod(shape) * dtype.itemsize > _SMALL
+    if not is_spread and not is_large:
+        return wanted_numpy(shape, dtype)
+    if sharding is None:
+        sharding = jnp.zeros(()).sharding  # that of new arrays
+    # Of random keys the data have an axis more, which is whole on each device.
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)  # type: ignore[no-untyped-call]
 
 
 def _key_shape(implementation: str) -> tuple[int, ...]:
@@ -129,12 +162,15 @@ class CorruptError(Exception):
     """An array is not what was saved; the text says how. Raised and caught within `checkpoint`."""
 
 
-def from_store(leaf: Leaf, array: Any, sharding: Sharding | None) -> Any:
+def from_store(
+    leaf: Leaf, array: Any, checksum: int | None, sharding: Sharding | None
+) -> Any:
     """The value that a leaf of a manifest describes.
 
     Args:
         leaf: The description.
         array: What the store has given; `None` for a leaf that is not stored.
+        checksum: That of the array.
         sharding: Where an array of JAX is to be; `None` for where JAX puts new ones.
 
     Raises:
@@ -143,7 +179,7 @@ def from_store(leaf: Leaf, array: Any, sharding: Sharding | None) -> Any:
     if not leaf.is_array:
         return leaf.data
     if leaf.is_stored:
-        _check(leaf, array)
+        _check(leaf, array, checksum)
     else:
         array = _empty(leaf)
     if leaf.dtype in AS_BYTES and leaf.is_stored:
@@ -161,7 +197,7 @@ def from_store(leaf: Leaf, array: Any, sharding: Sharding | None) -> Any:
 def _placed(array: Any, sharding: Sharding | None) -> jax.Array:
     """For `from_store`: an array of JAX, laid out as it is to be."""
     if isinstance(array, jax.Array):
-        return array
+        return unplaced(array) if sharding is None else array
     if sharding is None:
         return jnp.asarray(array)
     if sharding.is_fully_addressable:
@@ -173,9 +209,9 @@ def _placed(array: Any, sharding: Sharding | None) -> jax.Array:
     )
 
 
-def _check(leaf: Leaf, array: Any) -> None:
+def _check(leaf: Leaf, array: Any, checksum: int | None) -> None:
     """For `from_store`: raise if an array that was read is not what the manifest says."""
-    expected = to_read(leaf, None)
+    expected: Any = to_read(leaf, None)
     if not isinstance(array, jax.Array | np.ndarray) or (array.shape, array.dtype) != (
         expected.shape,
         expected.dtype,
@@ -183,16 +219,13 @@ def _check(leaf: Leaf, array: Any) -> None:
         raise CorruptError(
             f"the file of the array holds another one than the manifest says, {leaf}"
         )
-    whole = _whole(array)
-    if leaf.checksum is None or whole is None:
-        return
-    if zlib.crc32(_on_host(whole).data) != leaf.checksum:
+    if None not in (leaf.checksum, checksum) and checksum != leaf.checksum:
         raise CorruptError(
             "its bytes are not those that were saved: the file is damaged"
         )
 
 
-def _empty(leaf: Leaf) -> "np.ndarray[Any, Any]":
+def _empty(leaf: Leaf) -> "np.ndarray[Any, np.dtype[Any]]":
     """For `from_store`: an array without items, which the store does not hold."""
     if leaf.kind == KEY:
         return np.zeros((*leaf.shape, *_key_shape(leaf.dtype)), np.uint32)

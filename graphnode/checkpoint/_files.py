@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 from .._errors import CheckpointError
@@ -114,7 +114,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 @contextlib.contextmanager
-def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
+def written(path: str, task: str, *, overwrite: bool) -> Generator[str]:
     """The directory to write to; when the block is over, it is at `path`, and what was there is gone.
 
     Of several processes, the first one alone looks, renames and deletes.
@@ -126,7 +126,7 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
 
         def make_ready() -> bool:
-            with _refusals(path, task):
+            with refusals(path, task):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 # It tells a directory that cannot be written, too.
                 stack.enter_context(_locked(path, task))
@@ -134,7 +134,7 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
                 return _is_replaced(path, task, overwrite=overwrite)
 
         def replace() -> None:
-            with _refusals(path, task):
+            with refusals(path, task):
                 _move(path, path + _OLD)
                 _move(target, path)
                 shutil.rmtree(path + _OLD, ignore_errors=True)
@@ -142,7 +142,7 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
         exists = by_first(make_ready, task)
         target = path + _NEW if exists else path
         try:
-            with together(task), _refusals(path, task):
+            with together(task), refusals(path, task):
                 yield target
             if exists:
                 by_first(replace, task)
@@ -152,8 +152,8 @@ def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _refusals(path: str, task: str) -> Iterator[None]:
-    """For `written`: what the file system refuses, as an error of ours."""
+def refusals(path: str, task: str) -> Generator[None]:
+    """For `written` and `Checkpointer`: what the file system refuses, as an error of ours."""
     try:
         yield
     except OSError as error:
@@ -179,7 +179,7 @@ def _is_replaced(path: str, task: str, *, overwrite: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: str, task: str) -> Iterator[None]:
+def _locked(path: str, task: str) -> Generator[None]:
     """For `written`: keep other programs from writing to the same path.
 
     Two of them would write into the same unfinished directory, and tidy up what the other

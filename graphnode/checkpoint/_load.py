@@ -4,7 +4,9 @@ import json
 import os
 from typing import Any, TypeVar
 
-from .. import _filters_json  # noqa: F401  # so that filters among static values are read
+from .. import (
+    _filters_json as _filters_json,  # so that filters among static values are read
+)
 from .._declare._node import Node
 from .._errors import CheckpointError, ConfigError, Fault, PathError
 from .._graph._graphdef import GraphDef
@@ -17,6 +19,7 @@ from ._files import absolute, located, read_manifest
 from ._forms import other_pytrees
 from ._manifest import Manifest
 from ._processes import together
+from ._progress import Progress, Report
 from ._read import Wanted, read_values
 from ._structure import OPAQUE, Structure, class_text
 
@@ -30,6 +33,7 @@ def load(
     *,
     at: "str | Path" = "",
     shardings: "Shardings | None" = None,
+    progress: Progress = None,
 ) -> N:
     """Make a node from a checkpoint alone: structure, static values, sharing and arrays are those that were saved.
 
@@ -41,6 +45,7 @@ def load(
         cls: The class of the node, or a base of it.
         at: Where the node stands in the tree that was saved: `"model"`.
         shardings: As of `restore`, by paths from the node on.
+        progress: As of `restore`.
 
     Returns:
         A new node, of the class that was saved.
@@ -60,6 +65,7 @@ def load(
     """
     task = f"cannot load from {os.fspath(path)}"
     with together(task):
+        report = Report(progress, f"read {os.fspath(path)}", is_counted=True)
         directory = located(absolute(path), task)
         manifest, identity = read_manifest(directory, task)
         structure = manifest.structure
@@ -79,8 +85,8 @@ def load(
             keys, shardings_of_one = manifest.by_state[number].keys, given.get(rank, {})
             targets = [sharding_at(shardings_of_one, key) for key in keys]
             wanted.append(Wanted(number, targets))
-    with together(task):
-        values = read_values(directory, identity, manifest, wanted, task)
+    with together(task), report:
+        values = read_values(directory, identity, manifest, wanted, task, report)
     node: N = build(graphdef, values)
     return node
 

@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import jax
@@ -22,7 +22,7 @@ UNFINISHED: Final = ".orbax-checkpoint-tmp"
 """What follows the name of a directory while it is written."""
 
 # What pip calls the version that has the names below.
-_NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
+_NEEDED: Final = "orbax-checkpoint 0.12.0 or newer"
 
 _READ_BYTES: Final = 2**27
 
@@ -59,9 +59,16 @@ def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
         OSError: The file system refuses, or whatever else the store finds.
     """
     orbax = _imported_orbax()
+    with _writing(path):
+        orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Generator[None]:
+    """What the store raises while it writes to a directory, as an `OSError`."""
     try:
         with _quiet():
-            orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+            yield
     except OSError:
         raise
     # The store raises any class; of the system's errors it gives the number in the text.
@@ -75,7 +82,7 @@ def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Without what threads of the store log of an error, page by page, before it is raised."""
     logger = logging.getLogger("absl")
     logger.addFilter(_is_no_echo)
@@ -91,7 +98,8 @@ def _is_no_echo(record: logging.LogRecord) -> bool:
 
 
 def read(
-    path: str, wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, Any]"]
+    path: str,
+    wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, np.dtype[Any]]"],
 ) -> dict[str, Any]:
     """Read some arrays by name.
 
@@ -120,6 +128,71 @@ def read(
 
 def wanted_numpy(
     shape: tuple[int, ...], dtype: "np.dtype[Any]"
-) -> "np.ndarray[Any, Any]":
+) -> "np.ndarray[Any, np.dtype[Any]]":
     """What `read` takes for an array of NumPy: one of the same shape and dtype that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+class Steps:
+    """The checkpoints of a run in one directory, each in a subdirectory named by its step.
+
+    Args:
+        directory: An absolute path.
+        keep: How many of the last ones stay; `None` for all.
+        best: The name of a metric: that with the best value stays, too.
+        is_largest_best: Whether a larger value is better.
+    """
+
+    def __init__(
+        self, directory: str, keep: int | None, best: str | None, is_largest_best: bool
+    ) -> None:
+        training = _imported_orbax().training
+        policies = training.preservation_policies
+        policy: Any = policies.PreserveAll() if keep is None else policies.LatestN(keep)
+        if keep is not None and best is not None:
+            # Of those in order, the last one stays.
+            by_metric = policies.BestN(
+                get_metric_fn=lambda metrics: metrics[best],
+                reverse=not is_largest_best,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+            policy = policies.AnyPreservationPolicy([policy, by_metric])
+        self._directory = directory
+        self._checkpointer: Any = training.Checkpointer(
+            directory, preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps whose checkpoints are complete, or are being written; ascending."""
+        return [int(found.step) for found in self._checkpointer.checkpoints]
+
+    # Any: JSON.
+    def write(
+        self, step: int, arrays: Mapping[str, Any], metadata: Any, metrics: Any
+    ) -> None:
+        """Write arrays by name in the background, when what was begun before is done.
+
+        Raises:
+            OSError: The file system refuses, or whatever else the store finds; also of
+                what was begun before.
+        """
+        with _writing(self._directory):
+            self._checkpointer.save_async(
+                step,
+                dict(arrays) or _NO_ARRAYS,
+                force=True,
+                custom_metadata=metadata,
+                metrics=metrics,
+            )
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more; raises what has gone wrong, as `write` does."""
+        with _writing(self._directory):
+            self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Wait, and give back what the directory needs."""
+        with _writing(self._directory):
+            self._checkpointer.close()

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 import jax
@@ -75,7 +75,7 @@ def _process(number: int) -> str:
 
 
 @contextlib.contextmanager
-def together(task: str) -> Iterator[None]:
+def together(task: str) -> Generator[None]:
     """A block that all processes run: if it raises in one, it raises in all.
 
     Args:
@@ -139,6 +139,15 @@ def by_first(work: Callable[[], T], task: str) -> T:
     _raise_of_others([texts], task)
     returned: T = result
     return returned
+
+
+def in_any(flag: bool, task: str) -> bool:
+    """Whether something holds in one of the processes at least.
+
+    Raises:
+        CheckpointError: A process does not come to this step.
+    """
+    return any(_exchange(flag, task)) if are_several() else flag
 
 
 def check_same(describe: Callable[[], Sequence[tuple[str, str]]], task: str) -> None:

@@ -1,16 +1,18 @@
 """Read values of a checkpoint: the arrays of some States, each checked, and put together again."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
-from ._arrays import CorruptError, fault_of, from_store, to_read
+from ._arrays import CorruptError, checksums_of, fault_of, from_store, to_read
 from ._files import check_unchanged
 from ._forms import put_together
 from ._manifest import Manifest
 from ._orbax import read
+from ._progress import Report
 
 
 class Wanted(NamedTuple):
@@ -33,14 +35,31 @@ def read_values(
     manifest: Manifest,
     wanted: Sequence[Wanted],
     task: str,
+    report: Report,
 ) -> list[Any]:
     """The values of some States; none unless all of them are what was saved.
+
+    Args:
+        directory: The checkpoint.
+        identity: What `read_manifest` gives of its manifest.
+        manifest: Its manifest.
+        wanted: The States.
+        task: For messages.
+        report: Is told of each portion that is read.
 
     Raises:
         CheckpointError: The arrays cannot be read, or are not those that were saved;
             names all.
     """
-    arrays = _read_arrays(directory, manifest, wanted, task)
+    requests = _requests(manifest, wanted, task)
+    report.start(sum(map(_bytes_of, requests.values())))
+    arrays: dict[str, Any] = {}
+    checksums: dict[str, int | None] = {}
+    for portion in _portions(requests):
+        read_now = _read_arrays(directory, identity, portion, task)
+        checksums.update(checksums_of(read_now))
+        arrays.update(read_now)
+        report.add(sum(map(_bytes_of, portion.values())))
     check_unchanged(directory, identity, task)
     values: list[Any] = []
     faults: list[Fault] = []
@@ -51,7 +70,9 @@ def read_values(
         ):
             try:
                 # Taken out, so that memory is given back as it goes on.
-                leaves.append(from_store(leaf, arrays.pop(name, None), sharding))
+                array = arrays.pop(name, None)
+                value = from_store(leaf, array, checksums.get(name), sharding)
+                leaves.append(value)
             except CorruptError as error:
                 faults.append(Fault(str(error), path=name))
         if not faults:
@@ -63,10 +84,14 @@ def read_values(
     return values
 
 
-def _read_arrays(
-    directory: str, manifest: Manifest, wanted: Sequence[Wanted], task: str
+def _requests(
+    manifest: Manifest, wanted: Sequence[Wanted], task: str
 ) -> dict[str, Any]:
-    """For `read_values`: what the store gives for the leaves of some States, by name."""
+    """For `read_values`: what the store is asked for, by name: the leaves of some States.
+
+    Raises:
+        CheckpointError: This program cannot hold some of them; names all.
+    """
     requests: dict[str, Any] = {}
     faults: list[Fault] = []
     for item in wanted:
@@ -80,12 +105,47 @@ def _read_arrays(
                 requests[name] = to_read(leaf, sharding)
     if faults:
         raise CheckpointError(task, faults)
+    return requests
+
+
+# In bytes. A read of a gigabyte takes as long in such portions as at once, and the store
+# needs memory of its own for one of them alone.
+_PORTION: Final = 2**27
+
+
+def _portions(requests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """For `read_values`: what the store is asked for, in groups of at most `_PORTION`, or of one array."""
+    portion: dict[str, Any] = {}
+    size = 0
+    for name, request in requests.items():
+        if portion and size + _bytes_of(request) > _PORTION:
+            yield portion
+            portion, size = {}, 0
+        portion[name] = request
+        size += _bytes_of(request)
+    if portion:
+        yield portion
+
+
+# Any: a shape and dtype, as `_orbax.read` takes it.
+def _bytes_of(request: Any) -> int:
+    """The bytes of a whole array, however it is laid out on devices."""
+    size: int = math.prod(request.shape) * request.dtype.itemsize
+    return size
+
+
+def _read_arrays(
+    directory: str, identity: object, requests: Mapping[str, Any], task: str
+) -> dict[str, Any]:
+    """For `read_values`: what the store gives, by name."""
     try:
         return read(directory, requests)
     except ModuleNotFoundError:
         raise
     # Whatever the store raises, of whatever class: a file is missing, or not readable.
     except Exception as error:
+        # Some portions may be of the one checkpoint, and this one of another.
+        check_unchanged(directory, identity, task)
         text = " ".join(str(error).split())
         raise CheckpointError(
             task, [f"the arrays cannot be read: {text[:300]}"]

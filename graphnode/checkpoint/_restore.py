@@ -37,6 +37,7 @@ from ._forms import form_text
 from ._leaf import ARRAY, DTYPES, KEY, NUMPY, Leaf
 from ._manifest import Manifest, Value
 from ._processes import together
+from ._progress import Progress, Report
 from ._read import Wanted, read_values
 from ._structure import class_text
 from ._tree import IteratorState, PlainValue, Tree, take_tree
@@ -60,6 +61,7 @@ def restore(
     allow_changed: "str | Iterable[str]" = (),
     cast: "AnyFilter | None" = None,
     shardings: "Shardings | None" = None,
+    progress: Progress = None,
 ) -> T:
     """Read a checkpoint into a live tree: its nodes and States keep their identity.
 
@@ -86,6 +88,9 @@ def restore(
         shardings: Where arrays are to be: one sharding; or a mapping from paths, globs
             or filters to shardings, or from paths to pytrees of shardings. Each device
             reads its part alone.
+        progress: A function that is called with the bytes that are read and those in all:
+            first with 0, then after each portion. `True` for a bar (tqdm), `False` for
+            none; by default there is one at a terminal, if it takes longer than 2 seconds.
 
     Returns:
         The tree: the same nodes and States, with new arrays and numbers where the tree
@@ -111,6 +116,7 @@ def restore(
     """
     task = f"cannot restore from {os.fspath(path)}"
     with together(task):
+        report = Report(progress, f"read {os.fspath(path)}", is_counted=True)
         directory = located(absolute(path), task)
         manifest, identity = read_manifest(directory, task)
         live = take_tree(tree, task)
@@ -125,7 +131,10 @@ def restore(
     moved: list[tuple[Any, Any]] = []
     try:
         with together(task):
-            values = read_values(directory, identity, manifest, wanted, task)
+            with report:
+                values = read_values(
+                    directory, identity, manifest, wanted, task, report
+                )
             values = plan.casted(pairs, values, task)
             writes = _prepared(live, pairs, values, task)
             _move(writes.iterators, moved, task)

@@ -1,21 +1,20 @@
 """Save a tree: its manifest, and its arrays by path."""
 
+import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
-from .._errors import CheckpointError
-from ._arrays import to_store
+from .._errors import CheckpointError, Fault
+from ._arrays import checksums_of, to_store
 from ._files import absolute, metadata_of, written
-from ._leaf import Leaf
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
 from ._processes import check_same, together
+from ._progress import Progress, Report
 from ._tree import Tree, declared_fields, take_tree
 
 
@@ -25,7 +24,9 @@ def save(
     /,
     *,
     metadata: Any = None,
+    config: str | None = None,
     overwrite: bool = False,
+    progress: Progress = None,
 ) -> None:
     """Write a tree into a new directory, with a manifest that says what it holds.
 
@@ -39,8 +40,14 @@ def save(
             numbers and data iterators, which are objects with `get_state` and
             `set_state`: `{"model": model, "optimizer": optimizer, "rngs": rngs, "step": 3}`.
         metadata: Any JSON, such as `{"loss": 0.1}`, for `gn.checkpoint.manifest`.
+        config: The text of the configuration that the model was built from, such as
+            `gn.config.dump` gives, for `gn.checkpoint.manifest`. Nothing is built from it.
         overwrite: Whether a checkpoint at the path is replaced. It is there until the
             new one is complete.
+        progress: A function that is called with the bytes that are written and those in
+            all: with 0 at first and with all at the end, as the store tells nothing
+            between. `True` for a line with the time (tqdm), `False` for none; by default
+            there is one at a terminal, if it takes longer than 2 seconds.
 
     Raises:
         CheckpointError: Something is at the path; the tree holds what a checkpoint has
@@ -59,91 +66,114 @@ def save(
     target = absolute(path)
     task = f"cannot save to {path}"
     with together(task):
-        extra = _checked_metadata(metadata, task)
+        report = Report(progress, f"write {os.fspath(path)}", is_counted=False)
+        extra = checked_extra(metadata, config, task)
         taken = take_tree(tree, task)
-    with written(target, task, overwrite=overwrite) as directory:
+    # The report is over when the checkpoint is at its place.
+    with report, written(target, task, overwrite=overwrite) as directory:
         with together(task):
             manifest, arrays = prepared(taken, task, extra)
+            report.start(sum(array.nbytes for array in arrays.values()))
         data = manifest_to_json(manifest)
-        check_same(lambda: _rows(data), task)
+        check_same_manifest(data, task)
         write(directory, arrays, metadata_of(data))
 
 
 # Any: JSON.
+def check_same_manifest(data: dict[str, Any], task: str) -> None:
+    """For `save` and `Checkpointer`: raise if a manifest is not the same in all processes.
+
+    Raises:
+        CheckpointError: Names all paths at which they differ.
+    """
+    check_same(lambda: _rows(data), task)
+
+
 def _rows(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """For `save`: the parts of a manifest that processes compare, by path; the last one is all but the States."""
+    """The parts of a manifest that processes compare, by path; the last one is all but the States."""
     rows = [(str(state["path"]), json.dumps(state)) for state in data["states"]]
     rest = {key: part for key, part in data.items() if key != "states"}
     return [*rows, ("", json.dumps(rest))]
 
 
-def _checked_metadata(metadata: Any, task: str) -> Any:
-    """For `save`: the metadata as they will be read; raises if they are not JSON."""
+class Extra(NamedTuple):
+    """What the program adds to a manifest.
+
+    Attributes:
+        metadata: JSON.
+        config: A text, or `None`.
+    """
+
+    metadata: Any
+    config: str | None
+
+
+# Any: what a program gives for JSON, and for a text.
+def checked_extra(metadata: Any, config: Any, task: str) -> Extra:
+    """For `save` and `Checkpointer`: what was given, as it will be read.
+
+    Raises:
+        CheckpointError: The metadata are not JSON, or the configuration is not a text.
+    """
     try:
-        return json.loads(json.dumps(metadata, allow_nan=False))
+        read_again = json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(task, [f"metadata is not JSON: {error}"]) from None
+    if config is not None and not isinstance(config, str):
+        what = f"config is a text (str); found a {type(config).__name__}"
+        raise CheckpointError(task, [Fault(what, hint="gn.config.dump gives one")])
+    return Extra(read_again, config)
 
 
-def prepared(tree: Tree, task: str, metadata: Any) -> tuple[Manifest, dict[str, Any]]:
+def prepared(tree: Tree, task: str, extra: Extra) -> tuple[Manifest, dict[str, Any]]:
     """The manifest of a tree, and its arrays as the store takes them.
 
     Raises:
-        CheckpointError: A State has a shape and no value.
+        CheckpointError: A State has no value, or none any more; names all.
     """
-    manifest = _manifest(tree, tree.values, metadata)
-    leaves = [list(value.leaves) for value in tree.values]
-    places: list[_Place] = []
-    faults: list[str] = []
-    for rank, (number, taken) in enumerate(
-        zip(tree.structure.states, tree.taken, strict=True)
-    ):
-        for at, (name, leaf) in enumerate(manifest.stored(number)):
-            if isinstance(taken.leaves[at], jax.ShapeDtypeStruct):
-                faults.append(f"{name}: a shape and dtype without a value, {leaf}")
+    manifest = _manifest(tree, tree.values, extra)
+    arrays: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for number, taken in zip(tree.structure.states, tree.taken, strict=True):
+        for (name, leaf), value in zip(
+            manifest.stored(number), taken.leaves, strict=True
+        ):
+            fault = _value_fault(value)
+            if fault is not None:
+                faults.append(Fault(fault, path=name))
             elif leaf.is_stored:
-                places.append(_Place(rank, at, name, leaf, taken.leaves[at]))
+                arrays[name] = to_store(leaf, value)
     if faults:
         raise CheckpointError(task, faults)
-    arrays: dict[str, Any] = {}
-    for place, (leaf, array) in zip(places, _all_to_store(places), strict=True):
-        leaves[place.rank][place.at], arrays[place.name] = leaf, array
-    values = [
-        Value(value.form, value.keys, checked)
-        for value, checked in zip(tree.values, leaves, strict=True)
-    ]
-    return _manifest(tree, values, metadata), arrays
+    checksums = checksums_of(arrays)
+    values: list[Value] = []
+    for number, value in zip(tree.structure.states, tree.values, strict=True):
+        leaves = [
+            dataclasses.replace(leaf, checksum=checksums.get(name))
+            for name, leaf in manifest.stored(number)
+        ]
+        values.append(Value(value.form, value.keys, leaves))
+    return _manifest(tree, values, extra), arrays
 
 
-class _Place(NamedTuple):
-    """An array to be stored: by the rank of its State, its position within the value, and its name in the store."""
-
-    rank: int
-    at: int
-    name: str
-    leaf: Leaf
-    # Any: an array of JAX or NumPy, or keys.
-    array: Any
+def _value_fault(value: Any) -> str | None:
+    """For `prepared`: why there is nothing to save, though there is a shape and dtype; `None` if there is."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return "a shape and dtype without a value"
+    if isinstance(value, jax.Array) and value.is_deleted():
+        return "its memory was given away (donated), so that it has no value"
+    return None
 
 
-# What a thread costs less than the checksum of so many bytes does.
-_BYTES_FOR_THREADS: Final = 2**24
-
-
-def _all_to_store(places: Sequence[_Place]) -> list[tuple[Leaf, Any]]:
-    """For `prepared`: arrays as the store takes them, with checksums; in threads where these take long."""
-    leaves = [place.leaf for place in places]
-    arrays = [place.array for place in places]
-    if sum(array.nbytes for array in arrays) < _BYTES_FOR_THREADS:
-        return list(map(to_store, leaves, arrays))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(to_store, leaves, arrays))
-
-
-def _manifest(tree: Tree, values: list[Value], metadata: Any) -> Manifest:
+def _manifest(tree: Tree, values: list[Value], extra: Extra) -> Manifest:
     """For `prepared`: the manifest of a tree with these values."""
     package: Any = sys.modules[__name__.partition(".")[0]]
     versions = {"graphnode": package.__version__, "jax": jax.__version__}
     return Manifest(
-        tree.structure, values, declared_fields(tree.graphdef), versions, None, metadata
+        tree.structure,
+        values,
+        declared_fields(tree.graphdef),
+        versions,
+        extra.config,
+        extra.metadata,
     )

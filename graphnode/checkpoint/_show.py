@@ -17,6 +17,9 @@ def shown(manifest: Manifest) -> Iterator[str]:
     yield _summary(manifest)
     if manifest.metadata is not None:
         yield f"metadata: {json.dumps(manifest.metadata)}"
+    if manifest.config is not None:
+        count = len(manifest.config.splitlines())
+        yield f"config: {count:,} lines, which --config prints"
     structure = manifest.structure
     others = _other_places(structure)
     rows: list[tuple[str, str, str, str]] = []
@@ -52,7 +55,7 @@ def _summary(manifest: Manifest) -> str:
     versions = ", ".join(
         f"{name} {version}" for name, version in manifest.versions.items()
     )
-    size = sum(map(_bytes_of, leaves))
+    size = float(sum(map(_bytes_of, leaves)))
     return f"{len(manifest.values):,} States, {count:,} numbers in arrays, {_size_text(size)}; written by {versions}"
 
 

@@ -13,7 +13,7 @@ from .._declare._node import Node
 from .._errors import ContractError, listed
 from .._inspect import iter_node
 from .._paths import path_str
-from .._reads import note_look
+from .._reads import looked_at
 from .._state import State
 
 
@@ -118,6 +118,23 @@ def shape_of(where: str, value: Any) -> tuple[int, ...]:
     return tuple(map(int, value))
 
 
+# Any: a field may hold whatever a caller passed in spite of its type.
+def roles(where: str, value: Any, count: int) -> Any:
+    """For a field such as `Linear.axes`: `value`, if it is a tuple of so many names, or `None`.
+
+    Raises:
+        ContractError: It is not.
+    """
+    if value is None:
+        return None
+    is_row = isinstance(value, tuple) and len(value) == count
+    if not is_row or not all(isinstance(name, str) and name for name in value):
+        raise ContractError(
+            f"{where}: expected a tuple of {count} roles, which are names; found {value!r}"
+        )
+    return value
+
+
 def divisor(where: str, value: Any, of: str, whole: int) -> int:
     """For a field such as `Conv.groups`: `value`, if it is positive and divides `whole`, the size called `of`.
 
@@ -187,8 +204,7 @@ def check_unstacked(layer: Node) -> None:
         contract = leaves[0].contract if leaves else None
         if contract is None or not isinstance(state, State):
             continue
-        note_look(state)
-        shape: tuple[int, ...] = getattr(state._value, "shape", ())
+        shape: tuple[int, ...] = getattr(looked_at(state), "shape", ())
         rank = contract.rank(fields)
         if rank is not None and len(shape) > rank:
             raise ContractError(

@@ -24,6 +24,7 @@ import jax
 
 from .._caches import Memo
 from .._compat import DISABLE_JIT, is_tracing
+from .._constrain import ACTIVATIONS
 from .._describe import describe
 from .._tracebacks import hide_frames
 from ._arguments import name_of, named_arguments, with_statics
@@ -91,14 +92,14 @@ class Jitted(Transformed, Generic[P, R]):
             try:
                 ACTIVE.call = call
                 outcome = self._program(call).run(call)
-            except jax.errors.ConcretizationTypeError as error:
-                error.add_note(
-                    f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
-                )
-                raise
-            # A leaf that JAX does not take is named; any other error goes on.
-            except TypeError:
+            # A leaf that JAX does not take is named, and so are the arguments in an
+            # error of JAX; any other goes on.
+            except TypeError as error:
                 call.check_leaves()
+                if _is_about_values(error):
+                    error.add_note(
+                        f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
+                    )
                 raise
             finally:
                 ACTIVE.call = before
@@ -131,7 +132,7 @@ class Jitted(Transformed, Generic[P, R]):
         executable = self._program(call).executable
         staged = Staged(
             executable,
-            record_of(call, executable.inputs.touched),
+            record_of(call, executable.inputs),
             (call.key, call.held.key),
             self._call_around,
         )
@@ -222,11 +223,11 @@ class Jitted(Transformed, Generic[P, R]):
     def _program(self, call: Call) -> Program:
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
-        if not compiled.surroundings.places:
-            program = compiled.get(call.key)
+        if compiled.surroundings.is_empty:
+            program = compiled.get(_key(call))
         else:
             held = call.held = compiled.surroundings.held()
-            key = call.key if held is NOTHING else (call.key, held.key)
+            key = _key(call) if held is NOTHING else (_key(call), held.key)
             program = compiled.get(key)
         return program or self._compile(call)
 
@@ -234,14 +235,26 @@ class Jitted(Transformed, Generic[P, R]):
         """For `_program`: trace the function for a signature that it has not met."""
         # Before the trace: it may be that nodes are looked for the first time.
         surroundings = self._compiled.surroundings
-        surroundings.look(self._target)
+        surroundings.look([self._target], call.binding.graphdef)
         held = call.held = surroundings.held()
-        key = call.key if held is NOTHING else (call.key, held.key)
+        key = _key(call) if held is NOTHING else (_key(call), held.key)
         # Where a function around it was another one, its places are known again by now.
         known = self._compiled.get(key)
         return known or self._compiled.keep(
             key, Program(call, self._options, self._history)
         )
+
+
+def _key(call: Call) -> Hashable:
+    """What is compiled for a call is known by: its signature, and the plan that lays out activations, if one does."""
+    activations = ACTIVATIONS.get()
+    return call.key if activations is None else (call.key, activations)
+
+
+def _is_about_values(error: TypeError) -> bool:
+    """Whether an error of JAX is about values that are not known while a function is traced, such as in shapes."""
+    is_known = isinstance(error, jax.errors.ConcretizationTypeError)
+    return is_known or "it depends on the value" in str(error)
 
 
 def _leaf_names(call: Call) -> str:

@@ -25,17 +25,21 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import jax
 
 from .._compat import PLAIN, is_tracing, using_context
+from .._constrain import ACTIVATIONS, placed, staying
 from .._graph._binding_cache import binding_of_list
 from .._marks import mark_lost
 from .._reads import READING
 from .._signals import undivided
 from .._state import State
 from .._value import is_container
-from ._arguments import Values, name_of
+from ._arguments import Values, name_of, show_as
 from ._boundary import Call
+from ._input_names import note_input_names, note_other_layouts
 from ._pure import ACTIVE, Outcome
 from ._retrace import History
 from ._shardings import Shardings
+from ._signature import CallSite
+from ._surroundings import Held
 from ._trace import Gone, Inputs, Trace, Wider
 from ._written import Written
 
@@ -106,6 +110,9 @@ class Program:
             self._take(call, wider.trace, executable)
         except Gone:
             self._begin(call)
+        except ValueError as error:
+            executable.explain(error, call)
+            raise
         return self.run(call)
 
     def staged(self, call: Call, stage: Literal["trace", "eval_shape"]) -> Any:
@@ -117,6 +124,9 @@ class Program:
             self._take(call, wider.trace, executable)
         except Gone:
             self._begin(call)
+        except ValueError as error:
+            executable.explain(error, call)
+            raise
         return self.staged(call, stage)
 
     def _take(self, call: Call, trace: Trace, before: "Executable | None") -> None:
@@ -215,6 +225,7 @@ class Executable:
         # What is given back without being written: no write, unless its memory is gone.
         self._completed = tuple(sorted({*outputs, *donating.numbers}))
         self._has_shardings = options.has_shardings
+        self._in_shardings = options.in_shardings
         self.is_donating: bool = bool(donating.numbers or donating.leaves)
         retained = [n for n in inputs.touched if n not in {*donating.numbers}]
         self._retained = tuple(retained)
@@ -227,6 +238,11 @@ class Executable:
         self._leaf_order = (*donating.leaves, *retained_leaves)
         self._may_reshape = False
         self._result_def = trace.result_def
+        # Under a plan, a State that is written stays where the plan has put it. XLA
+        # would lay out a parameter as what the optimizer remembers of it.
+        self._places: dict[int, Any] = {}
+        if ACTIVATIONS.get() is not None:
+            self._places = dict(enumerate(map(placed, call.binding.peek())))
 
         def run(
             donated: tuple[Row, Row], values: Row, captured: Row, other_leaves: Row
@@ -234,8 +250,7 @@ class Executable:
             """What JAX compiles: a trace of the user's function, with these in the places of its inputs."""
             return self._traced(donated, values, captured, other_leaves)
 
-        # The name that profiles and compiler logs show.
-        run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
+        show_as(run, call.function)
         self.jitted: Any = jax.jit(
             run,
             donate_argnums=0 if self.is_donating else (),
@@ -262,13 +277,38 @@ class Executable:
                 # Of the same type as in `arguments`.
                 retained if self.is_donating else list(retained),
             )
-        # What a State is laid out as, it stays laid out as.
+        # What a State is said to be laid out as, it stays laid out as. Where nothing is
+        # said, the values of later calls may have any layout: XLA chooses, as in
+        # `jax.jit`.
         new_values = tuple([of_states[number] for number in self._completed])
         of_result = None
         if options.out_shardings is not None:
             of_result = options.out_shardings.of_result(trace.shapes[2])
         layouts["out_shardings"] = (None, new_values, of_result)
         return layouts
+
+    def explain(self, error: ValueError, call: Call) -> None:
+        """Note in an error of JAX what the user calls the inputs that are wrong."""
+        note_input_names(error, self.input_names(call.site, call.held))
+        if self._in_shardings is not None:
+            note_other_layouts(error, call, self._in_shardings, self.inputs.touched)
+
+    def input_names(self, site: CallSite, held: Held) -> dict[str, str]:
+        """What the user calls each input, by the names that JAX gives them."""
+        states, leaves = site.state_names(), site.other_leaf_names()
+        donated_count = len(self.donating.leaves)
+        rows = {
+            "donated[0]": [states[number] for number in self.donating.numbers],
+            "donated[1]": [leaves[at] for at in self._leaf_order[:donated_count]],
+            "values": [states[number] for number in self._retained],
+            "captured": self.inputs.captured_names(held),
+            "other_leaves": [leaves[at] for at in self._leaf_order[donated_count:]],
+        }
+        return {
+            f"{row}[{at}]": name
+            for row, names in rows.items()
+            for at, name in enumerate(names)
+        }
 
     def run(
         self, call: Call, compiled: Callable[..., Outcome] | None = None
@@ -392,7 +432,14 @@ class Executable:
             self._may_reshape = True
             # A contract that it breaks ends the call.
             call.check_contracts(outcome[0], outcome[1])
-        return outcome
+        if not self._places:
+            return outcome
+        written, new_values, result = outcome
+        pairs = zip(written.numbers, new_values, strict=True)
+        new_values = tuple(
+            [staying(value, self._places.get(number)) for number, value in pairs]
+        )
+        return written, new_values, result
 
 
 def _traced(
@@ -412,7 +459,8 @@ def _traced(
     except BaseException as error:
         history.fail(record, error)
         raise
-    history.finish(record, trace.inputs.touched, trace.captured_types())
+    inputs = trace.inputs
+    history.finish(record, inputs.touched, inputs.captured_types(call.held))
     return trace
 
 

@@ -144,7 +144,7 @@ def _manifest_figures(model: gn.Node) -> list[Result]:
         gn.checkpoint.save(folder / "run", model, overwrite=True)
         seconds[SAVE].append(time.process_time() - start)
         start = time.process_time()
-        manifest, _arrays = _save.prepared(_tree.take_tree(model, ""), "", None)
+        manifest, _arrays = _save.prepared(_tree.take_tree(model, ""), "", _save.Extra(None, None))
         _files.metadata_of(_manifest.manifest_to_json(manifest))
         seconds[GRAPHNODE].append(time.process_time() - start)
         start = time.process_time()

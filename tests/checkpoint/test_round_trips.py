@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.checkpoint._leaf import DTYPES
-from tests.checkpoint.nets import Counter, Net, net, same, tied, values
+from tests.checkpoint.nets import Counter, Net, net, refused, same, tied, values
 from tests.properties.strategies import Item, World, worlds
 
 
@@ -216,6 +216,18 @@ def test_values_of_shapes_alone_are_filled(tmp_path: Path):
     assert same(values(abstract), values(model))
 
 
+def test_an_array_whose_memory_has_gone_is_replaced(tmp_path: Path):
+    """After a step that has failed, with what it was given to work in."""
+    model, live = net(), net()
+    gn.checkpoint.save(tmp_path / "net", {"model": model, "x": jnp.ones(2)})
+    gone = jnp.zeros(2)
+    for array in (gone, live.enc.weight.value):
+        array.delete()
+    restored = gn.checkpoint.restore(tmp_path / "net", {"model": live, "x": gone})
+    assert same(values(live), values(model))
+    assert same(restored["x"], jnp.ones(2))
+
+
 def test_a_restored_array_is_where_the_live_one_was(tmp_path: Path):
     """On no device of its own if the live one was not; so nothing is compiled again."""
     model, live = net(), net()
@@ -224,6 +236,16 @@ def test_a_restored_array_is_where_the_live_one_was(tmp_path: Path):
     gn.checkpoint.restore(tmp_path / "net", live)
     assert live.enc.weight.value.committed
     assert not live.dec.weight.value.committed
+
+
+def test_large_arrays_come_back_as_small_ones_do(tmp_path: Path):
+    """They are read another way; also one with a weak dtype, and one that was on a device of its own."""
+    large = jnp.arange(2**17, dtype=jnp.float32)
+    tree = {"large": large, "weak": jnp.full(2**17, 3.0), "placed": jax.device_put(large, jax.devices()[0])}
+    gn.checkpoint.save(tmp_path / "large", tree)
+    restored = gn.checkpoint.restore(tmp_path / "large", tree)
+    assert same(restored, tree)
+    assert [restored[name].committed for name in tree] == [False, False, True]
 
 
 def test_a_generator_of_numpy_is_a_data_iterator(tmp_path: Path):
@@ -262,6 +284,20 @@ def test_any_graph_comes_back(world: World, rng: random.Random, tmp_path_factory
         assert gn.graphdef(loaded) is gn.graphdef(node)
         assert same(values(loaded), values(node))
     assert isinstance(world.nodes[0], Item)
+
+
+def test_a_configuration_is_kept_as_text(tmp_path: Path):
+    """By a single checkpoint, and by the steps of a run; nothing else is taken for one."""
+    text = "width: 3  # é\n"
+    gn.checkpoint.save(tmp_path / "net", net(), config=text)
+    assert gn.checkpoint.manifest(tmp_path / "net").config == text
+    with gn.checkpoint.Checkpointer(tmp_path / "run") as checkpoints:
+        checkpoints.save(3, net(), config=text)
+    assert gn.checkpoint.manifest(tmp_path / "run" / "3").config == text
+    wrong: Any = {"width": 3}
+    with refused("cannot save to PATH/other: config is a text (str); found a dict; gn.config.dump gives one"):
+        gn.checkpoint.save(tmp_path / "other", net(), config=wrong)
+    assert not (tmp_path / "other").exists()
 
 
 def test_orbax_is_imported_when_arrays_are(tmp_path: Path):

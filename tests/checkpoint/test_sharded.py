@@ -82,6 +82,7 @@ def run(body: str) -> None:
     run_with_devices(PREAMBLE + textwrap.dedent(body), 8)
 
 
+@pytest.mark.slow
 def test_values_come_back_on_another_mesh():
     """From any to any, where the live tree has them or where `shardings` says: dtypes, keys, weak types, no items."""
     run("""
@@ -123,6 +124,7 @@ def test_values_come_back_on_another_mesh():
     """)
 
 
+@pytest.mark.slow
 def test_shardings_are_checked_before_anything_is_read():
     """What does not divide an array, or is for another rank, is told for all arrays at once, with paths."""
     run("""
@@ -154,6 +156,88 @@ def test_shardings_are_checked_before_anything_is_read():
     gn.checkpoint.restore(folder + "/net", node, shardings=jax.tree.map(lambda leaf: leaf.sharding, tree))
     check(node, mesh(8))
     """)
+
+
+ANOTHER_MESH = """
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType
+
+import graphnode as gn
+from jaxtyping import Array, Float
+
+
+class Net(gn.Node):
+    n: int
+    wide: gn.ParamState[Float[Array, "n n"]] = gn.state(jax.nn.initializers.lecun_normal())
+    bias: gn.ParamState[Float[Array, "n"]] = gn.state(jax.nn.initializers.ones)
+    keys: gn.State = gn.state(init=False)
+
+    def __post_init__(self):
+        self.keys = gn.State(jax.random.split(jax.random.key(0), 8))
+
+
+assert len(jax.devices()) == 8
+auto = (AxisType.Auto, AxisType.Auto)
+first = jax.make_mesh((4, 2), ("data", "model"), axis_types=auto)
+second = jax.make_mesh((2, 2), ("a", "b"), axis_types=auto, devices=jax.devices()[:4])
+explicit = jax.make_mesh((8,), ("x",))
+
+
+def on(mesh, *names):
+    return jax.NamedSharding(mesh, jax.P(*names))
+
+
+def place(net, mesh, row, column):
+    net.wide.value = jax.device_put(net.wide.value, on(mesh, row, column))
+    net.bias.value = jax.device_put(net.bias.value, on(mesh))
+    net.keys.value = jax.device_put(net.keys.value, on(mesh, row))
+
+
+def assert_same(net, other):
+    assert np.array_equal(net.wide.value, other.wide.value)
+    assert np.array_equal(net.bias.value, other.bias.value)
+    assert np.array_equal(jax.random.key_data(net.keys.value), jax.random.key_data(other.keys.value))
+
+
+net = Net(16)
+place(net, first, "data", "model")
+with tempfile.TemporaryDirectory() as folder:
+    gn.checkpoint.save(f"{folder}/run", {"net": net})
+
+    # Where the live arrays are.
+    live = Net(16)
+    place(live, second, "b", None)
+    gn.checkpoint.restore(f"{folder}/run", {"net": live})
+    assert_same(live, net)
+    assert live.wide.value.sharding == on(second, "b", None)
+    assert live.wide.value.addressable_shards[0].data.shape == (8, 16)
+    assert live.keys.value.sharding.is_equivalent_to(on(second, "b"), 1)
+
+    # From shapes alone, straight onto what is said.
+    abstract = gn.eval_shape(lambda: Net(16))
+    shardings = {"net.wide": on(explicit, "x", None), "**.keys": on(explicit, "x"), "**": on(explicit)}
+    gn.checkpoint.restore(f"{folder}/run", {"net": abstract}, shardings=shardings)
+    assert_same(abstract, net)
+    assert abstract.wide.value.sharding == on(explicit, "x", None)
+    assert abstract.wide.value.addressable_shards[3].data.shape == (2, 16)
+
+    # As a new node, on one device and on eight.
+    assert_same(gn.checkpoint.load(f"{folder}/run", Net, at="net"), net)
+    loaded = gn.checkpoint.load(f"{folder}/run", Net, at="net", shardings={"wide": on(first, None, "model")})
+    assert_same(loaded, net)
+    assert loaded.wide.value.sharding == on(first, None, "model")
+    assert len(loaded.bias.value.sharding.device_set) == 1
+"""
+
+
+@pytest.mark.slow
+def test_arrays_are_restored_onto_another_mesh():
+    """With the sharding of the live arrays, or one that is given; of shapes alone, and of new nodes."""
+    run_with_devices(ANOTHER_MESH, 8)
 
 
 TWO = """
@@ -313,3 +397,39 @@ def test_two_processes_get_an_error_each(tmp_path: Path):
         tmp_path,
     )
     assert sorted(os.listdir(tmp_path)) == ["data", "other", "run"]
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_steps_of_a_run(tmp_path: Path):
+    """A fault of one is told by both, and a SIGTERM that has come to one ends both after the same step."""
+    run_two(
+        """
+        import signal
+        saved, small = shared(1, mesh(4, 2)), shared(2, mesh(4, 2))
+        try:
+            with gn.checkpoint.Checkpointer(folder + "/run", keep=2, every=10) as checkpoints:
+                for step in range(21):
+                    checkpoints.save(step, {"model": saved, "step": step})
+                (text,) = raised(checkpoints.save, 30, {"model": saved, "step": 30 + rank})
+                assert text.startswith("step: process 1 has another one than process 0"), text
+                (text,) = raised(checkpoints.save, [30, 20][rank], {"model": saved, "step": 30})
+                assert text == ["process 1: ", ""][rank] + "there is such a step already", text
+                live = {"model": shared(0, mesh(2, 4)), "step": 0}
+                assert checkpoints.restore(live)["step"] == 20
+                assert parts(live["model"]) == parts(shared(1, mesh(2, 4)))
+                (text,) = raised(checkpoints.restore, live, step=7)
+                assert text == ["", "process 0: "][rank] + "there is no step 7; there are 10, 20", text
+                for step in range(25, 50):
+                    if rank == 1 and step == 25:
+                        signal.raise_signal(signal.SIGTERM)
+                    checkpoints.save(step, {"model": small, "step": step})
+        except SystemExit:
+            assert step == 30
+        else:
+            raise AssertionError("nothing has ended the run")
+        assert gn.checkpoint.restore(folder + "/run/30", live)["step"] == 30
+        assert parts(live["model"]) == parts(shared(2, mesh(2, 4)))
+        """,
+        tmp_path,
+    )
+    assert sorted(os.listdir(tmp_path / "run")) == ["20", "30"]
