@@ -13,22 +13,31 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding, Sharding
 
 from .._compat import alias_of, unplaced, weakly_typed
 from ._leaf import ARRAY, AS_BYTES, DTYPES, KEY, NUMPY, NUMPY_SCALAR, Leaf
 from ._orbax import wanted_numpy
+from ._processes import are_several
 
 
 # Any: an array of JAX or NumPy.
 def to_store(leaf: Leaf, value: Any) -> Any:
     """An array as the store takes it."""
+    if not isinstance(value, jax.Array):
+        # A copy of what its owner may write to while the store writes it to the disk.
+        copy = np.array(value)
+        return _on_host(copy).reshape(leaf.shape) if leaf.dtype in AS_BYTES else copy
+    array = jax.random.key_data(value) if leaf.kind == KEY else value
+    whole = _whole(array)
     if leaf.dtype in AS_BYTES:
-        return _on_host(value).reshape(leaf.shape)
-    if isinstance(value, jax.Array):
-        return jax.random.key_data(value) if leaf.kind == KEY else value
-    # A copy of what its owner may write to while the store writes it to the disk.
-    return np.array(value)
+        if whole is None:
+            return _as_bytes(array)
+        return _on_host(whole).reshape(leaf.shape)
+    # Of an array of its own in each of several processes, the store takes none of JAX.
+    if array.is_fully_addressable and are_several():
+        return np.array(whole)
+    return array
 
 
 def checksums_of(arrays: Mapping[str, Any]) -> dict[str, int | None]:
@@ -48,15 +57,39 @@ def checksums_of(arrays: Mapping[str, Any]) -> dict[str, int | None]:
 
 def _checksum(array: Any) -> int | None:
     """For `checksums_of`: that of one array."""
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return None
-    return zlib.crc32(_on_host(array).data)
+    whole = _whole(array)
+    return None if whole is None else zlib.crc32(_on_host(whole).data)
+
+
+def _whole(array: Any) -> Any:
+    """The array, where this process has all of it; `None` where it has parts."""
+    if not isinstance(array, jax.Array):
+        return array
+    if array.is_fully_addressable:
+        # An alias, as the array itself would keep the copy, and could not be donated.
+        return alias_of(array)
+    return array.addressable_data(0) if array.is_fully_replicated else None
+
+
+def _as_bytes(array: jax.Array) -> jax.Array:
+    """Items that the store does not know as bytes, each where it is; `_from_bytes` is the inverse."""
+    if array.dtype.itemsize == 1 and jnp.issubdtype(array.dtype, jnp.floating):
+        return jax.lax.bitcast_convert_type(array, jnp.uint8)
+    return array.astype(jnp.uint8)
+
+
+def _from_bytes(array: Any, dtype: "np.dtype[Any]") -> Any:
+    """Items of a dtype from bytes."""
+    if not isinstance(array, jax.Array):
+        return array.view(dtype)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jax.lax.bitcast_convert_type(array, dtype)
+    return array.astype(dtype)
 
 
 def _on_host(array: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """The bytes of an array in the order of its items, as one row."""
-    # An alias, as the array itself would keep the copy, and could not be donated.
-    host = np.asarray(alias_of(array) if isinstance(array, jax.Array) else array)
+    host = np.asarray(array)
     row = np.ascontiguousarray(host, host.dtype.newbyteorder("=")).reshape(-1)
     return row.view(np.uint8)
 
@@ -75,8 +108,9 @@ def to_read(leaf: Leaf, sharding: Sharding | None) -> Any:
         shape, dtype = (*shape, *_key_shape(leaf.dtype)), np.dtype(np.uint32)
     assert dtype is not None  # another one is refused where the manifest is read
     if leaf.dtype in AS_BYTES:
-        return wanted_numpy(shape, np.dtype(np.uint8))
-    is_spread = sharding is not None and len(sharding.device_set) > 1
+        dtype = np.dtype(np.uint8)
+    is_jax = leaf.kind in (ARRAY, KEY)
+    is_spread = is_jax and sharding is not None and len(sharding.device_set) > 1
     is_large = leaf.kind == ARRAY and math.prod(shape) * dtype.itemsize > _SMALL
     if not is_spread and not is_large:
         return wanted_numpy(shape, dtype)
@@ -94,20 +128,34 @@ def _key_shape(implementation: str) -> tuple[int, ...]:
     return tuple(key.shape)
 
 
-def fault_of(leaf: Leaf) -> str | None:
-    """Why this program cannot hold what a file describes, or `None`."""
+def fault_of(leaf: Leaf, sharding: Sharding | None) -> str | None:
+    """Why this program cannot hold what a file describes, or not with this sharding; or `None`."""
     if leaf.kind == KEY:
         try:
             _key_shape(leaf.dtype)
         except ValueError:
             return f"there are no random keys of the implementation {leaf.dtype!r}"
+    elif leaf.kind != ARRAY:
         return None
-    if leaf.kind != ARRAY:
-        return None
-    dtype = DTYPES[leaf.dtype]
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        return f"JAX would turn {leaf.dtype} into {jax.dtypes.canonicalize_dtype(dtype)}: enable jax_enable_x64"
-    return None
+    else:
+        dtype = DTYPES[leaf.dtype]
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            return f"JAX would turn {leaf.dtype} into {jax.dtypes.canonicalize_dtype(dtype)}: enable jax_enable_x64"
+    return None if sharding is None else _sharding_fault(leaf, sharding)
+
+
+def _sharding_fault(leaf: Leaf, sharding: Sharding) -> str | None:
+    """For `fault_of`: why an array cannot be laid out so."""
+    fault = None
+    # JAX's own text for it is an IndexError.
+    if isinstance(sharding, NamedSharding) and len(sharding.spec) > len(leaf.shape):
+        fault = f"its spec is for {len(sharding.spec)} axes or more"
+    else:
+        try:
+            sharding.shard_shape(leaf.shape)
+        except ValueError as error:
+            fault = str(error).partition("\n")[0]
+    return fault and f"{leaf} cannot be laid out as {sharding}: {fault}"
 
 
 class CorruptError(Exception):
@@ -135,21 +183,30 @@ def from_store(
     else:
         array = _empty(leaf)
     if leaf.dtype in AS_BYTES and leaf.is_stored:
-        array = array.view(DTYPES[leaf.dtype])
+        array = _from_bytes(array, DTYPES[leaf.dtype])
     if leaf.kind == NUMPY:
         return array
     if leaf.kind == NUMPY_SCALAR:
         return array[()]
     if leaf.kind == KEY:
-        keys = jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.dtype)
-        return keys if sharding is None else jax.device_put(keys, sharding)
-    if isinstance(array, jax.Array):
-        array = array if sharding is not None else unplaced(array)
-    else:
-        array = (
-            jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
-        )
+        return jax.random.wrap_key_data(_placed(array, sharding), impl=leaf.dtype)
+    array = _placed(array, sharding)
     return weakly_typed(array) if leaf.weak else array
+
+
+def _placed(array: Any, sharding: Sharding | None) -> jax.Array:
+    """For `from_store`: an array of JAX, laid out as it is to be."""
+    if isinstance(array, jax.Array):
+        return unplaced(array) if sharding is None else array
+    if sharding is None:
+        return jnp.asarray(array)
+    if sharding.is_fully_addressable:
+        placed: jax.Array = jax.device_put(array, sharding)
+        return placed
+    # Each process has all of the array, and gives the parts that its own devices get.
+    return jax.make_array_from_callback(
+        array.shape, sharding, lambda index: array[index]
+    )
 
 
 def _check(leaf: Leaf, array: Any, checksum: int | None) -> None:

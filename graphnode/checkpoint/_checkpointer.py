@@ -10,12 +10,13 @@ from typing import Any, Final, Literal, TypeVar
 from .._errors import CheckpointError
 from .._filters import AnyFilter
 from ._choose import Shardings
-from ._files import absolute, metadata_of
+from ._files import absolute, metadata_of, refusals
 from ._manifest import manifest_to_json
 from ._orbax import Steps
+from ._processes import are_several, by_first, in_any, together
 from ._progress import Progress
 from ._restore import restore
-from ._save import checked_extra, prepared
+from ._save import check_same_manifest, checked_extra, prepared
 from ._tree import take_tree
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ class Checkpointer:
     run has left is removed.
 
     At SIGTERM, which clusters send before they take a machine away, the next `save` writes
-    its step whatever `every` says, waits, and ends the program with `SystemExit`.
+    its step whatever `every` says, waits, and ends the program with `SystemExit`. Of several
+    processes all do so at the next step that is written, if the signal has come to one.
 
     Args:
         directory: Made if it is not there.
@@ -122,21 +124,28 @@ class Checkpointer:
             SystemExit: SIGTERM has come, and the step is written.
             TraceError: A transformation of JAX runs.
         """
-        if not (force or self._is_terminated or step % self._every == 0):
+        # Of several processes one could not tell the others, which leave this step out.
+        is_last = self._is_terminated and not are_several()
+        if not (force or is_last or step % self._every == 0):
             return False
         task = f"cannot save step {step} to {self._name}"
-        if step in self.steps:
-            raise CheckpointError(task, ["there is such a step already"])
-        if self._best is not None and self._best not in (metrics or {}):
-            raise CheckpointError(
-                task, [f"metrics has no {self._best!r}, which best= goes by"]
+        with together(task):
+            if step in self.steps:
+                raise CheckpointError(task, ["there is such a step already"])
+            if self._best is not None and self._best not in (metrics or {}):
+                raise CheckpointError(
+                    task, [f"metrics has no {self._best!r}, which best= goes by"]
+                )
+            extra = checked_extra(metadata, config, task)
+            manifest, arrays = prepared(take_tree(tree, task), task, extra)
+            numbers = (
+                None if metrics is None else {k: float(v) for k, v in metrics.items()}
             )
-        extra = checked_extra(metadata, config, task)
-        manifest, arrays = prepared(take_tree(tree, task), task, extra)
-        data = metadata_of(manifest_to_json(manifest))
-        numbers = None if metrics is None else {k: float(v) for k, v in metrics.items()}
-        self._do(lambda: self._steps.write(step, arrays, data, numbers), task)
-        if self._is_terminated:
+        data = manifest_to_json(manifest)
+        check_same_manifest(data, task)
+        metadata = metadata_of(data)
+        self._do(lambda: self._steps.write(step, arrays, metadata, numbers), task)
+        if in_any(self._is_terminated, task):
             self.wait()
             self._put_handler_back()
             raise SystemExit(_TERMINATED)
@@ -171,19 +180,10 @@ class Checkpointer:
             CheckpointError: There is no such step, or it does not fit.
         """
         self.wait()
-        step = self.latest if step is None else step
-        if step is None or step not in self.steps:
-            found = (
-                f"there are {', '.join(map(str, self.steps))}"
-                if self.steps
-                else "there are none"
-            )
-            what = "there is no step" if step is None else f"there is no step {step}"
-            raise CheckpointError(
-                f"cannot restore from {self._name}", [f"{what}; {found}"]
-            )
+        task = f"cannot restore from {self._name}"
+        found = by_first(lambda: self._found(step, task), task)
         return restore(
-            os.path.join(self._name, str(step)),
+            os.path.join(self._name, str(found)),
             tree,
             only=only,
             allow_missing=allow_missing,
@@ -193,6 +193,21 @@ class Checkpointer:
             shardings=shardings,
             progress=self._progress,
         )
+
+    def _found(self, step: int | None, task: str) -> int:
+        """For `restore`: the step to read.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        steps = self.steps
+        found = max(steps, default=None) if step is None else step
+        if found is None or found not in steps:
+            numbers = ", ".join(map(str, steps))
+            there = f"there are {numbers}" if steps else "there are none"
+            what = "there is no step" if step is None else f"there is no step {step}"
+            raise CheckpointError(task, [f"{what}; {there}"])
+        return found
 
     def wait(self) -> None:
         """Return when what `save` has begun is complete.
@@ -211,16 +226,13 @@ class Checkpointer:
         self._do(self._steps.close, f"cannot save to {self._name}")
 
     def _do(self, action: Callable[[], None], task: str) -> None:
-        """Let the store do something; whatever it raises is a fault of the checkpoint.
+        """Let the store do something, in all processes.
 
         Raises:
-            CheckpointError: It has raised something.
+            CheckpointError: It has raised something: the disk is full, or a thread has failed.
         """
-        try:
+        with together(task), refusals(self._directory, task):
             action()
-        # Of whatever class: the disk is full, or a thread has failed.
-        except Exception as error:
-            raise CheckpointError(task, [" ".join(str(error).split())[:300]]) from error
 
     def __enter__(self) -> "Checkpointer":
         # Python takes handlers of signals in the main thread alone.
@@ -236,7 +248,12 @@ class Checkpointer:
     ) -> None:
         is_unheeded = self._is_terminated and self._earlier is not None
         try:
-            self.close()
+            if error is None:
+                self.close()
+            else:
+                # Of several processes, the others may not come here.
+                with refusals(self._directory, f"cannot save to {self._name}"):
+                    self._steps.close()
         finally:
             self._put_handler_back()
         # No `save` came: then the signal does what it does without us.

@@ -10,7 +10,6 @@ leaves the old one, which is read as long as nothing is at `runs/3`.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -20,7 +19,13 @@ from typing import Any, Final
 
 from .._errors import CheckpointError
 from ._manifest import Manifest, ManifestFaultError, manifest_of, parse
-from ._orbax import METADATA_FILE, METADATA_KEY
+from ._orbax import METADATA_FILE, METADATA_KEY, UNFINISHED
+from ._processes import by_first, is_first, together
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 OUR_KEY: Final = "graphnode"
 """The key of the manifest in the metadata of the store."""
@@ -29,6 +34,7 @@ _CHECKSUM_KEY: Final = "crc32"
 _MAX_BYTES: Final = 2**30
 _NEW: Final = ".graphnode-new"
 _OLD: Final = ".graphnode-old"
+_LOCK: Final = ".graphnode-lock"
 
 
 def absolute(path: "str | os.PathLike[str]") -> str:
@@ -111,46 +117,111 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
 def written(path: str, task: str, *, overwrite: bool) -> Generator[str]:
     """The directory to write to; when the block is over, it is at `path`, and what was there is gone.
 
+    Of several processes, the first one alone looks, renames and deletes.
+
     Raises:
-        CheckpointError: Something is there, and is not to be replaced; or the file
-            system refuses.
+        CheckpointError: Something is there, and is not to be replaced; another program
+            is writing it; or the file system refuses.
     """
-    _tidy(path)
-    exists = os.path.lexists(path)
-    if exists and not overwrite:
-        raise CheckpointError(
-            task, ["it exists already; pass overwrite=True to replace it"]
-        )
-    if exists and not os.path.isfile(os.path.join(path, METADATA_FILE)):
-        raise CheckpointError(
-            task, ["it is not a checkpoint, and is not replaced; delete it first"]
-        )
-    target = path + _NEW if exists else path
+    with contextlib.ExitStack() as stack:
+
+        def make_ready() -> bool:
+            with refusals(path, task):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                # It tells a directory that cannot be written, too.
+                stack.enter_context(_locked(path, task))
+                _tidy(path)
+                return _is_replaced(path, task, overwrite=overwrite)
+
+        def replace() -> None:
+            with refusals(path, task):
+                _move(path, path + _OLD)
+                _move(target, path)
+                shutil.rmtree(path + _OLD, ignore_errors=True)
+
+        exists = by_first(make_ready, task)
+        target = path + _NEW if exists else path
+        try:
+            with together(task), refusals(path, task):
+                yield target
+            if exists:
+                by_first(replace, task)
+        finally:
+            if is_first():
+                _delete_parts(path)
+
+
+@contextlib.contextmanager
+def refusals(path: str, task: str) -> Generator[None]:
+    """For `written` and `Checkpointer`: what the file system refuses, as an error of ours."""
     try:
-        _make_folder(os.path.dirname(path))
-        yield target
-        if exists:
-            _move(path, path + _OLD)
-            _move(target, path)
-            shutil.rmtree(path + _OLD, ignore_errors=True)
+        yield
     except OSError as error:
         where = error.filename or path
         raise CheckpointError(
             task, [f"cannot write {where}: {error.strerror or error}"]
         ) from error
-    finally:
-        if exists:
-            shutil.rmtree(path + _NEW, ignore_errors=True)
 
 
-def _make_folder(folder: str) -> None:
-    """For `written`: the directory that is written into; raises if that cannot be done.
+def _is_replaced(path: str, task: str, *, overwrite: bool) -> bool:
+    """For `written`: whether a checkpoint is there, which is to be replaced; raises if what is there is not."""
+    if not os.path.lexists(path):
+        return False
+    if not overwrite:
+        raise CheckpointError(
+            task, ["it exists already; pass overwrite=True to replace it"]
+        )
+    if not os.path.isfile(os.path.join(path, METADATA_FILE)):
+        raise CheckpointError(
+            task, ["it is not a checkpoint, and is not replaced; delete it first"]
+        )
+    return True
 
-    Asked first, as the store leaves half of its work behind when it fails.
+
+@contextlib.contextmanager
+def _locked(path: str, task: str) -> Generator[None]:
+    """For `written`: keep other programs from writing to the same path.
+
+    Two of them would write into the same unfinished directory, and tidy up what the other
+    one is about to complete. The lock goes with the process, however it ends.
+
+    Raises:
+        CheckpointError: Another program, or thread, is writing to it.
     """
-    os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    if fcntl is None:
+        yield
+        return
+    while True:
+        descriptor = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CheckpointError(
+                    task, ["another program is saving to it at this moment"]
+                ) from None
+            except OSError:
+                # A file system without locks.
+                yield
+                return
+            # Whoever had the lock before has deleted the file, perhaps after we opened it.
+            if not _is_same_file(descriptor, path + _LOCK):
+                continue
+            try:
+                yield
+            finally:
+                os.unlink(path + _LOCK)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_same_file(descriptor: int, path: str) -> bool:
+    """For `_locked`: whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _move(source: str, target: str) -> None:
@@ -159,18 +230,24 @@ def _move(source: str, target: str) -> None:
 
 
 def _tidy(path: str) -> None:
-    """For `written`: put back, or delete, what a killed overwrite has left."""
+    """For `written`: put back, or delete, what a killed save has left."""
     with contextlib.suppress(OSError):
         if os.path.isdir(path + _OLD):
             if os.path.lexists(path):
                 shutil.rmtree(path + _OLD)
             else:
                 os.rename(path + _OLD, path)
-        # The store writes into a directory whose name begins like that.
-        folder, name = os.path.split(path + _NEW)
+    _delete_parts(path)
+
+
+def _delete_parts(path: str) -> None:
+    """For `written`: delete directories that are not complete, and never will be."""
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError):
         for entry in os.listdir(folder):
-            if entry.startswith(name):
-                shutil.rmtree(os.path.join(folder, entry))
+            # The store adds to the name that it is given.
+            if entry.startswith((name + _NEW, name + UNFINISHED)):
+                shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
 
 
 # Any: JSON.

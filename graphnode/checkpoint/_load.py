@@ -14,11 +14,12 @@ from .._graph._unflatten import build
 from .._hints import did_you_mean
 from .._paths import Path, parse_path, path_str
 from ._added import with_added_fields
-from ._choose import Shardings, sharding_of_each
+from ._choose import Shardings, sharding_at, sharding_of_each
 from ._compare import is_same_class, place_text
 from ._files import absolute, located, read_manifest
 from ._forms import other_pytrees
 from ._manifest import Manifest
+from ._processes import together
 from ._progress import Progress, Report
 from ._read import Wanted, read_values
 from ._structure import OPAQUE, Structure, class_text
@@ -64,26 +65,29 @@ def load(
     See also: `restore`, which reads into live nodes; `save`.
     """
     task = f"cannot load from {os.fspath(path)}"
-    directory = located(absolute(path), task)
-    manifest, identity = read_manifest(directory, task)
-    manifest = with_added_fields(manifest)
-    structure = manifest.structure
-    number = _number_at(structure, _as_path(at, task), cls, task)
-    _check_described(structure, number, task)
-    graphdef = _graphdef_of(structure, number, task)
-    if not issubclass(graphdef.type, cls):
-        what = f"is a {graphdef.type.__name__}, not a {cls.__name__}"
-        raise CheckpointError(
-            task, [Fault(what, path=place_text(structure.paths[number]))]
-        )
-    numbers = [at for at in structure.below(number) if structure.specs[at].is_state]
-    _check_values(manifest, numbers, task)
-    given = sharding_of_each(graphdef.layout, (), shardings)
-    wanted = [
-        Wanted(number, [given.get(rank)] * len(manifest.by_state[number].leaves))
-        for rank, number in enumerate(numbers)
-    ]
-    with Report(progress, f"read {os.fspath(path)}", is_counted=True) as report:
+    with together(task):
+        report = Report(progress, f"read {os.fspath(path)}", is_counted=True)
+        directory = located(absolute(path), task)
+        manifest, identity = read_manifest(directory, task)
+        manifest = with_added_fields(manifest)
+        structure = manifest.structure
+        number = _number_at(structure, _as_path(at, task), cls, task)
+        _check_described(structure, number, task)
+        graphdef = _graphdef_of(structure, number, task)
+        if not issubclass(graphdef.type, cls):
+            what = f"is a {graphdef.type.__name__}, not a {cls.__name__}"
+            raise CheckpointError(
+                task, [Fault(what, path=place_text(structure.paths[number]))]
+            )
+        numbers = [at for at in structure.below(number) if structure.specs[at].is_state]
+        _check_values(manifest, numbers, task)
+        given = sharding_of_each(graphdef.layout, (), shardings)
+        wanted: list[Wanted] = []
+        for rank, number in enumerate(numbers):
+            keys, shardings_of_one = manifest.by_state[number].keys, given.get(rank, {})
+            targets = [sharding_at(shardings_of_one, key) for key in keys]
+            wanted.append(Wanted(number, targets))
+    with together(task), report:
         values = read_values(directory, identity, manifest, wanted, task, report)
     node: N = build(graphdef, values)
     return node

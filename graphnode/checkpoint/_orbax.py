@@ -4,8 +4,12 @@ What it is given, and gives back, is arrays by name. Orbax takes a second to imp
 imported when a checkpoint is written or its arrays are read.
 """
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import logging
+import os
+import re
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import jax
@@ -14,9 +18,13 @@ import numpy as np
 METADATA_FILE: Final = "_CHECKPOINT_METADATA"
 """The file of a checkpoint that has the manifest: JSON, under these two keys."""
 METADATA_KEY: Final = "custom_metadata"
+UNFINISHED: Final = ".orbax-checkpoint-tmp"
+"""What follows the name of a directory while it is written."""
 
 # What pip calls the version that has the names below.
 _NEEDED: Final = "orbax-checkpoint 0.12.0 or newer"
+
+_READ_BYTES: Final = 2**27
 
 # Orbax refuses a checkpoint without arrays.
 _NO_ARRAYS: Final = {"": np.zeros(1, np.uint8)}
@@ -46,9 +54,47 @@ def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
         path: The directory; an absolute path.
         arrays: Arrays of JAX or NumPy, none without items.
         metadata: JSON that goes with them.
+
+    Raises:
+        OSError: The file system refuses, or whatever else the store finds.
     """
     orbax = _imported_orbax()
-    orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+    with _writing(path):
+        orbax.save(path, dict(arrays) or _NO_ARRAYS, custom_metadata=metadata)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Generator[None]:
+    """What the store raises while it writes to a directory, as an `OSError`."""
+    try:
+        with _quiet():
+            yield
+    except OSError:
+        raise
+    # The store raises any class; of the system's errors it gives the number in the text.
+    except Exception as error:
+        text = " ".join(str(error).split())
+        number = re.search(r"os_error_code='(\d+)'", text)
+        if number is None:
+            raise OSError(text[:300]) from error
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), path) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Without what threads of the store log of an error, page by page, before it is raised."""
+    logger = logging.getLogger("absl")
+    logger.addFilter(_is_no_echo)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_echo)
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """For `_quiet`: whether a record of the log says more than an error that is raised."""
+    return "raised an exception" not in record.msg
 
 
 def read(
@@ -68,6 +114,13 @@ def read(
     context = orbax.Context()
     # All that is wanted is there, which the manifest says; others are left out.
     context.pytree.loading.partial_load = True
+    # Beside the arrays themselves, so much memory is taken at once.
+    context.memory.read_concurrent_bytes = _READ_BYTES
+    # Each process reads by itself: one that fails would leave the others waiting for it.
+    process = jax.process_index()
+    context.multiprocessing.primary_host = process
+    context.multiprocessing.active_processes = {process}
+    context.multiprocessing.barrier_sync_key_prefix = f"graphnode-{process}"
     with context:
         arrays: dict[str, Any] = orbax.load(path, dict(wanted))
     return arrays
@@ -105,6 +158,7 @@ class Steps:
                 keep_checkpoints_without_metrics=False,
             )
             policy = policies.AnyPreservationPolicy([policy, by_metric])
+        self._directory = directory
         self._checkpointer: Any = training.Checkpointer(
             directory, preservation_policy=policy, cleanup_tmp_directories=True
         )
@@ -118,19 +172,27 @@ class Steps:
     def write(
         self, step: int, arrays: Mapping[str, Any], metadata: Any, metrics: Any
     ) -> None:
-        """Write arrays by name in the background, when what was begun before is done."""
-        self._checkpointer.save_async(
-            step,
-            dict(arrays) or _NO_ARRAYS,
-            force=True,
-            custom_metadata=metadata,
-            metrics=metrics,
-        )
+        """Write arrays by name in the background, when what was begun before is done.
+
+        Raises:
+            OSError: The file system refuses, or whatever else the store finds; also of
+                what was begun before.
+        """
+        with _writing(self._directory):
+            self._checkpointer.save_async(
+                step,
+                dict(arrays) or _NO_ARRAYS,
+                force=True,
+                custom_metadata=metadata,
+                metrics=metrics,
+            )
 
     def wait(self) -> None:
-        """Return when nothing is being written any more; raises what has gone wrong."""
-        self._checkpointer.wait()
+        """Return when nothing is being written any more; raises what has gone wrong, as `write` does."""
+        with _writing(self._directory):
+            self._checkpointer.wait()
 
     def close(self) -> None:
         """Wait, and give back what the directory needs."""
-        self._checkpointer.close()
+        with _writing(self._directory):
+            self._checkpointer.close()

@@ -98,7 +98,7 @@ def _requests(
         for (name, leaf), sharding in zip(
             manifest.stored(item.number), item.shardings, strict=True
         ):
-            fault = fault_of(leaf)
+            fault = fault_of(leaf, sharding)
             if fault is not None:
                 faults.append(Fault(fault, path=name))
             elif leaf.is_stored:
@@ -113,10 +113,7 @@ _PORTION: Final = 2**28
 
 
 def _portions(requests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """For `read_values`: what the store is asked for, in groups of at most `_PORTION`, or of one array.
-
-    The same ones in each of several processes, which have to read together.
-    """
+    """For `read_values`: what the store is asked for, in groups of at most `_PORTION`, or of one array."""
     portion: dict[str, Any] = {}
     size = 0
     for name, request in requests.items():

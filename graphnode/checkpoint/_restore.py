@@ -5,6 +5,7 @@ manifest  ─┐
 live tree ─┘                                        (no State is written before all is read)
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,11 +23,13 @@ from .._signals import store_all, undivided
 from .._state import State, value_to_store
 from ._added import with_added_fields
 from ._choose import (
+    Given,
     Globs,
     Shardings,
     chosen,
     chosen_of_file,
     needed_nodes,
+    sharding_at,
     sharding_of_each,
 )
 from ._compare import Change, Matching, matched, place_text
@@ -34,6 +37,7 @@ from ._files import absolute, located, read_manifest
 from ._forms import form_text
 from ._leaf import ARRAY, DTYPES, KEY, NUMPY, Leaf
 from ._manifest import Manifest, Value
+from ._processes import together
 from ._progress import Progress, Report
 from ._read import Wanted, read_values
 from ._structure import class_text
@@ -82,8 +86,9 @@ def restore(
             classes that may be others than in the checkpoint.
         cast: A filter of the tree: which arrays may have another dtype of the same kind
             in the checkpoint; they become the dtype of the tree.
-        shardings: Where arrays are to be: one sharding, or a mapping from paths, globs
-            or filters to shardings.
+        shardings: Where arrays are to be: one sharding; or a mapping from paths, globs
+            or filters to shardings, or from paths to pytrees of shardings. Each device
+            reads its part alone.
         progress: A function that is called with the bytes that are read and those in all:
             first with 0, then after each portion. `True` for a bar (tqdm), `False` for
             none; by default there is one at a terminal, if it takes longer than 2 seconds.
@@ -111,38 +116,64 @@ def restore(
     See also: `load`, which makes new nodes; `save`.
     """
     task = f"cannot restore from {os.fspath(path)}"
-    directory = located(absolute(path), task)
-    manifest, identity = read_manifest(directory, task)
-    manifest = with_added_fields(manifest)
-    live = take_tree(tree, task)
-    _check_roots(live, manifest, task)
-    plan = _Plan(live, manifest, only, allow_missing, allow_unexpected, cast)
-    pairs = plan.pairs(Globs(allow_changed), task)
-    given = sharding_of_each(live.layout, live.states, shardings)
-    wanted = [_wanted(live, manifest, pair, given.get(pair.at)) for pair in pairs]
-    with Report(progress, f"read {os.fspath(path)}", is_counted=True) as report:
-        values = read_values(directory, identity, manifest, wanted, task, report)
-    new = _commit(live, pairs, plan.casted(pairs, values, task), task)
-    restored: T = live.with_values(new)
+    with together(task):
+        report = Report(progress, f"read {os.fspath(path)}", is_counted=True)
+        directory = located(absolute(path), task)
+        manifest, identity = read_manifest(directory, task)
+        manifest = with_added_fields(manifest)
+        live = take_tree(tree, task)
+        _check_roots(live, manifest, task)
+        plan = _Plan(live, manifest, only, allow_missing, allow_unexpected, cast)
+        pairs = plan.pairs(Globs(allow_changed), task)
+        given = sharding_of_each(live.layout, live.states, shardings)
+        wanted = [
+            _wanted(live, manifest, pair, given.get(pair.at, {})) for pair in pairs
+        ]
+
+    moved: list[tuple[Any, Any]] = []
+    try:
+        with together(task):
+            with report:
+                values = read_values(
+                    directory, identity, manifest, wanted, task, report
+                )
+            values = plan.casted(pairs, values, task)
+            writes = _prepared(live, pairs, values, task)
+            _move(writes.iterators, moved, task)
+
+        def commit() -> None:
+            store_all(writes.states, writes.contents)
+            moved.clear()
+
+        undivided(commit)
+    # Ctrl-C too, and what has failed in another process.
+    except BaseException:
+        for iterator, earlier in moved:
+            # The one that has refused may do so again.
+            with contextlib.suppress(Exception):
+                iterator.set_state(earlier)
+        raise
+    restored: T = live.with_values(writes.new)
     return restored
 
 
-def _wanted(
-    live: Tree, manifest: Manifest, pair: "_Pair", sharding: Sharding | None
-) -> Wanted:
+def _wanted(live: Tree, manifest: Manifest, pair: "_Pair", given: Given) -> Wanted:
     """What is to be read for a State of the tree.
 
     Args:
         live: The tree.
         manifest: That of the checkpoint.
         pair: The State, and that of the file.
-        sharding: What was given for it, if anything was.
+        given: The shardings that were given for it.
     """
     if pair.is_iterator:
         count = len(manifest.by_state[pair.number].leaves)
         return Wanted(pair.number, [None] * count)
-    leaves = live.taken[pair.at].leaves
-    targets = [sharding or _sharding_of(leaf) for leaf in leaves]
+    taken = live.taken[pair.at]
+    targets = [
+        sharding_at(given, key) or _sharding_of(leaf)
+        for key, leaf in zip(taken.keys, taken.leaves, strict=True)
+    ]
     return Wanted(pair.number, targets, live.states[pair.at].value)
 
 
@@ -420,52 +451,69 @@ def _is_kept(result: Any, value: Any) -> bool:
     return True
 
 
-def _commit(
-    live: Tree, pairs: Sequence[_Pair], values: Sequence[Any], task: str
-) -> dict[int, Any]:
-    """Write all values, or none.
+class _Writes(NamedTuple):
+    """What is left to be done when all was read and checked.
 
-    Returns:
-        The new arrays and numbers of the tree itself, by the id of their wrappers.
+    Attributes:
+        states: The States to be written.
+        contents: What they get.
+        iterators: Paths, data iterators, and the states that these get.
+        new: The new arrays and numbers of the tree itself, by the id of their wrappers.
+    """
+
+    states: list[State[Any]]
+    contents: list[Any]
+    iterators: list[tuple[str, Any, Any]]
+    new: dict[int, Any]
+
+
+def _prepared(
+    live: Tree, pairs: Sequence[_Pair], values: Sequence[Any], task: str
+) -> _Writes:
+    """All values as they will be written.
 
     Raises:
-        CheckpointError: A State or a data iterator refuses its value; names all.
+        CheckpointError: A State refuses its value; names all.
     """
-    new: dict[int, Any] = {}
-    states: list[State[Any]] = []
-    contents: list[Any] = []
-    iterators: list[tuple[str, Any, Any]] = []
+    writes = _Writes([], [], [], {})
     faults: list[Fault] = []
     for pair, value in zip(pairs, values, strict=True):
         state, path = live.states[pair.at], path_str(live.layout.path(pair.at))
         if isinstance(state, IteratorState):
-            iterators.append((path, state.value.content, value))
+            writes.iterators.append((path, state.value.content, value))
         elif isinstance(state, PlainValue):
-            new[id(state)] = value
+            writes.new[id(state)] = value
         else:
             try:
-                contents.append(value_to_store(state, value, lambda: path))  # noqa: B023  # called at once
-                states.append(state)
+                content = value_to_store(state, value, lambda: path)  # noqa: B023  # called at once
+                writes.contents.append(content)
+                writes.states.append(state)
             except (FieldError, ContractError, TraceError) as error:
                 faults.append(Fault(str(error), path=path))
     if faults:
         raise CheckpointError(task, faults)
-    _move(iterators, task)
-    undivided(lambda: store_all(states, contents))
-    return new
+    return writes
 
 
-def _move(iterators: Sequence[tuple[str, Any, Any]], task: str) -> None:
-    """For `_commit`: move each data iterator; if one refuses, all go back to where they were."""
-    before: list[tuple[Any, Any]] = []
+def _move(
+    iterators: Sequence[tuple[str, Any, Any]], moved: list[tuple[Any, Any]], task: str
+) -> None:
+    """Move each data iterator.
+
+    Args:
+        iterators: Paths, iterators, and where these go.
+        moved: Gets the iterators that may have moved, and where they were.
+        task: What an error begins with.
+
+    Raises:
+        CheckpointError: One refuses.
+    """
     for path, iterator, state in iterators:
         try:
-            before.append((iterator, iterator.get_state()))
+            moved.append((iterator, iterator.get_state()))
             iterator.set_state(state)
         # Whatever the iterator raises.
         except Exception as error:
-            for moved, earlier in before:
-                moved.set_state(earlier)
             text = (
                 f"{type(iterator).__name__} refuses the state that was saved: {error}"
             )

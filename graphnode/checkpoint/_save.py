@@ -13,6 +13,7 @@ from ._arrays import checksums_of, to_store
 from ._files import absolute, metadata_of, written
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
+from ._processes import check_same, together
 from ._progress import Progress, Report
 from ._tree import Tree, declared_fields, take_tree
 
@@ -64,16 +65,35 @@ def save(
     """
     target = absolute(path)
     task = f"cannot save to {path}"
-    extra = checked_extra(metadata, config, task)
-    taken = take_tree(tree, task)
+    with together(task):
+        report = Report(progress, f"write {os.fspath(path)}", is_counted=False)
+        extra = checked_extra(metadata, config, task)
+        taken = take_tree(tree, task)
     # The report is over when the checkpoint is at its place.
-    with (
-        Report(progress, f"write {os.fspath(path)}", is_counted=False) as report,
-        written(target, task, overwrite=overwrite) as directory,
-    ):
-        manifest, arrays = prepared(taken, task, extra)
-        report.start(sum(array.nbytes for array in arrays.values()))
-        write(directory, arrays, metadata_of(manifest_to_json(manifest)))
+    with report, written(target, task, overwrite=overwrite) as directory:
+        with together(task):
+            manifest, arrays = prepared(taken, task, extra)
+            report.start(sum(array.nbytes for array in arrays.values()))
+        data = manifest_to_json(manifest)
+        check_same_manifest(data, task)
+        write(directory, arrays, metadata_of(data))
+
+
+# Any: JSON.
+def check_same_manifest(data: dict[str, Any], task: str) -> None:
+    """For `save` and `Checkpointer`: raise if a manifest is not the same in all processes.
+
+    Raises:
+        CheckpointError: Names all paths at which they differ.
+    """
+    check_same(lambda: _rows(data), task)
+
+
+def _rows(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """The parts of a manifest that processes compare, by path; the last one is all but the States."""
+    rows = [(str(state["path"]), json.dumps(state)) for state in data["states"]]
+    rest = {key: part for key, part in data.items() if key != "states"}
+    return [*rows, ("", json.dumps(rest))]
 
 
 class Extra(NamedTuple):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from .cells import cells, limit_of, mark, table, value_of
+from .checkpoint_figures import ORBAX, SAVE, measure_checkpoints, peaks
 from .config_figures import CONFIG_FIGURES
 from .config_library import CONFIG_NAMES, load_config_libraries
 from .config_peers import PEER_NODES, PEERS, measure_configs
@@ -29,6 +31,8 @@ from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
+CHECKPOINTS = "checkpoints"
+"""Printed alone: what a disk takes is not for the page."""
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -71,6 +75,8 @@ def main() -> None:
             write(options.output, options.depth, written, _README if options.output == _DOCS else None)
             print(f"wrote {options.output}/performance.md and performance.json")
     rows = [result for part in measured for result in part.rows]
+    if CHECKPOINTS in sections:
+        rows += _checkpoints(plan)
     short = [result for result in rows if result.holds is False]
     print(f"{len(short)} of {len(rows)} rows fall short")
 
@@ -134,6 +140,22 @@ def _models(plan: Plan) -> _Models:
     return _Models(Models(figures, trained, sizes, environment), missing)
 
 
+def _checkpoints(plan: Plan) -> list[Result]:
+    results = measure_checkpoints(plan.effort.rounds)
+    names = (GRAPHNODE, ORBAX, SAVE)
+    rows = [
+        (one.title, f"{one.states:,}", mark(one), value_of(one), limit_of(one), *cells(one, names)) for one in results
+    ]
+    memory = [(name, f"{number / 1e6:,.0f} MB") for name, number in peaks(3).items()]
+    _show(
+        {
+            "checkpoints": table(("figure", "States", "", "measured", "limit", *names), rows),
+            "most memory to read 1 GB": table(("", "beyond before"), memory),
+        }
+    )
+    return results
+
+
 def _missing(names: Iterable[str], found: set[str]) -> set[str]:
     missing = set(names) - found
     if missing:
@@ -165,7 +187,9 @@ def _measure_size(figures: list[Figure], states: int, effort: Effort) -> Iterato
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="parts of the page (default: all)")
+    parser.add_argument(
+        "sections", nargs="*", choices=[[], *SECTIONS, CHECKPOINTS], help="parts (default: all of the page)"
+    )
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
     parser.add_argument("--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)")
     names = [*[figure.name for figure in FIGURES], *[figure.name for figure in CONFIG_FIGURES], PEERS, MODEL_STEP]
