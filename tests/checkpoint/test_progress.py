@@ -35,7 +35,7 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_a_function_is_told_of_each_portion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """First with 0 and last with all; a write knows no more than these two."""
     monkeypatch.setattr(_read, "_PORTION", 500)
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, ...]] = []
     gn.checkpoint.save(tmp_path / "run", TREE, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(0, 840), (840, 840)]
     calls.clear()
@@ -53,7 +53,7 @@ def test_load_tells_too(tmp_path: Path):
     """Of the arrays of the node, not of those beside it."""
     saved = net()
     gn.checkpoint.save(tmp_path / "run", {"model": saved, "other": jnp.zeros(1000)})
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, ...]] = []
     model = gn.checkpoint.load(tmp_path / "run", type(saved), at="model", progress=lambda *call: calls.append(call))
     assert calls == [(0, 72), (72, 72)]
     assert same(values(model), values(saved))
@@ -61,7 +61,7 @@ def test_load_tells_too(tmp_path: Path):
 
 def test_nothing_to_read_is_told_once(tmp_path: Path):
     """A tree without arrays has no bytes."""
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, ...]] = []
     gn.checkpoint.save(tmp_path / "run", {"step": 3}, progress=lambda *call: calls.append(call))
     assert calls == [(0, 0)]
 
