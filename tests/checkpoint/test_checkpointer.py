@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import graphnode as gn
+from graphnode.checkpoint import _orbax
 from tests.checkpoint.nets import Counter, net, refused, same, values
 
 
@@ -115,6 +116,22 @@ def test_what_is_wrong_is_told(tmp_path: Path):
         with pytest.raises(ValueError) as caught:
             gn.checkpoint.Checkpointer(tmp_path, **options)
         assert str(caught.value) == f"Checkpointer: {next(iter(options))} is at least 1; found 0"
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As by `save`, whatever the class is that the store raises."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("Error writing [source locations='file.cc:1'] [os_error_code='28']")
+
+    name = tmp_path.name
+    with gn.checkpoint.Checkpointer(tmp_path) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(_orbax._imported_orbax().training.Checkpointer, "save_async", fail)
+            with refused(f"cannot save step 0 to PATH/{name}: cannot write PATH/{name}: No space left on device"):
+                checkpoints.save(0, {"step": 0})
+        assert checkpoints.save(1, {"step": 1})
+    assert os.listdir(tmp_path) == ["1"]
 
 
 TERMINATED = """
