@@ -8,7 +8,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Final
 
@@ -64,7 +64,8 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self,
         name: str,
-        path: Sequence[str] | None = None,
+        # Of a namespace package it is no sequence.
+        path: Iterable[str] | None = None,
         target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """For the import system: how to load a module by its old name; `None` for other names."""

@@ -10,7 +10,6 @@ from typing import (
     Concatenate,
     Generic,
     ParamSpec,
-    Self,
     TypeVar,
     overload,
 )
@@ -24,6 +23,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
+# Not `Self`, which run-time type checkers do not know in an overload.
+C = TypeVar("C", bound="CustomRule[..., Any]")
 
 
 class CustomRule(Transformed, Generic[P, R]):
@@ -62,7 +63,7 @@ class CustomRule(Transformed, Generic[P, R]):
         raise NotImplementedError  # pragma: no cover  # each kind defines it
 
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    def __get__(self: C, instance: None, owner: type, /) -> C: ...
     @overload
     def __get__(
         self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /
