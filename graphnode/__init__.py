@@ -3,11 +3,9 @@
 import importlib
 import typing
 
-from ._gc import collector_paused as _collector_paused
-
 # All that is imported stays, JAX above all: each collection meanwhile would look at it in
-# vain.
-with _collector_paused():
+# vain. Without a name for it, which editors would offer.
+with importlib.import_module("._gc", __name__).collector_paused():
     from . import random as random
     from ._declare._node import Node as Node
     from ._declare._schema import Field as Field
