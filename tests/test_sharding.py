@@ -243,10 +243,14 @@ def test_a_plan_of_ten_thousand_states_takes_a_second():
     assert time.perf_counter() - start < 2
 
 
+class PlannedLinear(gn.nn.Linear):
+    """Of a name that no other test has."""
+
+
 def test_the_command_prints_a_plan(tmp_path: Any):
     """Of a file and a mesh; faults are printed, and end it with 1."""
     file = tmp_path / "model.yaml"
-    file.write_text("{type: Linear, in_size: 8, out_size: 6}\n")
+    file.write_text("{type: PlannedLinear, in_size: 8, out_size: 6}\n")
     run = CliRunner().invoke(main, ["sharding", "show", str(file), "--mesh", "data=4,model=2", "-r", "in=data+model"])
     assert run.exit_code == 0, run.output
     assert "weight  float32[8, 6]  in, out  P(('data', 'model'), None)" in run.output

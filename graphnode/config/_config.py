@@ -152,8 +152,8 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
         TypeError: `cls` is not a node class.
 
     Example:
-        >>> list(gn.config.config_of(gn.nn.Linear).model_fields)
-        ['in_size', 'out_size', 'w_mask', 'dtype', 'use_bias', 'w_init', 'b_init', 'param_dtype']
+        >>> list(gn.config.config_of(gn.nn.Embedding).model_fields)
+        ['num_embeddings', 'width', 'dtype', 'w_init', 'param_dtype']
     """
     # `Net[int]` has the config class of `Net`.
     node_class: Any = get_origin(cls) or cls

@@ -42,10 +42,10 @@ with tempfile.TemporaryDirectory() as folder:
     restored: dict[str, Any] = gn.checkpoint.restore(parts, {"model": model}, only=gn.Under("model"))
 
     gn.checkpoint.restore(
-        whole, run, only=gn.ParamState, cast=..., allow_missing=[gn.BatchState, gn.PathIn("model.bias")]
+        whole, run, only=gn.ParamState, cast=..., allow_missing=gn.Any(gn.BatchState, gn.PathIn("model.bias"))
     )
     gn.checkpoint.restore(whole, run, only=lambda path, state: path[0] == "model", allow_changed="**.rate")
-    one = jax.NamedSharding(jax.make_mesh((1,), ("x",)), jax.P())
+    one = jax.NamedSharding(jax.make_mesh((1,), ("x",)), jax.P())  # type: ignore[no-untyped-call]
     gn.checkpoint.restore(whole, run, shardings={"**.weight": one})
     gn.checkpoint.restore(whole, run, shardings=one)
     assert_type(gn.checkpoint.manifest(whole), gn.checkpoint.Manifest)

@@ -7,7 +7,7 @@ import jax
 import graphnode as gn
 
 rules = gn.sharding.Rules(
-    params={"embed": "data", "mlp": ("data", "model"), gn.nn.Linear: {"embed": None}, gn.PathIn("bias"): jax.P()},
+    params={"embed": "data", "mlp": ("data", "model"), gn.nn.Linear: {"embed": None}, gn.PathIn("bias"): jax.P()},  # type: ignore[no-untyped-call]
     activations={"batch": "data"},
     states={gn.optim.OptimizerState: {"embed": "model"}},
     default=None,
