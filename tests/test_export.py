@@ -1,6 +1,6 @@
 """`jax.export` of functions of state trees: what is written into a file is the same when it is read, or is refused."""
 
-import copy
+import functools
 import json
 import random
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from graphnode._trie import by_target
 from graphnode.transforms._result_nodes import ResultNode
 from graphnode.transforms._written import Written
 from graphnode.transforms._written import _from_json as written_from_json
+from tests.damage import damage
 from tests.properties.strategies import World, worlds
 
 
@@ -118,28 +119,9 @@ KEYS = ["", "a", "b", "c", "left", 0, 1, 2]
 JUNK: list[Any] = [None, True, -1, 0, 1, 2, 3, 2**70, 1.5, "a", "", [], {}, [0, "a", 1], [0, 0], [0, "a"], {"state": 0}]
 
 
-def damage(rng: random.Random, data: Any) -> None:
-    """Change one thing somewhere in JSON, in place."""
-    while True:
-        items = list(data.items() if isinstance(data, dict) else enumerate(data))
-        if not items:
-            return
-        key, item = rng.choice(items)
-        if isinstance(item, (list, dict)) and item and rng.random() < 0.9:
-            data = item
-            continue
-        kind = rng.randrange(5)
-        if kind == 0:
-            del data[key]
-        elif kind == 1 and isinstance(data, list):
-            data.insert(rng.randrange(len(data) + 1), json.loads(json.dumps(rng.choice(data))))
-        elif kind == 2 and isinstance(data, list):
-            rng.shuffle(data)
-        else:
-            small = rng.choice(KEYS) if isinstance(item, str) else rng.randrange(-1, 6)
-            # A copy: the next damage may change it.
-            data[key] = small if kind == 3 else copy.deepcopy(rng.choice(JUNK))
-        return
+def similar(rng: random.Random, item: Any) -> Any:
+    """A key or number of a layout, for one that stood there."""
+    return rng.choice(KEYS) if isinstance(item, str) else rng.randrange(-1, 6)
 
 
 @given(worlds(), st.randoms(use_true_random=False))
@@ -149,7 +131,7 @@ def test_damaged_text_is_refused_or_a_layout(world: World, rng: random.Random):
         for _ in range(5):
             data = json.loads(layout_to_json(layout))
             for _ in range(rng.randrange(1, 3)):
-                damage(rng, data)
+                damage(rng, data, JUNK, functools.partial(similar, rng))
             try:
                 read = layout_from_json(json.dumps(data))
             except gn.ConfigError:

@@ -18,6 +18,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 from .._errors import CheckpointError
+from ._aside import NEW, OLD, put_back
 from ._manifest import Manifest, ManifestFaultError, manifest_of, parse
 from ._orbax import METADATA_FILE, METADATA_KEY, UNFINISHED
 from ._processes import by_first, is_first, together
@@ -32,8 +33,6 @@ OUR_KEY: Final = "graphnode"
 
 _CHECKSUM_KEY: Final = "crc32"
 _MAX_BYTES: Final = 2**30
-_NEW: Final = ".graphnode-new"
-_OLD: Final = ".graphnode-old"
 _LOCK: Final = ".graphnode-lock"
 
 
@@ -49,7 +48,7 @@ def located(path: str, task: str) -> str:
         CheckpointError: There is no directory.
     """
     # The path twice: an overwrite may have come between the two looks.
-    for candidate in (path, path + _OLD, path):
+    for candidate in (path, path + OLD, path):
         if os.path.isdir(candidate):
             return candidate
     what = "it is a file" if os.path.exists(path) else "it does not exist"
@@ -135,12 +134,12 @@ def written(path: str, task: str, *, overwrite: bool) -> Generator[str]:
 
         def replace() -> None:
             with refusals(path, task):
-                _move(path, path + _OLD)
+                _move(path, path + OLD)
                 _move(target, path)
-                shutil.rmtree(path + _OLD, ignore_errors=True)
+                shutil.rmtree(path + OLD, ignore_errors=True)
 
         exists = by_first(make_ready, task)
-        target = path + _NEW if exists else path
+        target = path + NEW if exists else path
         try:
             with together(task), refusals(path, task):
                 yield target
@@ -231,12 +230,7 @@ def _move(source: str, target: str) -> None:
 
 def _tidy(path: str) -> None:
     """For `written`: put back, or delete, what a killed save has left."""
-    with contextlib.suppress(OSError):
-        if os.path.isdir(path + _OLD):
-            if os.path.lexists(path):
-                shutil.rmtree(path + _OLD)
-            else:
-                os.rename(path + _OLD, path)
+    put_back(path)
     _delete_parts(path)
 
 
@@ -246,7 +240,7 @@ def _delete_parts(path: str) -> None:
     with contextlib.suppress(OSError):
         for entry in os.listdir(folder):
             # The store adds to the name that it is given.
-            if entry.startswith((name + _NEW, name + UNFINISHED)):
+            if entry.startswith((name + NEW, name + UNFINISHED)):
                 shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
 
 

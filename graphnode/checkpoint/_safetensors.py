@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
+from ._aside import OLD
 from ._boxes import Bytes, Index, read_box
 from ._safetensors_header import (
     LENGTH_BYTES,
@@ -39,8 +40,6 @@ from ._safetensors_header import (
 
 SUFFIX: Final = ".safetensors"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
-OLD: Final = ".graphnode-old"
-"""Where a directory is put aside while another one takes its place."""
 
 
 class _File:

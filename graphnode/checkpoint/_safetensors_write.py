@@ -26,7 +26,8 @@ import numpy as np
 from .._compat import Tracer, alias_of
 from .._describe import describe
 from .._errors import CheckpointError, Fault
-from ._safetensors import INDEX_SUFFIX, OLD, SUFFIX
+from ._aside import NEW, OLD, put_back
+from ._safetensors import INDEX_SUFFIX, SUFFIX
 from ._safetensors_header import (
     DTYPES,
     LENGTH_BYTES,
@@ -37,7 +38,6 @@ from ._safetensors_header import (
 )
 
 _STEM: Final = "model"
-_NEW: Final = ".graphnode-new"
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 _ORDER: Final = {dtype: at for at, dtype in enumerate(DTYPES.values())}
 
@@ -324,13 +324,13 @@ def _replaced_file(
             ["it is a directory, and is not replaced by a file; delete it first"],
         )
     try:
-        yield path + _NEW
-        os.replace(path + _NEW, path)
+        yield path + NEW
+        os.replace(path + NEW, path)
     except OSError as error:
         raise _refused(error, task) from error
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(path + _NEW)
+            os.unlink(path + NEW)
 
 
 @contextlib.contextmanager
@@ -359,15 +359,15 @@ def _replaced_directory(
                 task, [f"{others}, and is not replaced; delete it first"]
             )
     try:
-        yield path + _NEW
+        yield path + NEW
         if exists:
             os.rename(path, path + OLD)
-        os.rename(path + _NEW, path)
+        os.rename(path + NEW, path)
         shutil.rmtree(path + OLD, ignore_errors=True)
     except OSError as error:
         raise _refused(error, task) from error
     finally:
-        shutil.rmtree(path + _NEW, ignore_errors=True)
+        shutil.rmtree(path + NEW, ignore_errors=True)
 
 
 def _other_files(path: str) -> str:
@@ -382,14 +382,10 @@ def _other_files(path: str) -> str:
 
 def _tidy(path: str) -> None:
     """For `_replaced_directory`: put back, or delete, what a killed process has left."""
+    put_back(path)
     with contextlib.suppress(OSError):
-        if os.path.isdir(path + OLD):
-            if os.path.lexists(path):
-                shutil.rmtree(path + OLD)
-            else:
-                os.rename(path + OLD, path)
-        if os.path.isdir(path + _NEW):
-            shutil.rmtree(path + _NEW)
+        if os.path.isdir(path + NEW):
+            shutil.rmtree(path + NEW)
 
 
 def _refused(error: OSError, task: str) -> CheckpointError:

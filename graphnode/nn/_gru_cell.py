@@ -22,7 +22,7 @@ Input: TypeAlias = Float[Array, "*batch in_size"]
 class GRUCell(GatedCell[jax.Array]):
     """A gated recurrent unit, which decides at each step how much of what it carries stays.
 
-    With `[r, z, n] = product(x, weight) + bias` and `[r', z', n'] = product(h, recurrent)`, each of
+    With `[r, z, n] = x @ weight + bias` and `[r', z', n'] = h @ recurrent`, each of
     three parts, `reset = sigmoid(r + r')`, `update = sigmoid(z + z')`, `new = tanh(n +
     reset * (n' + candidate_bias))` and `h' = (1 - update) * new + update * h`; the
     output is `h'` (Cho et al. 2014, "Learning Phrase Representations using RNN

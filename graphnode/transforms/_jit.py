@@ -223,21 +223,17 @@ class Jitted(Transformed, Generic[P, R]):
     def _program(self, call: Call) -> Program:
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
-        if compiled.surroundings.is_empty:
-            program = compiled.get(_key(call))
-        else:
-            held = call.held = compiled.surroundings.held()
-            key = _key(call) if held is NOTHING else (_key(call), held.key)
-            program = compiled.get(key)
-        return program or self._compile(call)
+        if not compiled.surroundings.is_empty:
+            call.held = compiled.surroundings.held()
+        return compiled.get(_key(call)) or self._compile(call)
 
     def _compile(self, call: Call) -> Program:
         """For `_program`: trace the function for a signature that it has not met."""
         # Before the trace: it may be that nodes are looked for the first time.
         surroundings = self._compiled.surroundings
         surroundings.look([self._target], call.binding.graphdef)
-        held = call.held = surroundings.held()
-        key = _key(call) if held is NOTHING else (_key(call), held.key)
+        call.held = surroundings.held()
+        key = _key(call)
         # Where a function around it was another one, its places are known again by now.
         known = self._compiled.get(key)
         return known or self._compiled.keep(
@@ -246,9 +242,15 @@ class Jitted(Transformed, Generic[P, R]):
 
 
 def _key(call: Call) -> Hashable:
-    """What is compiled for a call is known by: its signature, and the plan that lays out activations, if one does."""
+    """What is compiled for a call is known by: its signature, and what it finds around the function.
+
+    That is: the nodes there, and the plan that lays out activations, if one does.
+    """
+    key: Hashable = call.key
     activations = ACTIVATIONS.get()
-    return call.key if activations is None else (call.key, activations)
+    if activations is not None:
+        key = key, activations
+    return key if call.held is NOTHING else (key, call.held.key)
 
 
 def _is_about_values(error: TypeError) -> bool:

@@ -21,6 +21,7 @@ from graphnode.checkpoint._save import Extra, prepared
 from graphnode.checkpoint._show import differences, shown
 from graphnode.checkpoint._tree import take_tree
 from tests.checkpoint.nets import MANIFEST, Counter, Net, net, read, refused, same, tied, values, write
+from tests.damage import damage
 from tests.properties.strategies import World, worlds
 
 KEPT = Path(__file__).parent / "kept"
@@ -80,28 +81,6 @@ def test_comparison_is_symmetric(first: World, second: World):
 JUNK: list[Any] = [None, True, -1, 0, 2**70, 1.5, "a", "", [], {}, {"int": "x"}, {"list": 9**9}, "leaf", [[]], "dtype"]
 
 
-def damage(rng: random.Random, data: Any) -> None:
-    """Change one thing somewhere in JSON, in place."""
-    while True:
-        items = list(data.items() if isinstance(data, dict) else enumerate(data))
-        if not items:
-            return
-        key, item = rng.choice(items)
-        if isinstance(item, (list, dict)) and item and rng.random() < 0.85:
-            data = item
-            continue
-        kind = rng.randrange(4)
-        if kind == 0:
-            del data[key]
-        elif kind == 1 and isinstance(data, list):
-            data.insert(rng.randrange(len(data) + 1), copy.deepcopy(rng.choice(data)))
-        elif kind == 2 and isinstance(data, list):
-            rng.shuffle(data)
-        else:
-            data[key] = copy.deepcopy(rng.choice(JUNK))
-        return
-
-
 EVERYTHING: Any = manifest_data(
     {
         "model": tied(),
@@ -120,7 +99,7 @@ def test_a_damaged_manifest_is_refused_or_read(rng: random.Random):
     for _ in range(20):
         data = copy.deepcopy(EVERYTHING)
         for _ in range(rng.randrange(1, 3)):
-            damage(rng, data)
+            damage(rng, data, JUNK)
         try:
             manifest = manifest_of(data)
         except ManifestFaultError:
@@ -139,7 +118,7 @@ def test_a_damaged_file_is_refused_or_loaded(rng: random.Random, tmp_path_factor
     original = read(folder)
     for _ in range(4):
         data = copy.deepcopy(original)
-        damage(rng, data)
+        damage(rng, data, JUNK)
         write(folder, data)
         with contextlib.suppress(gn.CheckpointError):
             assert isinstance(gn.checkpoint.load(folder, Net, at="model"), Net)
