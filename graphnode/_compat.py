@@ -10,7 +10,7 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, Final, TypeAlias
@@ -84,15 +84,18 @@ def is_tracing() -> bool:
     return _running.value is not eval_trace
 
 
-class _Endless(Trace):  # type: ignore[type-arg, unused-ignore]  # newer versions of JAX have a parameter
-    """The trace of stand-ins, which belong to no transformation, and to which nothing is staged."""
+class _TraceOfStandIn(Trace):  # type: ignore[type-arg, unused-ignore]  # newer versions of JAX have a parameter
+    """The trace of a stand-in, which belongs to no transformation, and to which nothing is staged."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # JAX's own
+        self._check = check
 
     def is_valid(self) -> bool:
-        """Whether its tracers may be used: always, in whatever is traced."""
+        """For JAX, at each use of the stand-in: that it may be used here; raises where it may not."""
+        # Not by returning false: JAX's own error could not say what it stands for.
+        self._check()
         return True
-
-
-_ENDLESS: Final = _Endless()  # type: ignore[no-untyped-call]  # JAX's own
 
 
 class StandIn(Tracer):  # type: ignore[type-arg, unused-ignore]  # newer versions of JAX have a parameter
@@ -105,10 +108,15 @@ class StandIn(Tracer):  # type: ignore[type-arg, unused-ignore]  # newer version
 
     __slots__ = ("_abstract",)
 
-    def __init__(self, aval: Any) -> None:
-        """For an array of this shape and dtype, which are as `jax.typeof` gives them."""
+    def __init__(self, aval: Any, check: Callable[[], None] = lambda: None) -> None:
+        """A stand-in.
+
+        Args:
+            aval: Shape and dtype of the array, as `jax.typeof` gives them.
+            check: Raises where it must not be used; it must not hold the stand-in.
+        """
         # Not by the constructor of `Tracer`: its arguments differ between versions.
-        self._trace = _ENDLESS
+        self._trace = _TraceOfStandIn(check)
         self._abstract = aval
 
     @property
@@ -120,9 +128,23 @@ class StandIn(Tracer):  # type: ignore[type-arg, unused-ignore]  # newer version
         """The array that it stands for now."""
         raise NotImplementedError  # pragma: no cover  # each subclass defines it
 
+    def check_usable(self) -> None:
+        """Raise if it must not be used here, as JAX asks wherever it computes with it."""
+        self._trace.is_valid()
+
     def full_lower(self) -> Any:
         """For JAX: itself while something is traced, and the array where JAX is about to compute with it."""
-        return self if is_tracing() else self.current()
+        if is_tracing():
+            return self
+        self.check_usable()
+        return self.current()
+
+
+def check_stand_ins(leaves: Iterable[object]) -> None:
+    """Raise if there is a stand-in among some leaves that must not be used here."""
+    for leaf in leaves:
+        if isinstance(leaf, StandIn):
+            leaf.check_usable()
 
 
 _CONTEXT: Final = jax.make_user_context(None)  # type: ignore[no-untyped-call]  # JAX's own

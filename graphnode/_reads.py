@@ -11,9 +11,10 @@ A State of outside has no mark, and reading it costs one comparison. So `RUNNING
 `State.value` that some thread traces, and `READING` what is noted in this one.
 """
 
+import functools
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -37,8 +38,20 @@ class CapturedArray(StandIn):
     # No names that arrays have, such as `at`.
     __slots__ = ("captured_label", "captured_state", "leaf_number")
 
-    def __init__(self, state: Marked, at: int, array: Any, label: str) -> None:
-        super().__init__(jax.typeof(array))
+    def __init__(
+        self, state: Marked, at: int, array: Any, label: str, context: Hashable
+    ) -> None:
+        """For an array of a State.
+
+        Args:
+            state: The State.
+            at: The number of the array among the leaves of its value.
+            array: The array.
+            label: What messages call the State.
+            context: Of JAX's memory: what was traced there may have it, also later.
+        """
+        check = functools.partial(_check_running, context, label)
+        super().__init__(jax.typeof(array), check)
         self.captured_state = weakref.ref(state)
         self.leaf_number = at
         self.captured_label = label
@@ -76,51 +89,96 @@ class CapturedArray(StandIn):
 
     def _origin_msg(self) -> str:
         # JAX puts this below its own text, where a tracer is used as a number.
+        try:
+            self.check_usable()
+        except TraceError as error:
+            return f"\n{error}."
         return (
             f"\nIt stands for the value of {self.captured_label}, which is read from outside of the function: what it "
             "is at the time of a call is not known while the function is traced."
         )
 
 
+def _check_running(context: Hashable, label: str) -> None:
+    """Raise if a stand-in has leaked: no trace runs in this thread whose context of JAX's memory is this one.
+
+    JAX keeps what it traced of inner functions, with the stand-ins in it, for other
+    traces in the same context. Anywhere else one is in a cache or a global.
+
+    Args:
+        context: Of the trace that it was made in.
+        label: What messages call the State that it stands for.
+
+    Raises:
+        TraceError: Names the State.
+    """
+    reads = READING.reads
+    while reads is not None:
+        if reads.context == context:
+            return
+        reads = reads.around
+    raise TraceError(
+        f"{label} was read from outside of a function while it was traced, and what that gave was kept until the trace "
+        "was over: it stood there for the value at each call, and is no array. Return it from the function, or read "
+        "the State again"
+    )
+
+
 class Reads:
     """What one trace looks at.
 
     Attributes:
+        context: The context of JAX's memory that the trace runs in.
+        around: The notes of the trace around it in this thread, while it runs.
         touched: The numbers of the States of the arguments that were looked at.
         captured: The States of outside that were, by id.
     """
 
-    def __init__(self, label: Callable[[Any], str]) -> None:
+    def __init__(self, label: Callable[[Any], str], context: Hashable) -> None:
         """For a trace that is about to begin.
 
         Args:
             label: Gives what messages call a State of outside.
+            context: The context of JAX's memory that the trace runs in.
         """
+        self.context: Hashable = context
+        self.around: Reads | None = None
         self.touched: set[int] = set()
         self.captured: dict[int, Any] = {}
         self._label = label
-        self._around: list[Any] = []
+        self._traces_around: list[Any] = []
         self._numbers: dict[int, int] = {}
         self._stand_ins: dict[int, Any] = {}
 
     @contextmanager
     def noting(self) -> Generator[None]:
         """While it is open, in the trace that it is for, what this thread looks at is noted."""
-        before = READING.reads
-        self._around = enclosing_traces()
+        self.around = READING.reads
+        self._traces_around = enclosing_traces()
         RUNNING.append(self)
         READING.reads = self
         try:
             yield
         finally:
-            READING.reads = before
+            READING.reads, self.around = self.around, None
             RUNNING.remove(self)
             # Traces are not to live longer than they run.
-            self._around = []
+            self._traces_around = []
 
     def number(self, states: Sequence[Marked]) -> None:
         """Take these for the copies of the arguments, in layout order."""
         self._numbers = {id(state): number for number, state in enumerate(states)}
+
+    def take_originals(self, states: Sequence[Marked]) -> None:
+        """Count looks at the originals of the arguments, in layout order, as looks at these: they have the same shapes.
+
+        Not so if the value was read: it is the one of before the call.
+        """
+        if self.captured:
+            for number, state in enumerate(states):
+                if id(state) in self.captured and id(state) not in self._stand_ins:
+                    del self.captured[id(state)]
+                    self.touched.add(number)
 
     def look(self, state: Marked) -> None:
         """Note that something of a State is looked at, such as its shape."""
@@ -143,7 +201,8 @@ class Reads:
             leaves, treedef = jax.tree.flatten(state._value)
             label = self._label(state)
             arrays = [
-                CapturedArray(state, at, leaf, label) for at, leaf in enumerate(leaves)
+                CapturedArray(state, at, leaf, label, self.context)
+                for at, leaf in enumerate(leaves)
             ]
             stand_in = jax.tree.unflatten(treedef, arrays)
             self._stand_ins[id(state)] = (state._value, stand_in)
@@ -161,7 +220,7 @@ class Reads:
         if birth is None:
             return True
         # Where JAX does not say, the State gives its tracer, as plain JAX would have it.
-        return any([birth() is trace for trace in self._around])
+        return any([birth() is trace for trace in self._traces_around])
 
 
 class _Reading(threading.local):
@@ -182,11 +241,13 @@ READING: Final = _Reading()
 RUNNING: Final[list[Reads]] = []
 
 
-def note_look(state: Marked) -> None:
-    """Note that something of a State's value is looked at other than by `State.value`, such as its shape.
+def looked_at(state: Marked) -> Any:
+    """What a State holds, for a look at its shape, dtype or structure, which is noted.
 
-    What is compiled would otherwise not follow when it changes.
+    What is compiled would otherwise not follow when that changes. In what a traced
+    function may call, it stands for all looks other than by `State.value`.
     """
     reads = READING.reads
     if reads is not None and is_tracing():
         reads.look(state)
+    return state._value

@@ -24,6 +24,7 @@ from ._graph._graphdef import GraphDef
 from ._graph._unflatten import build
 from ._hints import with_article
 from ._paths import path_str
+from ._reads import looked_at
 from ._signals import store_all
 from ._stack_axes import (
     checked_position,
@@ -275,7 +276,7 @@ def _unstacked_graphdef(binding: Binding, axis: int) -> GraphDef[Any]:
     if not mentions_axes(graphdef):
         return graphdef
     positions = {
-        at: checked_position(axis, state._value, _state_path(graphdef, at))
+        at: checked_position(axis, looked_at(state), _state_path(graphdef, at))
         for at, state in enumerate(binding.states)
         if has_axes(state._spec)
     }
@@ -293,7 +294,7 @@ def _size_along(binding: Binding, axis: int) -> int:
     sizes: dict[_Leaf, int] = {}
     faults: list[str] = []
     for at, state in enumerate(binding.states):
-        for key_path, leaf in jax.tree.leaves_with_path(state._value):
+        for key_path, leaf in jax.tree.leaves_with_path(looked_at(state)):
             form = leaf_form(leaf)
             if isinstance(form, tuple) and -len(form[0]) <= axis < len(form[0]):
                 sizes[at, key_path] = form[0][axis]

@@ -36,7 +36,7 @@ from ._marks import (
 from ._mistaken import NoArray
 from ._pretty import Record, Text, pretty
 from ._public import PublicType, named_in_pickles
-from ._reads import READING, RUNNING, note_look
+from ._reads import READING, RUNNING, looked_at
 from ._redefinition import latest
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
@@ -492,7 +492,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     def __pretty__(self) -> Record:
         return Record(
             type(self).__name__,
-            [("value", abstract(self._value)), *self._spec.description()],
+            [("value", abstract(looked_at(self))), *self._spec.description()],
         )
 
     def __repr__(self) -> str:
@@ -687,11 +687,10 @@ def contract_faults(state: State[Any], value: Any) -> list[str]:
     """
     if not state._contracts:
         return []
-    note_look(state)
-    if _has_aval_of(state._value, value):
+    held = looked_at(state)
+    if _has_aval_of(held, value):
         return []
-    contracts = state._contracts
-    faults = [requirement.fault(value, state._value) for requirement in contracts]
+    faults = [requirement.fault(value, held) for requirement in state._contracts]
     # Two fields may ask the same thing, which is told once.
     return list(dict.fromkeys([fault for fault in faults if fault is not None]))
 

@@ -42,7 +42,7 @@ from ._graph._graphdef import GraphDef
 from ._inspect import live_objects, missing_part, reach
 from ._lookup import Matched, States, is_one_value, match, nearest, numbers_of
 from ._paths import Path, path_str
-from ._reads import note_look
+from ._reads import looked_at
 from ._redefinition import class_name, is_one_class
 from ._signals import put_all, store_all, undivided
 from ._state import (
@@ -463,8 +463,9 @@ def _vacancy(
 
 def _mismatch(write: _Write) -> str | None:
     """For `check=True`: how a value differs in structure, shape or dtype from what its State holds, if it does."""
+    held = looked_at(write.state)
     structures: list[object] = [
-        jax.tree.structure(write.state._value),
+        jax.tree.structure(held),
         jax.tree.structure(write.value),
     ]
     if structures[0] != structures[1]:
@@ -473,7 +474,7 @@ def _mismatch(write: _Write) -> str | None:
         )
     leaves = jax.tree.leaves(write.value)
     for (key_path, current), leaf in zip(
-        jax.tree.leaves_with_path(write.state._value), leaves, strict=True
+        jax.tree.leaves_with_path(held), leaves, strict=True
     ):
         if leaf_form(current) != leaf_form(leaf):
             where = write.where() + jax.tree_util.keystr(key_path)
@@ -633,10 +634,9 @@ def _remove(removals: Sequence[_Removal]) -> None:
         else:
             delattr(container, key)
         if state._contracts:
-            note_look(state)
             # What is put back may have the shape that was there before, such as one
             # axis more than the contract says, in a stack.
-            form = leaf_form(state._value)
+            form = leaf_form(looked_at(state))
             if isinstance(form, tuple):
                 popped_shapes(node)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 

@@ -23,7 +23,7 @@ from jax.tree_util import (
     tree_unflatten,
 )
 
-from ._compat import PLAIN
+from ._compat import PLAIN, check_stand_ins
 from ._errors import FieldError, listed
 from ._hints import with_article
 from ._static import GraphObject
@@ -68,10 +68,15 @@ def take_in(value: Any, owner: Callable[[], str]) -> Any:
     Raises:
         FieldError: The value holds a State or a node, or a NumPy array whose dtype JAX
             would change; names all.
+        TraceError: It holds what stood for a State in a trace that is over.
     """
-    if type(value) in PLAIN or isinstance(value, jax.Array):
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, jax.Array):
+        check_stand_ins((value,))
         return value
     leaves, treedef = tree_flatten(value)
+    check_stand_ins(leaves)
     if any(isinstance(leaf, GraphObject | np.ndarray | np.generic) for leaf in leaves):
         faults = _value_faults(value)
         if faults:

@@ -1045,17 +1045,26 @@ def test_a_class_of_states_that_is_registered_with_jax_is_refused(tag: str | Non
 
 @pytest.mark.parametrize("register", [REGISTRATIONS["class"], REGISTRATIONS["static"]], ids=["class", "static"])
 def test_a_class_that_is_registered_after_its_first_use_is_found_at_an_argument(register: Callable[[Any], Any]):
-    """Where a transformation meets its first argument that JAX takes apart, or a split a list with one."""
+    """Where a transformation meets its first argument that JAX takes apart, or a split a list with one.
+
+    What is compiled for a node itself never asks JAX about it, and goes on.
+    """
     probe = declare((gn.Node, _Flattening), x=gn.State)
     increment = gn.jit(_increment)
     node = probe(gn.State(jnp.zeros(())))
     increment(node)
     register(probe)
-    for use in (increment, lambda node: gn.treefy_split([node])):
+    uses: list[Callable[[Any], Any]] = [
+        lambda node: increment(node=node),
+        gn.jit(lambda node: _increment(node)),
+        lambda node: gn.treefy_split([node]),
+    ]
+    for use in uses:
         with pytest.raises(gn.SchemaError) as caught:
             use(node)
         assert str(caught.value) == REGISTERED.format("Probe")
-    assert float(node.x.value) == 1.0
+    increment(node)
+    assert float(node.x.value) == 2.0
 
 
 def _increment(node: Any) -> None:

@@ -28,7 +28,14 @@ def names_of_pages() -> Iterator[None]:
     VALUES.update(before)
 
 
-@pytest.mark.parametrize("page", PAGES)
+# These run the other libraries, too, whose first calls take long.
+_SLOW_PAGES = "docs/coming_from/"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page.startswith(_SLOW_PAGES) else ()) for page in PAGES],
+)
 def test_page_prints_what_it_shows(page: str, record_property: Callable[[str, object], None]):
     """Every block of a page runs, and every output that it shows is the real one."""
     path = Path(ROOT, page)

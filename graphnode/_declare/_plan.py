@@ -21,7 +21,7 @@ from .._errors import ContractError, FieldError, listed
 from .._fields import Kind, LeftOut, NodeBase
 from .._nesting import is_container, items, kind_of
 from .._paths import key_str
-from .._reads import note_look
+from .._reads import looked_at
 from .._redefinition import derives
 from .._state import Requirements, State
 from .._static import GraphObject, StaticValueError, frozen, static_key
@@ -468,23 +468,24 @@ def _checked(
         second pass          4 is k+1                  fits                    fits
     """
     bound: dict[str, object] = {}
-    required: list[tuple[Requirement, State[Any]]] = []
+    required: list[tuple[Requirement, State[Any], Any]] = []
     for place, form, state in placed:
         requirement = requirement_of(type(node), place, form, type(state), sizes)
         if requirement is not None:
-            required.append((requirement, state))
+            required.append((requirement, state, looked_at(state)))
     # The first pass of the picture: only to bind names, so its faults are dropped.
-    if any(requirement.contract.has_free_names(sizes) for requirement, _ in required):
-        for requirement, state in required:
-            requirement.contract.fault(state._value, sizes, bound)
+    if any(
+        requirement.contract.has_free_names(sizes) for requirement, _, _ in required
+    ):
+        for requirement, _, held in required:
+            requirement.contract.fault(held, sizes, bound)
     checks: list[_Check] = []
-    for requirement, state in required:
-        note_look(state)
+    for requirement, state, held in required:
         contract = requirement.contract
-        fault = contract.fault(state._value, sizes, bound)
+        fault = contract.fault(held, sizes, bound)
         if fault is not None:
             # A State of stacked nodes breaks its contract also by itself.
-            fits_alone = contract.fault(state._value, sizes, {}) is None
+            fits_alone = contract.fault(held, sizes, {}) is None
             if not fits_alone and _fits_as_before(node, requirement, state):
                 fault = None
         checks.append(_Check(state, requirement, fault))
@@ -540,9 +541,11 @@ def _fits_as_before(
     if other is state:
         return requirement in state._contracts  # it stood there before
     if other is not None:
-        return requirement.contract.fits_like(state._value, other._value)
+        return requirement.contract.fits_like(looked_at(state), looked_at(other))
     popped = popped_shapes(node).get(requirement.place)
-    return popped is not None and requirement.contract.fits_like(state._value, popped)
+    return popped is not None and requirement.contract.fits_like(
+        looked_at(state), popped
+    )
 
 
 def popped_shapes(node: NodeBase) -> dict[str, Any]:

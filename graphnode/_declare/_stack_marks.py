@@ -13,6 +13,7 @@ import numpy as np
 
 from .._fields import NodeBase
 from .._nesting import leaves
+from .._reads import looked_at
 from .._state import State
 
 
@@ -43,7 +44,7 @@ def _has_stack_axis(state: State[Any]) -> bool:
     if state._spec.stacked:
         return True
     # A value may be a pytree of several arrays.
-    array_ranks = [np.ndim(array) for array in jax.tree.leaves(state._value)]
+    array_ranks = [np.ndim(array) for array in jax.tree.leaves(looked_at(state))]
     highest = max(array_ranks, default=0)
     for requirement in state._contracts:
         rank = requirement.contract.rank(dict(requirement.sizes))

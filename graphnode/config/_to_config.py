@@ -15,6 +15,7 @@ from .._graph._diff import diff
 from .._inspect import iter_node
 from .._nesting import is_container, leaves, mapped
 from .._paths import path_str
+from .._reads import looked_at
 from .._rngs import Rngs
 from .._split import graphdef, states
 from .._stream import Refusing, scope_of
@@ -124,7 +125,7 @@ def _other_shapes(node: Node, built: Node) -> Iterator[str]:
     """The States of a node whose shapes or dtypes differ from those of a node of equal structure, as in a stack."""
     others = states(built)
     for path, state in states(node).items():
-        value, other = state._value, others[path]._value
+        value, other = looked_at(state), others[path]._value
         pairs = zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=False)
         if any(leaf_form(leaf) != leaf_form(other_leaf) for leaf, other_leaf in pairs):
             yield f"{path_str(path)}: {describe(value)} != {describe(other)}"

@@ -13,7 +13,7 @@ from .._declare._node import Node
 from .._errors import ContractError, listed
 from .._inspect import iter_node
 from .._paths import path_str
-from .._reads import note_look
+from .._reads import looked_at
 from .._state import State
 
 
@@ -187,8 +187,7 @@ def check_unstacked(layer: Node) -> None:
         contract = leaves[0].contract if leaves else None
         if contract is None or not isinstance(state, State):
             continue
-        note_look(state)
-        shape: tuple[int, ...] = getattr(state._value, "shape", ())
+        shape: tuple[int, ...] = getattr(looked_at(state), "shape", ())
         rank = contract.rank(fields)
         if rank is not None and len(shape) > rank:
             raise ContractError(

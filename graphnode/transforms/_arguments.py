@@ -7,6 +7,7 @@ arguments are wrapped, so that JAX keeps them in the treedef of the arguments.
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any, TypeAlias
 
 import jax
@@ -21,8 +22,40 @@ Values: TypeAlias = tuple[Any, ...]
 
 
 def name_of(function: Function) -> str:
-    """What a message calls a function: a callable object that has no name by its class."""
+    """What a message calls a function: a partial by what it calls, another object that has no name by its class."""
+    while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
+        function = function.func
     return getattr(function, "__name__", type(function).__name__)
+
+
+def code_of(function: Function) -> CodeType | None:
+    """The code of a function, below what is wrapped around it; `None` where there is none, as for a builtin."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        target = inspect.unwrap(function)
+    # Wrapped around itself
+    except ValueError:
+        return None
+    code = getattr(target, "__code__", None)
+    return code if isinstance(code, CodeType) else None
+
+
+def show_as(run: Function, function: Function) -> None:
+    """Have JAX, and so profiles and compiler logs, call a function that runs a user's function by the name of that.
+
+    Its messages have the file and line of the user's function, too.
+    """
+    assert isinstance(run, FunctionType)
+    run.__name__ = run.__qualname__ = name_of(function)
+    code = code_of(function)
+    if code is not None:
+        # JAX asks what stands below all wrappers for name and code. Not the function
+        # itself: JAX may keep `run` for longer. The parameters stay those of `run`.
+        run.__dict__["__signature__"] = inspect.signature(run)
+        run.__dict__["__wrapped__"] = SimpleNamespace(
+            __name__=run.__name__, __code__=code
+        )
 
 
 class Static:
@@ -67,7 +100,10 @@ class BoundFirst:
     Attributes:
         function: What it calls.
         bound_names: What messages call these arguments.
+        fills: The functions that it makes other arguments with.
     """
+
+    fills: Sequence[Callable[..., Any]] = ()
 
     # In slots, as `functools.wraps` hands on what is in the `__dict__`
     __slots__ = ("__dict__", "__signature__", "__weakref__", "bound_names", "function")

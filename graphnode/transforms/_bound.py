@@ -120,7 +120,7 @@ def target_of_partial(
 class _PartialTarget(BoundFirst):
     """The function of a partial, which takes the nodes in the partial first."""
 
-    __slots__ = ("_inner_count", "_keywords", "_positional")
+    __slots__ = ("_inner_count", "_keywords", "_positional", "fills")
 
     def __init__(
         self,
@@ -144,6 +144,7 @@ class _PartialTarget(BoundFirst):
         self._inner_count = inner_count
         self._positional = [part.fill for part in positional]
         self._keywords = {name: part.fill for name, part in keywords.items()}
+        self.fills = (*self._positional, *self._keywords.values())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         count = len(self.bound_names)

@@ -23,12 +23,12 @@ none; `Call.finish` does both steps behind JAX.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import jax
 from jax.tree_util import tree_flatten, tree_flatten_with_path
 
-from .._compat import current_trace, is_tracing
+from .._compat import PLAIN, current_trace, is_tracing
 from .._describe import describe
 from .._errors import ContractError, TraceError, listed
 from .._graph._binding import Binding
@@ -48,6 +48,11 @@ from ._signature import CallSite, Signature, all_leaves
 from ._surroundings import NOTHING, Held
 from ._type_text import is_jax_type
 from ._written import Written, as_arrays
+
+# Of so many leaves by position, and nothing else.
+_FLAT_DEFS: Final = {
+    count: jax.tree.structure(((0,) * count, {})) for count in range(16)
+}
 
 
 class Call:
@@ -88,18 +93,27 @@ class Call:
         self.function: Function = function
         self.held: Held = NOTHING
         self.trace: Any = None
-        leaves, treedef = tree_flatten((args, kwargs or {}))
-        self.roots: list[Any] = []
-        self.other_leaves: list[Any] = []
+        roots: list[Any] = []
+        others: list[Any] = []
         # A tuple from the start, since it is a part of `key`.
         places: tuple[int, ...] = ()
-        for at, leaf in enumerate(leaves):
+        treedef: Any = None if kwargs else _FLAT_DEFS.get(len(args))
+        # Most calls pass nodes and arrays by position, and are spared the way through
+        # JAX's flattening.
+        for at, leaf in enumerate(args):
             if isinstance(leaf, GraphObject):
-                self.roots.append(leaf)
+                roots.append(leaf)
                 places += (at,)
+            elif type(leaf) in PLAIN:
+                others.append(leaf)
             else:
-                self.other_leaves.append(leaf)
-        self.binding: Binding = binding_of_list(self.roots) if places else NO_NODES
+                treedef = None
+                break
+        if treedef is None:
+            roots, others, places, treedef = _taken_apart(args, kwargs or {})
+        self.roots: list[Any] = roots
+        self.other_leaves: list[Any] = others
+        self.binding: Binding = binding_of_list(roots) if places else NO_NODES
         self.key: tuple[Any, tuple[int, ...], GraphDef[Any]] = (
             treedef,
             places,
@@ -333,3 +347,13 @@ class Call:
                 f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: make it a static argument, "
                 "or a static field of a node"
             )
+
+
+def _taken_apart(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], list[Any], tuple[int, ...], Any]:
+    """Arguments of any form: their nodes and States, the other leaves, the places of the former, and the treedef."""
+    leaves, treedef = tree_flatten((args, kwargs))
+    places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
+    others = [leaf for leaf in leaves if not isinstance(leaf, GraphObject)]
+    return [leaves[at] for at in places], others, tuple(places), treedef

@@ -14,7 +14,7 @@ from .._compat import DISABLE_JIT
 from .._errors import StructureError
 from .._reads import READING
 from .._value import is_container
-from ._arguments import Function, Values, name_of
+from ._arguments import Function, Values, show_as
 from ._boundary import Call
 from ._following import Following
 from ._fork import at_home
@@ -74,6 +74,7 @@ class Traced:
             check(outcome[2])
             return outcome
 
+        show_as(run, site.function)
         jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, other_leaves)
         self._replay = Replay(jaxpr, values, other_leaves, outcome)
         self.written: Written
@@ -187,7 +188,7 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
             """`function` with its own of all the arguments."""
             return function(*[args[at] for at in positions])
 
-        picked.__name__ = picked.__qualname__ = name_of(function)
+        show_as(picked, function)
         return picked
 
     return remembered(function, "picking", (positions, count), make)

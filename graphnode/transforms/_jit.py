@@ -91,14 +91,14 @@ class Jitted(Transformed, Generic[P, R]):
             try:
                 ACTIVE.call = call
                 outcome = self._program(call).run(call)
-            except jax.errors.ConcretizationTypeError as error:
-                error.add_note(
-                    f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
-                )
-                raise
-            # A leaf that JAX does not take is named; any other error goes on.
-            except TypeError:
+            # A leaf that JAX does not take is named, and so are the arguments in an
+            # error of JAX; any other goes on.
+            except TypeError as error:
                 call.check_leaves()
+                if _is_about_values(error):
+                    error.add_note(
+                        f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
+                    )
                 raise
             finally:
                 ACTIVE.call = before
@@ -131,7 +131,7 @@ class Jitted(Transformed, Generic[P, R]):
         executable = self._program(call).executable
         staged = Staged(
             executable,
-            record_of(call, executable.inputs.touched),
+            record_of(call, executable.inputs),
             (call.key, call.held.key),
             self._call_around,
         )
@@ -222,7 +222,7 @@ class Jitted(Transformed, Generic[P, R]):
     def _program(self, call: Call) -> Program:
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
-        if not compiled.surroundings.places:
+        if compiled.surroundings.is_empty:
             program = compiled.get(call.key)
         else:
             held = call.held = compiled.surroundings.held()
@@ -242,6 +242,12 @@ class Jitted(Transformed, Generic[P, R]):
         return known or self._compiled.keep(
             key, Program(call, self._options, self._history)
         )
+
+
+def _is_about_values(error: TypeError) -> bool:
+    """Whether an error of JAX is about values that are not known while a function is traced, such as in shapes."""
+    is_known = isinstance(error, jax.errors.ConcretizationTypeError)
+    return is_known or "it depends on the value" in str(error)
 
 
 def _leaf_names(call: Call) -> str:

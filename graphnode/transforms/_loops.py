@@ -18,7 +18,7 @@ from .._arguments import checked_index
 from .._compat import Tracer, changing_outputs, item_aval
 from .._describe import describe
 from .._tracebacks import hides_frames
-from ._arguments import Function, Static, Values
+from ._arguments import Function, Static, Values, show_as
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call
 from ._carry import (
@@ -643,6 +643,8 @@ def _while_loop(
     # outcome alone: it writes nothing.
     def holds(state: _LoopState) -> Any:
         return test(*round_.arguments(state, {}, {}))[2]
+
+    show_as(holds, condition)
 
     def step(state: _LoopState) -> _LoopState:
         """One round as `jax.lax.while_loop` calls it."""

@@ -31,11 +31,14 @@ from .._reads import READING
 from .._signals import undivided
 from .._state import State
 from .._value import is_container
-from ._arguments import Values, name_of
+from ._arguments import Values, name_of, show_as
 from ._boundary import Call
+from ._input_names import note_input_names, note_other_layouts
 from ._pure import ACTIVE, Outcome
 from ._retrace import History
 from ._shardings import Shardings
+from ._signature import CallSite
+from ._surroundings import Held
 from ._trace import Gone, Inputs, Trace, Wider
 from ._written import Written
 
@@ -106,6 +109,9 @@ class Program:
             self._take(call, wider.trace, executable)
         except Gone:
             self._begin(call)
+        except ValueError as error:
+            executable.explain(error, call)
+            raise
         return self.run(call)
 
     def staged(self, call: Call, stage: Literal["trace", "eval_shape"]) -> Any:
@@ -117,6 +123,9 @@ class Program:
             self._take(call, wider.trace, executable)
         except Gone:
             self._begin(call)
+        except ValueError as error:
+            executable.explain(error, call)
+            raise
         return self.staged(call, stage)
 
     def _take(self, call: Call, trace: Trace, before: "Executable | None") -> None:
@@ -215,6 +224,7 @@ class Executable:
         # What is given back without being written: no write, unless its memory is gone.
         self._completed = tuple(sorted({*outputs, *donating.numbers}))
         self._has_shardings = options.has_shardings
+        self._in_shardings = options.in_shardings
         self.is_donating: bool = bool(donating.numbers or donating.leaves)
         retained = [n for n in inputs.touched if n not in {*donating.numbers}]
         self._retained = tuple(retained)
@@ -234,8 +244,7 @@ class Executable:
             """What JAX compiles: a trace of the user's function, with these in the places of its inputs."""
             return self._traced(donated, values, captured, other_leaves)
 
-        # The name that profiles and compiler logs show.
-        run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
+        show_as(run, call.function)
         self.jitted: Any = jax.jit(
             run,
             donate_argnums=0 if self.is_donating else (),
@@ -262,13 +271,38 @@ class Executable:
                 # Of the same type as in `arguments`.
                 retained if self.is_donating else list(retained),
             )
-        # What a State is laid out as, it stays laid out as.
+        # What a State is said to be laid out as, it stays laid out as. Where nothing is
+        # said, the values of later calls may have any layout: XLA chooses, as in
+        # `jax.jit`.
         new_values = tuple([of_states[number] for number in self._completed])
         of_result = None
         if options.out_shardings is not None:
             of_result = options.out_shardings.of_result(trace.shapes[2])
         layouts["out_shardings"] = (None, new_values, of_result)
         return layouts
+
+    def explain(self, error: ValueError, call: Call) -> None:
+        """Note in an error of JAX what the user calls the inputs that are wrong."""
+        note_input_names(error, self.input_names(call.site, call.held))
+        if self._in_shardings is not None:
+            note_other_layouts(error, call, self._in_shardings, self.inputs.touched)
+
+    def input_names(self, site: CallSite, held: Held) -> dict[str, str]:
+        """What the user calls each input, by the names that JAX gives them."""
+        states, leaves = site.state_names(), site.other_leaf_names()
+        donated_count = len(self.donating.leaves)
+        rows = {
+            "donated[0]": [states[number] for number in self.donating.numbers],
+            "donated[1]": [leaves[at] for at in self._leaf_order[:donated_count]],
+            "values": [states[number] for number in self._retained],
+            "captured": self.inputs.captured_names(held),
+            "other_leaves": [leaves[at] for at in self._leaf_order[donated_count:]],
+        }
+        return {
+            f"{row}[{at}]": name
+            for row, names in rows.items()
+            for at, name in enumerate(names)
+        }
 
     def run(
         self, call: Call, compiled: Callable[..., Outcome] | None = None
@@ -412,7 +446,8 @@ def _traced(
     except BaseException as error:
         history.fail(record, error)
         raise
-    history.finish(record, trace.inputs.touched, trace.captured_types())
+    inputs = trace.inputs
+    history.finish(record, inputs.touched, inputs.captured_types(call.held))
     return trace
 
 

@@ -18,6 +18,7 @@ import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import CodeType
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import jax
@@ -51,7 +52,7 @@ from .._statetree import StateTree
 from .._static import GraphObject
 from .._value import all_rebuilt, is_container
 from .._versions import trace_of_version
-from ._arguments import Values, name_of
+from ._arguments import Values, code_of, name_of
 from ._kept import remembered
 from ._result_nodes import ResultNode
 from ._signature import CallSite
@@ -115,6 +116,14 @@ class Pure:
     def __name__(self) -> str:
         """The name of the user's function, for what JAX compiles."""
         return name_of(self.site.function)
+
+    @property
+    def __code__(self) -> CodeType:
+        """The code of the user's function, by which JAX's messages say where it is."""
+        code = code_of(self.site.function)
+        if code is None:
+            raise AttributeError("__code__")
+        return code
 
     def __repr__(self) -> str:
         # Without its fields: JAX prints a function that it traces, and a graphdef is

@@ -16,10 +16,12 @@ from .._graph._diff import differences
 from .._static import ANOTHER, distinct_texts
 from ._arguments import Function, Static, Values
 from ._boundary import Call
+from ._content import content_text
 from ._kept import remembered
 from ._methods import target_of
 from ._signature import CallSite
 from ._surroundings import Held
+from ._trace import Inputs
 from ._type_text import type_text
 
 # How many traces are remembered: enough for a function that takes turns among some
@@ -186,21 +188,31 @@ def _record_of(
     )
 
 
-def changes_since(record: TraceRecord, call: Call) -> list[str]:
-    """What differs in the arguments of a call from those that were traced, in one line each.
+def changes_since(record: TraceRecord, call: Call, inputs: Inputs) -> list[str]:
+    """What differs in a call from the one that was traced, in one line each.
 
-    Of States only those that the trace looked at count.
+    Args:
+        record: Of the call that was traced.
+        call: The other call.
+        inputs: The States that the trace looked at; no others count.
     """
     binding = call.binding
     now = _record_of(call.site, binding.peek(), call.other_leaves, call.held)
     states = {name: now.states[name] for name in record.states if name in now.states}
-    return _differences(record, now._replace(states=states, captured=record.captured))
+    captured = record.captured
+    # Around another structure there may be none of them, and that is told already.
+    if call.held.key == record.held.key:
+        captured = inputs.captured_types(call.held)
+    return _differences(record, now._replace(states=states, captured=captured))
 
 
-def record_of(call: Call, touched: Collection[int]) -> TraceRecord:
-    """The record of a call, with those of its States that a trace has looked at."""
+def record_of(call: Call, inputs: Inputs) -> TraceRecord:
+    """The record of a call, with those States that a trace has looked at."""
     record = _record_of(call.site, call.binding.peek(), call.other_leaves, call.held)
-    return record._replace(states=_at(record.states, touched))
+    return record._replace(
+        states=_at(record.states, inputs.touched),
+        captured=inputs.captured_types(call.held),
+    )
 
 
 def _at(states: Mapping[str, str], numbers: Collection[int]) -> dict[str, str]:
@@ -251,17 +263,27 @@ def _changes_around(left: Held, right: Held) -> list[str]:
     """What differs in the nodes that the function closes over, in one line each."""
     if left.key == right.key:
         return []
-    if left.places != right.places or left.graphdef is None or right.graphdef is None:
-        names = [
-            ", ".join(dict.fromkeys(held.places)) or "nothing" for held in (left, right)
-        ]
+    if left.paths != right.paths or left.graphdef is None or right.graphdef is None:
+        names = [", ".join(held.names) or "nothing" for held in (left, right)]
         return [f"nodes around the function: {' != '.join(names)}"]
     changes = differences(
         left.graphdef, right.graphdef, left.path_name, right.path_name
     )
-    return [
+    lines = [
         f"{right.path_name(change.path)}: {change.left} != {change.right}"
         for change in changes
+    ]
+    return lines + _changed_helpers(left, right)
+
+
+def _changed_helpers(left: Held, right: Held) -> list[str]:
+    """Which functions around the function, and which classes of objects there, are others, in one line each."""
+    before = dict(zip(left.helper_paths, left.helpers, strict=True))
+    now = dict(zip(right.helper_paths, right.helpers, strict=True))
+    changed = [path for path, helper in now.items() if before.get(path) != helper]
+    gone = [path for path in before if path not in now]
+    return [
+        f"{content_text(path)}: another function or class" for path in changed + gone
     ]
 
 

@@ -17,6 +17,7 @@ import jax
 from .._errors import StructureError, listed
 from .._tracebacks import hides_frames
 from ._boundary import Call
+from ._input_names import note_input_names
 from ._program import Executable
 from ._retrace import TraceRecord, changes_since
 
@@ -75,7 +76,12 @@ class Traced(_Stage, jax.stages.Traced, Generic[P, R]):
     # Any: `jax.export` hands on what it has, and takes JAX's own object back.
     def lower(self, **options: Any) -> "Lowered[P, R]":
         """Lower it to the language of the compiler; the options are those of JAX."""
-        return Lowered(self.stage.lower(**options), self._staged)
+        executable, record, _, _ = self._staged
+        try:
+            return Lowered(self.stage.lower(**options), self._staged)
+        except ValueError as error:
+            note_input_names(error, executable.input_names(record.site, record.held))
+            raise
 
 
 class Lowered(_Stage, jax.stages.Lowered, Generic[P, R]):
@@ -103,7 +109,7 @@ class Compiled(_Stage, jax.stages.Compiled, Generic[P, R]):
         """
         executable, record, key, call_of = self._staged
         call = call_of(*args, **kwargs)
-        changes = functools.partial(changes_since, record, call)
+        changes = functools.partial(changes_since, record, call, executable.inputs)
         if (call.key, call.held.key) != key:
             raise StructureError(
                 f"gn.jit: it was compiled for another structure: {listed(changes())}"
@@ -118,4 +124,7 @@ class Compiled(_Stage, jax.stages.Compiled, Generic[P, R]):
                 raise
             text = f"gn.jit: it was compiled for other types: {listed(differing)}"
             raise TypeError(text) from error
+        except ValueError as error:
+            executable.explain(error, call)
+            raise
         return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave

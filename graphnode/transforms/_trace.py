@@ -19,12 +19,19 @@ from typing import Any, TypeAlias
 
 import jax
 
-from .._compat import AbstractValue, StandIn, closed_over, jaxpr_as_fun, using_context
+from .._compat import (
+    AbstractValue,
+    StandIn,
+    check_stand_ins,
+    closed_over,
+    jaxpr_as_fun,
+    using_context,
+)
 from .._errors import TraceError
 from .._reads import CapturedArray, Reads
 from .._state import State, state_label
 from .._value import rebuilt
-from ._arguments import Values, name_of
+from ._arguments import Values, show_as
 from ._boundary import Call
 from ._pure import Outcome
 from ._surroundings import Held
@@ -73,6 +80,21 @@ class Inputs:
             for key in self.captured
         ]
 
+    def captured_names(self, held: Held) -> list[str]:
+        """What messages call the States of outside."""
+        return [
+            held.state_name(key) if isinstance(key, int) else _name_of(key())
+            for key in self.captured
+        ]
+
+    def captured_types(self, held: Held) -> dict[str, str]:
+        """The types of the States of outside, by their names in messages."""
+        names, states = self.captured_names(held), self.captured_states(held)
+        return {
+            name: type_text(state._value)
+            for name, state in zip(names, states, strict=True)
+        }
+
     def captured_values(self, call: Call) -> Values:
         """What the States of outside hold now, for a call of what was compiled.
 
@@ -94,6 +116,11 @@ def _alive(ref: "weakref.ReferenceType[Any]") -> State[Any]:
             "a State that the function read from outside while it was traced is gone; pass its node as an argument"
         )
     return state
+
+
+def _name_of(state: State[Any] | None) -> str:
+    """What messages call a State of outside that has no place there."""
+    return "a State that is gone" if state is None else state_label(state)
 
 
 class Gone(TraceError):
@@ -152,6 +179,7 @@ class Trace:
             # JAX has kept the trace of a function inside, for other shapes of what it
             # has captured. In a context of its own it finds nothing.
             traced, reads = self._traced(call, function, arguments, object())
+        reads.take_originals(call.binding.states)
         self.shapes: Any = traced.out_info
         self.written: Written = traced.out_info[0]
         self.jaxpr: Any = traced.jaxpr
@@ -178,11 +206,6 @@ class Trace:
         """The structure of the result."""
         return jax.tree.structure(self.shapes[2])
 
-    def captured_types(self) -> dict[str, str]:
-        """The types of the captured States, by their names in messages."""
-        states = self.inputs.captured_states(self._held)
-        return {self._label(state): type_text(state._value) for state in states}
-
     def _traced(
         self,
         call: Call,
@@ -191,17 +214,19 @@ class Trace:
         context: Hashable,
     ) -> tuple[jax.stages.Traced, Reads]:
         """What JAX makes of the function in a context of its memory, and what was looked at."""
-        reads = Reads(self._label)
+        reads = Reads(self._label, context)
 
         # A function of its own: JAX would keep the trace of a function that it knows. Its
         # errors have the names of the parameters, which notes of `jit` explain.
         def run(values: Values, other_leaves: Any, *more: Any) -> Outcome:
             """The function, noted."""
             with reads.noting():
-                return function(values, other_leaves, *more, reads)
+                outcome = function(values, other_leaves, *more, reads)
+                # Of what is returned as it is, JAX asks nothing.
+                check_stand_ins(jax.tree.leaves(outcome))
+                return outcome
 
-        # The name that profiles and compiler logs show.
-        run.__name__ = run.__qualname__ = name_of(call.function)
+        show_as(run, call.function)
         try:
             with using_context(context):
                 return jax.jit(run).trace(*arguments), reads

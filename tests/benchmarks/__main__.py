@@ -1,7 +1,8 @@
 """Measure every figure, print the tables, and write `docs/performance.md`, `docs/performance.json` and the README.
 
 Only a whole section is written: all its figures and libraries, at the usual depth, and not `--quick`. One that was not
-measured stays as it was written before.
+measured stays as it was written before. With another version of Python than the page's own, the results are written
+beside those of the page, and do not replace them. For a page of another version, remove `performance.json` first.
 """
 
 import argparse
@@ -14,20 +15,20 @@ from .config_figures import CONFIG_FIGURES
 from .config_library import CONFIG_NAMES, load_config_libraries
 from .config_peers import PEER_NODES, PEERS, measure_configs
 from .config_report import Configs, config_figures_table, peers_table
+from .elsewhere import CONFIGS, GRAPHS, MODELS, SECTIONS
 from .environment import environment_of
 from .figures import FIGURES
 from .library import GRAPHNODE, JAX, NAMES, load
 from .measures import Figure, Result
 from .model_figures import MODEL_STEP, measure_models
 from .model_report import Models, model_figures_table, ways_table
-from .report import Written, read, tables, write
+from .report import Written, read, tables, updated, write
 from .timing import Effort
 from .transformer import MODEL_NAMES, Sizes, load_ways
 from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
-GRAPHS, CONFIGS, MODELS = SECTIONS = ("graphs", "configs", "models")
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -59,22 +60,16 @@ def main() -> None:
 
     # Part of the figures, or figures measured in a hurry, must not replace the page.
     measured = [part for part in (graphs, configs, models) if part is not None]
-    if is_whole and not any(part.missing for part in measured) and (graphs or before):
-        readme = _README if options.output == _DOCS else None
-        kept = graphs.written if graphs is not None else before
-        assert kept is not None
-        old = before if before is not None else kept
-        write(
-            options.output,
-            options.depth,
-            kept.figures,
-            kept.sizes,
-            kept.environment,
-            readme,
-            configs.written if configs is not None else old.configs,
-            models.written if models is not None else old.models,
+    if is_whole and not any(part.missing for part in measured):
+        written = updated(
+            before,
+            graphs.written if graphs is not None else None,
+            configs.written if configs is not None else None,
+            models.written if models is not None else None,
         )
-        print(f"wrote {options.output}/performance.md and performance.json")
+        if written is not None:
+            write(options.output, options.depth, written, _README if options.output == _DOCS else None)
+            print(f"wrote {options.output}/performance.md and performance.json")
     rows = [result for part in measured for result in part.rows]
     short = [result for result in rows if result.holds is False]
     print(f"{len(short)} of {len(rows)} rows fall short")

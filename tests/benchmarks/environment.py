@@ -19,6 +19,11 @@ class Environment:
     versions: dict[str, str]
 
     @property
+    def python_version(self) -> str:
+        """The version of Python without its last number: `3.11`."""
+        return ".".join(self.python.split(".")[:2])
+
+    @property
     def sentence(self) -> str:
         """All of it for a page."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())

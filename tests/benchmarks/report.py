@@ -5,12 +5,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .cells import amount, cells, limit_of, mark, mark_of, ratio_of, table, value_of
 from .config_report import Configs, as_configs, configs_record, section
+from .elsewhere import (
+    CONFIGS,
+    GRAPHS,
+    MODELS,
+    Part,
+    Parts,
+    as_elsewhere,
+    elsewhere_record,
+    elsewhere_section,
+    with_parts,
+)
 from .environment import Environment
 from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX
+from .matters import matters_section
 from .measures import Result, as_result, record_of
 from .model_report import Models, as_models, models_record, models_section
 from .steps import (
@@ -72,7 +85,8 @@ and the limit of the ratio.
 ### Python around it
 
 What a call of `gn.jit` takes beyond `jax.jit` on the flat tuple is Python outside of JAX's own dispatch: here it is
-divided by the number of States.
+divided by the number of States. It is below zero where `gn.jit` saves more than that, as it hands over only the States
+that the function touches, and the flat tuple is handed over whole.
 
 {python}
 
@@ -106,7 +120,7 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
 
 {sizes}
 
-{configs}{models}## How it is measured
+{configs}{models}{matters}{elsewhere}## How it is measured
 
 - Every library holds the same model, with the very same arrays of shape `()`, so that only structure costs
   anything. The peers are used as their documentation says, flax.nnx in its default graph mode.
@@ -123,7 +137,8 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
   is ready, as all results of a compiled function are at once; all of models; and an import, inside a new interpreter.
 
 To reproduce: `make bench`, or `python -m tests.benchmarks graphs`, `... configs` and `... models` for one part of the
-page. For a first look: `--quick`, or `--only NAME` for one figure.
+page. For a first look: `--quick`, or `--only NAME` for one figure. What another version of Python than the page's own
+gives, as by `make bench PYTHON=python3.13`, is written beside the figures of the page, and does not replace them.
 
 ## Where
 
@@ -143,6 +158,8 @@ class Written(NamedTuple):
     environment: Environment
     configs: Configs | None = None
     models: Models | None = None
+    elsewhere: Mapping[str, Parts] = MappingProxyType({})
+    """What was measured with other versions of Python than that of the page, by version."""
 
 
 def read(folder: Path) -> Written | None:
@@ -157,7 +174,42 @@ def read(folder: Path) -> Written | None:
         environment=Environment(**record["environment"]),
         configs=as_configs(record["configs"]) if "configs" in record else None,
         models=as_models(record["models"]) if "models" in record else None,
+        elsewhere=as_elsewhere(record.get("elsewhere", {})),
     )
+
+
+def updated(
+    before: Written | None, graphs: Written | None, configs: Configs | None, models: Models | None
+) -> Written | None:
+    """What to write after a run, which may have measured only some sections; `None` if there is no page for them.
+
+    A run with the page's own version of Python replaces its sections, and one with another stands beside them.
+    """
+    parts = parts_of(graphs, configs, models)
+    python = next(part.environment.python_version for part in parts.values())
+    if before is not None and python != before.environment.python_version:
+        return before._replace(elsewhere=with_parts(before.elsewhere, python, parts))
+    page = before if graphs is None else graphs
+    if page is None:
+        return None
+    old = page if before is None else before
+    return page._replace(
+        configs=old.configs if configs is None else configs,
+        models=old.models if models is None else models,
+        elsewhere=old.elsewhere,
+    )
+
+
+def parts_of(graphs: Written | None, configs: Configs | None, models: Models | None) -> dict[str, Part]:
+    """The results of these sections, by their names."""
+    parts: dict[str, Part] = {}
+    if graphs is not None:
+        parts[GRAPHS] = Part([*graphs.figures, *graphs.sizes], graphs.environment)
+    if configs is not None:
+        parts[CONFIGS] = Part(configs.figures, configs.environment)
+    if models is not None:
+        parts[MODELS] = Part(models.figures, models.environment)
+    return parts
 
 
 def is_step(result: Result) -> bool:
@@ -238,45 +290,52 @@ def _headline(figures: Sequence[Result], some: Result, rivals: Sequence[str]) ->
     return ratio_of(max(ratios)) if ratios else ""
 
 
-def write(
-    folder: Path,
-    depth: int,
-    figures: Sequence[Result],
-    sizes: Sequence[Result],
-    environment: Environment,
-    readme: Path | None = None,
-    configs: Configs | None = None,
-    models: Models | None = None,
-) -> None:
+def write(folder: Path, depth: int, written: Written, readme: Path | None = None) -> None:
     """Write `performance.md`, keeping its notes, `performance.json`, and the ratios in the README.
 
-    Without `configs` the page has no section of configurations, and without `models` none of models.
+    A section that was not measured is not on the page.
 
     Raises:
         ValueError: The README has no place for ratios.
     """
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "performance.md"
-    text = _PAGE.format(
-        depth=depth,
-        states=figures[0].states,
-        **tables(figures, sizes),
-        configs=section(configs) if configs is not None else "",
-        models=models_section(models) if models is not None else "",
-        environment=environment.sentence,
-        notes=_notes_of(page),
-    )
-    page.write_text(text, encoding="utf-8")
-    record = {
-        "environment": asdict(environment),
-        "figures": [record_of(result) for result in figures],
-        "sizes": [record_of(result) for result in sizes],
-        **({"configs": configs_record(configs)} if configs is not None else {}),
-        **({"models": models_record(models)} if models is not None else {}),
-    }
-    (folder / "performance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    page.write_text(_page(depth, written, _notes_of(page)), encoding="utf-8")
+    record = json.dumps(_record(written), indent=2)
+    (folder / "performance.json").write_text(record + "\n", encoding="utf-8")
     if readme is not None:
-        _write_ratios(readme, ratios_table(figures))
+        _write_ratios(readme, ratios_table(written.figures))
+
+
+def _page(depth: int, written: Written, notes: str) -> str:
+    configs, models, elsewhere = written.configs, written.models, written.elsewhere
+    parts, python = parts_of(written, configs, models), written.environment.python_version
+    return _PAGE.format(
+        depth=depth,
+        states=written.figures[0].states,
+        **tables(written.figures, written.sizes),
+        configs="" if configs is None else section(configs),
+        models="" if models is None else models_section(models),
+        matters=matters_section(written.figures, models),
+        elsewhere=elsewhere_section(parts, python, elsewhere) if elsewhere else "",
+        environment=written.environment.sentence,
+        notes=notes,
+    )
+
+
+def _record(written: Written) -> dict[str, object]:
+    record: dict[str, object] = {
+        "environment": asdict(written.environment),
+        "figures": [record_of(result) for result in written.figures],
+        "sizes": [record_of(result) for result in written.sizes],
+    }
+    if written.configs is not None:
+        record["configs"] = configs_record(written.configs)
+    if written.models is not None:
+        record["models"] = models_record(written.models)
+    if written.elsewhere:
+        record["elsewhere"] = elsewhere_record(written.elsewhere)
+    return record
 
 
 def _write_ratios(readme: Path, ratios: str) -> None:

@@ -14,7 +14,7 @@ from .environment import Environment
 from .library import GRAPHNODE, JAX
 from .measures import Result
 from .models.on_gn_config import LIBRARY
-from .report import read, write
+from .report import Written, read, write
 from .timing import Effort
 
 ENVIRONMENT = Environment("2026-01-02", "a CPU", "Linux", "3.11.7", {"pydantic": "2.14.4"})
@@ -88,12 +88,12 @@ def test_peers_have_their_ratio_and_what_they_lose():
 def test_a_section_is_kept_while_another_is_measured(tmp_path: Path):
     """What was written before is read, and written again to the same text."""
     configs = Configs([CLASS, LOAD], [PEER], 1_000, ENVIRONMENT)
-    write(tmp_path, 100, [SPLIT], [SPLIT], ENVIRONMENT, configs=configs)
+    write(tmp_path, 100, Written([SPLIT], [SPLIT], ENVIRONMENT, configs=configs))
     page, record = [(tmp_path / name).read_text(encoding="utf-8") for name in ("performance.md", "performance.json")]
     written = read(tmp_path)
     assert written is not None
     assert written.configs == configs
-    write(tmp_path, 100, written.figures, written.sizes, written.environment, configs=written.configs)
+    write(tmp_path, 100, written)
     assert (tmp_path / "performance.md").read_text(encoding="utf-8") == page
     assert json.loads((tmp_path / "performance.json").read_text(encoding="utf-8")) == json.loads(record)
 

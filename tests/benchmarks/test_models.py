@@ -12,7 +12,7 @@ from .library import GRAPHNODE, JAX
 from .measures import Result
 from .model_figures import MODEL_STEP, Trained, ended, measure_models, operations_in
 from .model_report import Models, model_figures_table, ways_table
-from .report import read, write
+from .report import Written, read, write
 from .timing import Effort, always, interleave, sampler
 from .transformer import EQX_JIT, GN_TRAIN, NNX_FUNCTIONAL, Makes, Sizes, Trainer, batch_of, load_ways, weights_of
 
@@ -128,11 +128,11 @@ def test_a_row_shows_ratio_and_limit_and_a_way_what_it_takes():
 def test_a_section_of_models_is_kept_while_another_is_measured(tmp_path: Path):
     """What was written before is read, and written again to the same text."""
     models = Models([STEP], [WAY], SMALL, ENVIRONMENT)
-    write(tmp_path, 100, [SPLIT], [SPLIT], ENVIRONMENT, models=models)
+    write(tmp_path, 100, Written([SPLIT], [SPLIT], ENVIRONMENT, models=models))
     names = ("performance.md", "performance.json")
     before = [(tmp_path / name).read_text(encoding="utf-8") for name in names]
     written = read(tmp_path)
     assert written is not None
     assert written.models == models
-    write(tmp_path, 100, written.figures, written.sizes, written.environment, models=written.models)
+    write(tmp_path, 100, written)
     assert [(tmp_path / name).read_text(encoding="utf-8") for name in names] == before

@@ -1,6 +1,5 @@
 """Batches of size 0, and none at all: every layer gives a result of the shape that it should, and finite gradients."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +20,8 @@ INNER = {
 # These have as many neurons, or texts, as they were made with.
 WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF"}
 BATCHES: list[Any] = [(), (0,), pytest.param((2, 0), marks=pytest.mark.slow)]
+# Eagerly, each operation is compiled by itself, which takes long.
+WAYS: list[Any] = [True, pytest.param(False, marks=pytest.mark.slow)]
 
 
 def call(layer: Any, *inputs: Any) -> Any:
@@ -34,9 +35,10 @@ def total(layer: Any, *inputs: Any) -> jax.Array:
     return sum((leaf.sum() for leaf in jax.tree.leaves(call(layer, *inputs))), jnp.zeros(()))
 
 
+@pytest.mark.parametrize("is_compiled", WAYS, ids=["compiled", "eager"])
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
 @pytest.mark.parametrize("name", sorted(CASES.keys() - WITHOUT_BATCH))
-def test_a_layer_takes_an_empty_batch(name: str, batch: tuple[int, ...]):
+def test_a_layer_takes_an_empty_batch(name: str, batch: tuple[int, ...], is_compiled: bool):
     """Eagerly and compiled, with gradients, all of which are finite; nothing that is not is written."""
     # Of an empty batch there is no mean: see below.
     layer = make(name, deterministic=True) if name == "BatchNorm" and 0 in batch else make(name)
@@ -50,16 +52,13 @@ def test_a_layer_takes_an_empty_batch(name: str, batch: tuple[int, ...]):
     def measured(layer: Any, *inputs: Any) -> Any:
         return call(layer, *inputs), gn.grad(total, argnums)(layer, *inputs)
 
-    # Eagerly, each operation is compiled by itself, which takes long.
-    functions: list[Callable[..., Any]] = [gn.jit(measured), measured] if batch == (0,) else [gn.jit(measured)]
-    for function in functions:
-        outputs, gradients = function(layer, *inputs)
-        for leaf in jax.tree.leaves(outputs):
-            assert leaf.shape[: len(batch)] == batch
-            assert leaf.ndim > len(batch)
-        for leaf in jax.tree.leaves(gradients):
-            assert np.isfinite(leaf).all()
-            assert 0 not in batch or not np.any(leaf)
+    outputs, gradients = (gn.jit(measured) if is_compiled else measured)(layer, *inputs)
+    for leaf in jax.tree.leaves(outputs):
+        assert leaf.shape[: len(batch)] == batch
+        assert leaf.ndim > len(batch)
+    for leaf in jax.tree.leaves(gradients):
+        assert np.isfinite(leaf).all()
+        assert 0 not in batch or not np.any(leaf)
     for path, state in gn.states(layer).items():
         assert np.isfinite(state.value).all(), gn.path_str(path)
 

@@ -1,6 +1,7 @@
 """What crosses the boundary of a transform: nodes anywhere, their sharing and identity, writes, and nothing else."""
 
 import dataclasses
+import functools
 import pickle
 import re
 from collections.abc import Callable
@@ -686,6 +687,59 @@ def test_a_captured_node_may_be_read_by_gn_jit_under_the_transforms_of_jax():
     assert jax.jit(lambda x: read(node, x))(2.0) == 6.0
     assert jax.grad(lambda x: read(node, x))(2.0) == 3.0
     np.testing.assert_array_equal(jax.vmap(lambda x: read(node, x))(jnp.arange(3.0)), [0.0, 3.0, 6.0])
+
+
+def as_number(x: Any) -> Any:
+    return float(x)
+
+
+def is_positive(x: Any) -> Any:
+    return bool(x > 0)
+
+
+def as_item(carry: Any, x: Any) -> Any:
+    return carry, float(x)
+
+
+TRACED: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "jit": (as_number, lambda f: gn.jit(f)(1.0)),
+    "trace": (as_number, lambda f: gn.jit(f).trace(1.0)),
+    "partial": (as_item, lambda f: gn.jit(functools.partial(f, 1.0))(1.0)),
+    "scan": (as_item, lambda f: gn.scan(f, 0.0, jnp.ones(2))),
+    "scan in jit": (as_item, lambda f: gn.jit(lambda x: gn.scan(f, 0.0, x))(jnp.ones(2))),
+    "fori_loop": (as_item, lambda f: gn.fori_loop(0, 2, f, 1.0)),
+    "while_loop": (is_positive, lambda f: gn.while_loop(f, lambda x: x, 1.0)),
+    "while_loop beside a node": (is_positive, lambda f: gn.while_loop(f, Adding(State(jnp.ones(()))), 1.0)),
+    "cond": (as_number, lambda f: gn.cond(True, f, f, 1.0)),
+    "remat": (as_number, lambda f: gn.remat(f)(1.0)),
+    "eval_shape": (as_number, lambda f: gn.eval_shape(f, 1.0)),
+    "make_jaxpr": (as_number, lambda f: gn.make_jaxpr(f)(1.0)),
+}
+
+
+class Adding(gn.Node):
+    w: State[Any]
+
+    def __call__(self, x: Any) -> Any:
+        return x + self.w.value
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_errors_of_jax_name_the_users_function(name: str):
+    """Its name, file and line, in place of those of the function that runs it."""
+    function, run = TRACED[name]
+    with pytest.raises(jax.errors.ConcretizationTypeError) as caught:
+        run(function)
+    line = function.__code__.co_firstlineno
+    assert f"while tracing the function {function.__name__} at {__file__}:{line} for " in str(caught.value)
+
+
+def test_an_error_about_a_shape_has_a_note():
+    """It is no error of a tracer's conversion to JAX, and names none of the user's arguments either."""
+    with pytest.raises(TypeError, match=r"the argument other_leaves\[0\]") as caught:
+        gn.jit(lambda size: jnp.zeros(size))(3)
+    note = "To JAX, other_leaves[0] is size, values are the States. Make an argument static with static_argnames."
+    assert note in caught.value.__notes__
 
 
 def test_without_compilation_the_function_itself_runs():

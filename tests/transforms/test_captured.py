@@ -798,6 +798,84 @@ def test_what_is_computed_of_a_captured_value_is_no_number_either():
     assert note.startswith("To JAX, other_leaves[0] is x, values are the States.")
 
 
+LEAKED = (
+    "node.w was read from outside of a function while it was traced, and what that gave was kept until the trace was "
+    "over: it stood there for the value at each call, and is no array. Return it from the function, or read the State "
+    "again"
+)
+
+
+@functools.cache
+def kept_value() -> Any:
+    """What a traced function has read of a captured State, and put into a cache."""
+    node, cache = net(), list[Any]()
+
+    def keep(x: Any) -> Any:
+        cache.append(node.w.value)
+        return x * node.w.value
+
+    gn.jit(keep)(1.0)
+    # Kept as well: it is not that the State is gone.
+    KEPT.append(node)
+    return cache[0]
+
+
+KEPT: list[Any] = []
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "operator": lambda kept: kept + 1,
+    "function": lambda kept: jnp.sum(kept),
+    "argument of jax.jit": lambda kept: jax.jit(lambda x: x)(kept),
+    "constant of jax.jit": lambda kept: jax.jit(lambda x: x * kept)(1.0),
+    "result of jax.jit": lambda kept: jax.jit(lambda: kept)(),
+    "argument of gn.jit": lambda kept: gn.jit(lambda x: x)(kept),
+    "constant of gn.jit": lambda kept: gn.jit(lambda x: x * kept)(1.0),
+    "result of gn.jit": lambda kept: gn.jit(lambda: kept)(),
+    "jax.grad": lambda kept: jax.grad(lambda x: x * kept)(1.0),
+    "jax.vmap": lambda kept: jax.vmap(lambda x: x * kept)(X),
+    "jax.lax.scan": lambda kept: jax.lax.scan(lambda carry, x: (carry, x * kept), 0.0, X),
+    "gn.scan": lambda kept: gn.scan(lambda carry, x: (carry, x * kept), 0.0, X),
+    "State": lambda kept: gn.State(kept),
+    "State of a dict": lambda kept: gn.State({"a": kept}),
+    "replace": lambda kept: gn.State(jnp.ones(2)).replace(value=kept),
+    "setter": lambda kept: setattr(gn.State(jnp.ones(())), "value", kept),
+    "write in gn.jit": lambda kept: gn.jit(lambda node: setattr(node.w, "value", kept))(holder()),
+    "update": lambda kept: gn.update_states(net(), {"w": kept}),
+    "merge": lambda kept: gn.treefy_merge(
+        gn.graphdef(holder()), jax.tree.map(lambda _: kept, gn.treefy_states(holder()))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_captured_value_that_was_kept_is_refused(name: str):
+    """It would be the value at the time of its use, without a word, or an error of XLA."""
+    with pytest.raises(gn.TraceError) as caught:
+        USES[name](kept_value())
+    assert str(caught.value) == LEAKED
+
+
+@pytest.mark.parametrize("convert", [float, int, bool, np.asarray], ids=["float", "int", "bool", "numpy"])
+def test_a_captured_value_that_was_kept_is_no_number(convert: Callable[[Any], Any]):
+    """The text is of the trace that is over."""
+    with pytest.raises((jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)) as caught:
+        convert(kept_value())
+    assert f"{LEAKED}.\n" in str(caught.value)
+
+
+def test_a_captured_value_is_there_where_jax_computes_at_once():
+    """What is compiled keeps that of the trace, as it was asked to; also through a function that JAX knows."""
+    node = net()
+    inner = jax.jit(lambda x: x * node.w.value)
+
+    def run(x: Any) -> Any:
+        value = node.w.value
+        with jax.ensure_compile_time_eval():
+            return x * jnp.square(value) * inner(2.0)
+
+    assert float(gn.jit(run)(1.0)) == 54.0
+
+
 def test_captured_states_are_in_texts():
     """`lower` has them as inputs, and an explanation names them."""
     node = net()

@@ -75,7 +75,7 @@ def after(options: Any, transform: Callable[..., Any] = lambda f: f) -> Any:
 # Results
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("checkpoint", WAYS, ids=["True", "3", "7", "100", "dots_saveable"])
 def test_results_and_gradients_are_those_of_the_plain_scan(checkpoint: Any, reverse: bool):
     """With States written in the carry and a random stream, also where the length is no multiple of a segment."""

@@ -1,5 +1,6 @@
 """`in_shardings`, `out_shardings` and `compiler_options` of `gn.jit`; eight devices are in a process of their own."""
 
+import pickle
 from typing import Any
 
 import jax
@@ -60,6 +61,15 @@ for kind in (AxisType.Auto, AxisType.Explicit):
             # For another shape it is traced again, with the same layouts.
             assert run(one, jnp.ones((16, 8))).sharding == both
 
+    # The layouts that the States have, where XLA would choose others
+    one = jax.tree.map(lambda value: jax.device_put(value, none), gn.treefy_states(model()))
+    one = gn.treefy_merge(gn.graphdef(model()), one)
+    kept = jax.tree.map(lambda value: value.sharding, gn.treefy_states(one))
+    def move(model, x):
+        model.weight.value = model.weight.value + x[:, :4]
+    gn.jit(move, in_shardings=(kept, rows))(one, jax.device_put(X, rows))
+    assert one.weight.value.sharding == none, one.weight.value.sharding
+
     # One for all States of a node; `None` says nothing
     run = gn.jit(apply, in_shardings=(none, None))
     one = model()
@@ -99,6 +109,37 @@ for kind in (AxisType.Auto, AxisType.Explicit):
     assert one.mean.value.sharding == halves
     assert run(one, X).sharding == rows
 
+    # Two written States and two arrays, in this order, also those that are donated
+    def both_written(model, x, y):
+        model.mean.value = model.mean.value + x.sum() + y.sum()
+        model.weight.value = model.weight.value * 2
+        return y + 1
+    places = (by_filter, rows, none)
+    for donated, order in (((), [halves, columns, rows, none]), ((0, 2), [halves, columns, none, rows])):
+        run = gn.jit(both_written, in_shardings=places, donate_argnums=donated)
+        one = model()
+        compiled = run.lower(one, X, X).compile()
+        assert jax.tree.leaves(compiled.input_shardings) == order, compiled.input_shardings
+        run(one, X, X)
+        assert one.mean.value.sharding == halves and one.weight.value.sharding == columns
+
+    # What other shapes write has its layout, and what both write is traced once for each
+    traces = []
+    def one_of_both(model, x):
+        traces.append(x.shape)
+        state = model.weight if x.shape[0] > 8 else model.mean
+        state.value = state.value * 2
+        # Both are read for each shape: only what is written differs.
+        return x + model.mean.value.sum() * model.weight.value.sum()
+    run = gn.jit(one_of_both, in_shardings=(by_filter, rows), out_shardings=rows)
+    one = gn.treefy_merge(gn.graphdef(model()), jax.tree.map(jax.device_put, states, by_tree))
+    for size in (8, 16, 8, 16, 8):
+        run(one, jax.device_put(jnp.ones((size, 8)), rows))
+        assert one.mean.value.sharding == halves
+    assert one.weight.value.sharding == columns
+    # The first shape once more, for what the second one writes
+    assert len(traces) == 3, traces
+
     # Partition specs, where a mesh is set
     one = model()
     with jax.set_mesh(mesh):
@@ -112,6 +153,92 @@ for kind in (AxisType.Auto, AxisType.Explicit):
 """
 
 
+ERRORS = """
+import jax, jax.numpy as jnp
+import graphnode as gn
+from graphnode import BatchState, ParamState
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+
+class Model(gn.Node):
+    mean: BatchState
+    weight: ParamState
+    unused: ParamState
+
+
+def model(**places):
+    values = {"mean": jnp.zeros(8), "weight": jnp.ones((8, 8)), "unused": jnp.ones(8)}
+    values = {name: jax.device_put(value, places.get(name)) for name, value in values.items()}
+    return Model(BatchState(values["mean"]), ParamState(values["weight"]), ParamState(values["unused"]))
+
+
+def apply(model, x):
+    model.mean.value = model.mean.value + x.sum(1)
+    return x @ model.weight.value
+
+
+def notes(run, *args):
+    try:
+        run(*args)
+    except ValueError as error:
+        # Without those of JAX about its traceback
+        return " ".join(note for note in error.__notes__ if not note.startswith("---"))
+
+
+one, other = jax.devices()[:2]
+mesh = jax.make_mesh((2,), ("data",))
+rows, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+X = jnp.ones((8, 8))
+apart = model(mean=one, weight=other)
+for donate, first, second in ((False, "values[0]", "values[1]"), (True, "donated[0][0]", "values[0]")):
+    run = gn.jit(apply, donate=donate)
+    assert notes(run, apart, X) == f"To JAX, {first} is model.mean, {second} is model.weight.", notes(run, apart, X)
+    assert notes(lambda: run.lower(apart, X).compile()) == notes(run, apart, X)
+run = gn.jit(lambda x: x * apart.mean.value @ apart.weight.value)
+assert notes(run, 1.0) == "To JAX, captured[0] is apart.mean, captured[1] is apart.weight.", notes(run, 1.0)
+run = gn.jit(apply, donate_argnums=1)
+text = notes(run, model(mean=one), jax.device_put(X, other))
+assert text == "To JAX, donated[1][0] is x, values[0] is model.mean.", text
+run = gn.jit(apply)
+text = notes(run, model(mean=one), jax.device_put(X, other))
+assert text == "To JAX, values[0] is model.mean, other_leaves[0] is x.", text
+
+# Inside of another compiled function the note is that of the one that fails.
+inner = gn.jit(apply, in_shardings=(NamedSharding(mesh, P("data", None)), None))
+outer = gn.jit(lambda given, x, net: given.weight.value + (inner if x.dtype == "int32" else apply)(net, x))
+outer(model(), X, model())
+text = notes(outer, model(), jnp.ones((8, 8), "int32"), model())
+assert text == "To JAX, values[0] is model.mean.", text
+
+# Too many axes; and a layout that is another, of which JAX names none
+run = gn.jit(apply, in_shardings=(NamedSharding(mesh, P(None, "data")), None))
+for call in (run, run.lower, run.eval_shape):
+    assert notes(call, model(), X) == "To JAX, values[0] is model.mean."
+for options in ({}, {"donate": True, "donate_argnums": 1}):
+    run = gn.jit(apply, in_shardings=(everywhere, None), **options)
+    for name in ("mean", "weight"):
+        text = notes(run, model(**{name: rows}, unused=rows), X)
+        assert text == f"model.{name} is laid out as {rows}, and in_shardings says {everywhere}.", text
+    run = gn.jit(apply, in_shardings=(None, everywhere), **options)
+    text = notes(run, model(), jax.device_put(X, rows))
+    assert text == f"x is laid out as {rows}, and in_shardings says {everywhere}.", text
+run = gn.jit(apply, in_shardings=(None, P()))
+with jax.set_mesh(mesh):
+    text = notes(run, model(), jax.device_put(X, rows))
+assert text == f"x is laid out as {rows}, and in_shardings says {everywhere}.", text
+
+# What was compiled ahead of time
+compiled = gn.jit(apply).lower(model(), X).compile()
+assert notes(compiled, model(weight=rows), X) == "To JAX, values[1] is model.weight."
+"""
+
+
+def test_errors_of_layouts_and_devices_name_the_states():
+    """JAX names its own inputs, or none."""
+    run_with_devices(ERRORS, 2)
+
+
+@pytest.mark.slow
 def test_inputs_and_outputs_are_laid_out_as_said():
     """By filter, by path or by one sharding for all; written States stay laid out as they came in."""
     run_with_devices(PROGRAM, 8)
@@ -124,6 +251,10 @@ class Model(gn.Node):
 
 def model() -> Model:
     return Model(BatchState(jnp.zeros(4)), ParamState(jnp.ones((8, 4))))
+
+
+class Wide(gn.Node):
+    more: BatchState
 
 
 HERE = SingleDeviceSharding(jax.devices()[0])
@@ -150,6 +281,16 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         f"gn.jit: out_shardings: axes({{ParamState: {HERE!r}}}) is for a node or state tree; the result has an array "
         "there",
     ),
+    "no sharding for a node of the result": (
+        {"out_shardings": (None, gn.axes({ParamState: 1}))},
+        TypeError,
+        "gn.jit: out_shardings of weight is a sharding, a partition spec or None; found int 1",
+    ),
+    "an unknown path of the result": (
+        {"out_shardings": (None, jax.tree.map(lambda _: HERE, gn.treefy_states(Wide(model().mean))))},
+        ValueError,
+        "gn.jit: out_shardings: more is no State of the result",
+    ),
     "no sharding in the result": (
         {"out_shardings": 1},
         TypeError,
@@ -162,9 +303,21 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 def test_what_is_no_layout_is_refused(name: str):
     """Before anything is compiled, with the place."""
     options, error, text = MISTAKES[name]
+    gives_node = isinstance(options.get("out_shardings"), tuple)
     with pytest.raises(error) as caught:
-        gn.jit(lambda model: model.weight.value, **options)(model())
-    assert str(caught.value) == text
+        gn.jit(lambda one: (one.weight.value, model()) if gives_node else one.weight.value, **options)(model())
+    assert str(caught.value).replace(" one.", " model.") == text
+
+
+def scaled(x: jax.Array) -> jax.Array:
+    return 2 * x
+
+
+def test_a_pickled_function_has_its_layouts():
+    """The shardings are options as others are."""
+    run = gn.jit(scaled, in_shardings=(1,))
+    with pytest.raises(TypeError, match="in_shardings of x is a sharding"):
+        pickle.loads(pickle.dumps(run))(1.0)
 
 
 def test_a_prefix_that_does_not_fit_is_refused():

@@ -1,5 +1,8 @@
 """Ahead of time: `trace`, `lower`, `compile` and `eval_shape` of what `gn.jit` gives, and `jax.export` of it."""
 
+import gc
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -146,6 +149,20 @@ def test_captured_states_are_read_at_the_call():
     assert compiled(X).tolist() == [4.0, 4.0]
 
 
+def test_other_captured_states_than_were_compiled_are_named():
+    """Another shape or dtype, and another structure around the function."""
+    other = State(jnp.float32(1))
+    models: list[Any] = [cell()]
+    compiled = gn.jit(lambda x: x * other.value * models[0].weight.value).lower(X).compile()
+    other.value = jnp.ones(2, jnp.int32)
+    with pytest.raises(TypeError) as caught:
+        compiled(X)
+    assert str(caught.value) == "gn.jit: it was compiled for other types: other: float32[] != int32[2]"
+    models[0] = State(X)
+    with pytest.raises(gn.StructureError, match=r"^gn\.jit: it was compiled for another structure: "):
+        compiled(X)
+
+
 def test_an_untouched_state_may_have_any_shape():
     """It is no input of what was compiled."""
     compiled = step.lower(cell(), X).compile()
@@ -170,6 +187,51 @@ def test_other_arguments_than_were_compiled_are_named():
     ):
         compiled(State(X), X)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # ty: ignore[invalid-argument-type]
     assert model.count.value == 0
+
+
+def test_options_of_the_stages_reach_jax():
+    """And an unknown one is an error of JAX or XLA."""
+    traced = step.trace(cell(), X)
+    with pytest.raises(TypeError, match="no_such_option"):
+        traced.lower(no_such_option=True)
+    with pytest.raises(Exception, match="no_such_option"):
+        traced.lower().compile(compiler_options={"no_such_option": "1"})
+
+
+def test_another_error_of_types_goes_on_as_it_is():
+    """Where all types are those that were compiled."""
+    compiled, model = step.lower(cell(), X).compile(), cell()
+    with pytest.raises(TypeError, match="Cannot apply JAX transformations to a function lowered and compiled"):
+        jax.vmap(lambda x: compiled(model, x))(jnp.ones((3, 2)))
+
+
+def test_a_later_trace_may_look_at_more():
+    """In each stage, and for the inputs, it is as at a call."""
+
+    def by_size(model: Cell, x: jax.Array) -> Any:
+        return x * model.weight.value if x.shape[0] > 1 else x
+
+    model = cell()
+    stages: list[Callable[[Any, jax.Array], int]] = [
+        lambda run, x: len(run.trace(model, x).jaxpr.in_avals),
+        lambda run, x: len(jax.tree.leaves(run.lower(model, x).args_info)),
+        lambda run, x: len(jax.tree.leaves(run.inputs(model, x))),
+    ]
+    for count_inputs in stages:
+        run = gn.jit(lambda model, x: by_size(model, x))
+        assert [count_inputs(run, jnp.ones(size)) for size in (1, 2)] == [1, 2]
+        assert run.eval_shape(model, X).shape == (2,)
+
+
+def test_a_captured_state_that_is_gone_is_replaced_in_all_stages():
+    """It stands where nobody looks; the next trace takes the one that is there now."""
+    outer, inner = SimpleNamespace(), SimpleNamespace(state=State(jnp.float32(1)))
+    outer.inner = SimpleNamespace(inner=inner)
+    run = gn.jit(lambda x: x * outer.inner.inner.state.value)
+    for size in (1, 2):
+        inner.state = State(jnp.ones(size))
+        gc.collect()
+        assert run.lower(X).compile()(X).tolist() == [1.0, 1.0]
 
 
 def test_a_leaf_that_jax_does_not_take_is_named():

@@ -72,6 +72,12 @@ def done(_: object) -> None:
     """Nothing, as the result of a function that has used something."""
 
 
+def refused(act: Callable[[], Any]) -> None:
+    """What a function does that goes on after the error: which of the two happens depends on shapes."""
+    with pytest.raises((gn.ContractError, gn.StackError, gn.UpdateError)):
+        act()
+
+
 def numbers(node: Any) -> list[Any]:
     """The values of all States, in path order."""
     return [jnp.asarray(state.value).tolist() for state in gn.states(node).values()]
@@ -106,6 +112,11 @@ TOUCHES: dict[str, tuple[Callable[[Table], Any], str]] = {
     "jit in jit in jit": (lambda node: gn.jit(gn.jit(lambda inner: inner.c.value))(node), "c"),
     "a write in jit": (lambda node: gn.jit(lambda inner: write(inner.b, inner.b.value + inner.a.value))(node), "ab"),
     "a node made of its States": (lambda node: Pair(node.a, node.c).right.value, "c"),
+    "a text": (lambda node: done(repr(node.b)), "b"),
+    "the text of a node": (lambda node: done(str(node)), "abcd"),
+    "the text of States": (lambda node: done(str(gn.states(node, gn.PathIn("a", "d")))), "ad"),
+    "an update that does not fit": (lambda node: refused(lambda: gn.update_states(node, {"c": full(2, 1)})), "c"),
+    "stacked States that differ": (lambda node: refused(lambda: gn.unstack(node)), "abcd"),
     "a method": (lambda node: gn.jit(node.b.value.__add__)(1.0), "b"),
     "a closure of jax.jit": (lambda node: jax.jit(lambda x: x * node.a.value)(2.0), "a"),
     "a closure of jax.lax.scan": (
@@ -150,9 +161,16 @@ def test_other_transforms_inside_take_all_states_of_their_arguments(name: str):
         assert run(node).tolist() == BULK[name](table(a=node.a.value)).tolist()
 
 
-def test_a_check_of_a_contract_is_a_touch():
-    """A write is compared with the shape that is there; a State beside it is not looked at."""
-    run = gn.jit(lambda node: write(node.w, jnp.ones(2)))
+CHECKS: dict[str, Callable[[Rows], Any]] = {
+    "a write": lambda node: write(node.w, jnp.ones(2)),
+    "another State": lambda node: refused(lambda: setattr(node, "w", State(jnp.ones((2, 2))))),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_of_a_contract_is_a_touch(name: str):
+    """What is new is compared with the shape that is there; a State beside it is not looked at."""
+    run = gn.jit(CHECKS[name])
     leaves = jax.tree.leaves(run.lower(Rows(State(jnp.zeros(2)), State(jnp.zeros(5)))).args_info)
     assert [leaf.shape for leaf in leaves] == [(2,)]
 
@@ -228,6 +246,21 @@ def test_a_shape_that_was_looked_at_is_traced_again():
     for size in (2, 5, 2, 5):
         assert run(table(b=jnp.zeros(size))).tolist() == [float(size)]
     assert len(TRACES) == 2
+
+
+def test_a_shape_that_was_printed_is_traced_again():
+    """The text is of the shape that is there."""
+    texts: list[str] = []
+    run = gn.jit(lambda node: texts.append(repr(node.b)))
+    for size in (2, 5, 2):
+        run(table(b=jnp.zeros(size)))
+    assert texts == [f"State(\n  value=ShapedArray(float32[{size}])\n)" for size in (2, 5)]
+
+
+def test_the_text_of_an_original_is_a_look_at_the_argument():
+    """It shows the shape of the argument, and reads nothing of before the call."""
+    node = table()
+    assert inputs(gn.jit(lambda given: done((repr(node.b), given.a.value))), node) == "ab"
 
 
 def test_another_structure_is_traced_again_though_nothing_of_it_is_touched():
