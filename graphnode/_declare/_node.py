@@ -25,7 +25,7 @@ from typing_extensions import dataclass_transform
 from .._class_faults import ClassFault, Rule, defining, registration_fault
 from .._compat import is_tracing
 from .._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
-from .._fields import NodeBase, set_version, state, static, subnode
+from .._fields import Names, NodeBase, names_of, set_version, state, static, subnode
 from .._hints import did_you_mean
 from .._members import (
     declaring_classes,
@@ -115,8 +115,10 @@ class Node(NodeBase):
 
     # No `**kwargs` for other bases: with them no checker would find a misspelt
     # `kw_only`.
-    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
+    def __init_subclass__(cls, *, kw_only: bool = False, was: Names = ()) -> None:
         super().__init_subclass__()
+        if was:
+            cls._was = names_of(was, f"class {cls.__name__}")
         with defining(cls):
             _define(cls, kw_only)
 

@@ -94,7 +94,7 @@ class _Change:
 
 
 def _plain(value: Any) -> Any:
-    """For `_Change`: what a field holds, with tuples for other sequences, the integers of Python, and names of dtypes."""
+    """For `_Change`: what a field holds, with tuples for sequences, Python's integers, and names of dtypes."""
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, (list, tuple)):
@@ -430,7 +430,10 @@ class Drop(_Change):
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Fill(_Change):
-    """Leave States of the live model as they are, which their initialisers have made; what a file has there is dropped."""
+    """Leave States as the initialisers of the live model have made them.
+
+    What a file has there is dropped.
+    """
 
     kind: ClassVar[str] = "fill"
     path: str
@@ -588,14 +591,18 @@ def _from_json(data: Any) -> Change:
     kind = data.get("change") if isinstance(data, dict) else None
     cls = _CLASSES.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise ValueError(f'expected an object with "change", one of {", ".join(_CLASSES)}')
+        raise ValueError(
+            f'expected an object with "change", one of {", ".join(_CLASSES)}'
+        )
     fields = {field.name: field for field in dataclasses.fields(cls)}
     needed = {
         name for name, field in fields.items() if field.default is dataclasses.MISSING
     }
     given = set(data) - {"change"}
     if not needed <= given <= fields.keys():
-        raise ValueError(f"{kind} has {', '.join(fields)}; found {', '.join(sorted(given))}")
+        raise ValueError(
+            f"{kind} has {', '.join(fields)}; found {', '.join(sorted(given))}"
+        )
     change: Change = cls(**{name: data[name] for name in given})
     return change
 

@@ -200,5 +200,3 @@ def name_of_path(path: Path) -> str:
     if len(path) == 1:
         return str(path[0])
     return path_str(path)
-
-

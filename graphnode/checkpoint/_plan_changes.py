@@ -123,11 +123,13 @@ class Outcome:
         items: By path.
         fills: What is to stay as the target has it.
         faults: What is wrong with the changes.
+        dropped: The States of the source that were left out.
     """
 
     items: dict[Path, Item]
     fills: list[tuple[Change, Glob]]
     faults: list[Fault]
+    dropped: list[Path]
 
 
 class _Met(NamedTuple):
@@ -176,6 +178,7 @@ class _Planner:
         self._items: dict[Path, Item] = {}
         self._by_alias: dict[Path, list[Item]] = {}
         self._faults: list[Fault] = []
+        self._dropped: list[Path] = []
         self._hints_left = 20
         self._at = -1
 
@@ -188,11 +191,10 @@ class _Planner:
             self._at = at
             if isinstance(change, Fill):
                 fills.append((change, self._globs[at][0]))
-                for met in self._met(0):
-                    self._take(met.item)
+                self._drop(self._met(0))
             else:
                 self._apply(change)
-        return Outcome(self._items, fills, self._faults)
+        return Outcome(self._items, fills, self._faults, self._dropped)
 
     # Items come and go.
 
@@ -246,7 +248,8 @@ class _Planner:
         else:
             path = glob.literal
             items = [
-                self._items.get(path) or self._items.get(self._other_paths.get(path, path)),
+                self._items.get(path)
+                or self._items.get(self._other_paths.get(path, path)),
                 *self._by_alias.get(path, ()),
             ]
         met: list[_Met] = []
@@ -302,8 +305,7 @@ class _Planner:
             case Rename():
                 self._rename(slots[0], Glob(change.new))
             case Drop():
-                for met in slots[0]:
-                    self._take(met.item)
+                self._drop(slots[0])
             case Split():
                 self._split(slots[0], change)
             case Join():
@@ -320,12 +322,20 @@ class _Planner:
 
     def _nothing(self, change: Change, glob: Glob) -> None:
         """Note that there is nothing for a rule."""
-        self._faults.append(Fault(f"{change!r}: {nothing_text(glob, self._items, self._may_hint())}"))
+        self._faults.append(
+            Fault(f"{change!r}: {nothing_text(glob, self._items, self._may_hint())}")
+        )
 
     def _may_hint(self) -> bool:
         """Whether there is time to look for the nearest name."""
         self._hints_left -= 1
         return self._hints_left >= 0 and len(self._items) <= _MAX_COMPARED
+
+    def _drop(self, row: Sequence[_Met]) -> None:
+        for met in row:
+            self._take(met.item)
+            if met.item.kind == STATE:
+                self._dropped += met.item.sources
 
     def _rename(self, row: Sequence[_Met], new: Glob) -> None:
         # All are taken out first: one may get the path of another one.
@@ -334,7 +344,9 @@ class _Planner:
         for met in row:
             self._put(self._moved(met, new.path(met.captures)))
 
-    def _change_arrays(self, row: Sequence[_Met], change: "Transpose | Reshape | Cast") -> None:
+    def _change_arrays(
+        self, row: Sequence[_Met], change: "Transpose | Reshape | Cast"
+    ) -> None:
         for met in row:
             leaf = self._array_of(met)
             made = None if leaf is None else _changed(leaf, change)
@@ -370,7 +382,9 @@ class _Planner:
                 arguments = (axis, start, start + part)
                 start += part
                 item = self._moved(met, new.path(met.captures))
-                self._put(_made(item, "slice", arguments, _described(leaf, shape), change))
+                self._put(
+                    _made(item, "slice", arguments, _described(leaf, shape), change)
+                )
 
     def _unstack(self, row: Sequence[_Met], change: Unstack) -> None:
         new = Glob(change.new)
@@ -385,7 +399,9 @@ class _Planner:
                 stars = _inserted(met.captures.stars, change.star, layer)
                 path = new.path(met.captures._replace(stars=stars))
                 item = self._moved(met, path)
-                self._put(_made(item, "take", (axis, layer), _described(leaf, shape), change))
+                self._put(
+                    _made(item, "take", (axis, layer), _described(leaf, shape), change)
+                )
 
     def _join(self, slots: Sequence[Sequence[_Met]], change: Join) -> None:
         new = Glob(change.new)
@@ -401,23 +417,40 @@ class _Planner:
                     for slot in range(len(slots))
                     if slot not in group
                 ]
-                self._fault(f"there is no {', '.join(lacking)} to join it with", mets[0].item.path)
+                self._fault(
+                    f"there is no {', '.join(lacking)} to join it with",
+                    mets[0].item.path,
+                )
                 continue
             leaves = self._arrays_of(mets)
-            axis = None if leaves is None else self._axis(leaves[0], change.axis, mets[0])
+            axis = (
+                None if leaves is None else self._axis(leaves[0], change.axis, mets[0])
+            )
             if leaves is None or axis is None:
                 continue
-            sizes = [leaf.shape[axis] if axis < len(leaf.shape) else -1 for leaf in leaves]
+            sizes = [
+                leaf.shape[axis] if axis < len(leaf.shape) else -1 for leaf in leaves
+            ]
             what, hint = _unlike(leaves, axis), ""
             if not what and change.sizes is None and len(set(sizes)) > 1:
-                what, hint = f"the parts have sizes {_listed(sizes)}", f"give sizes={sizes}"
+                what, hint = (
+                    f"the parts have sizes {_listed(sizes)}",
+                    f"give sizes={sizes}",
+                )
             elif not what and change.sizes is not None and list(change.sizes) != sizes:
                 what = f"the parts have sizes {_listed(sizes)}"
             if what:
                 self._fault(what, mets[0].item.path, hint)
                 continue
             shape = _with(leaves[0].shape, axis, sum(sizes))
-            self._unite(mets, new.path(mets[0].captures), "join", axis, _described(leaves[0], shape), change)
+            self._unite(
+                mets,
+                new.path(mets[0].captures),
+                "join",
+                axis,
+                _described(leaves[0], shape),
+                change,
+            )
 
     def _stack(self, row: Sequence[_Met], change: Stack) -> None:
         new = Glob(change.new)
@@ -426,11 +459,16 @@ class _Planner:
             stars = met.captures.stars
             layer = _as_position(stars[change.star])
             if layer is None:
-                self._fault(f"{stars[change.star]!r} is not the number of a layer", met.item.path)
+                self._fault(
+                    f"{stars[change.star]!r} is not the number of a layer",
+                    met.item.path,
+                )
                 continue
             rest = (*stars[: change.star], *stars[change.star + 1 :])
             captures = met.captures._replace(stars=rest)
-            groups.setdefault((met.group, captures), {})[layer] = met._replace(captures=captures)
+            groups.setdefault((met.group, captures), {})[layer] = met._replace(
+                captures=captures
+            )
         for group in groups.values():
             mets = [group[layer] for layer in sorted(group)]
             path = new.path(mets[0].captures)
@@ -452,7 +490,13 @@ class _Planner:
             self._unite(mets, path, "stack", axis, _described(leaves[0], shape), change)
 
     def _unite(
-        self, mets: Sequence[_Met], path: Path, kind: str, axis: int, leaf: Leaf, change: Change
+        self,
+        mets: Sequence[_Met],
+        path: Path,
+        kind: str,
+        axis: int,
+        leaf: Leaf,
+        change: Change,
     ) -> None:
         """Put one item in the place of several."""
         items = [met.item for met in mets]
@@ -471,7 +515,11 @@ class _Planner:
     def _array_of(self, met: _Met) -> Leaf | None:
         """The one array that a State holds; notes a fault where it is something else."""
         value = met.item.value
-        if value is not None and value.form == LEAF and value.leaves[0].kind in (ARRAY, NUMPY):
+        if (
+            value is not None
+            and value.form == LEAF
+            and value.leaves[0].kind in (ARRAY, NUMPY)
+        ):
             return value.leaves[0]
         self._fault(f"holds {value}, and not one array", met.item.path)
         return None
@@ -497,7 +545,9 @@ def _mirror_at(path: Path, rest: Path, mirror: Mirror) -> tuple[Mirror | None, P
     return mirror._replace(place=path[: -len(rest)]), (*mirror.bases[0], *rest)
 
 
-def _made(item: Item, kind: str, arguments: tuple[Any, ...], leaf: Leaf, change: Change) -> Item:
+def _made(
+    item: Item, kind: str, arguments: tuple[Any, ...], leaf: Leaf, change: Change
+) -> Item:
     """An item with an array made from its own."""
     new = copy.copy(item)
     new.expression = Made(kind, (item.expression,), arguments)
@@ -534,8 +584,14 @@ def _unlike(leaves: Sequence[Leaf], axis: int | None) -> str:
     for leaf in leaves:
         shapes = first.shape, leaf.shape
         if axis is not None:
-            shapes = tuple([_with(shape, axis, 0) if axis < len(shape) else () for shape in shapes])  # type: ignore[assignment]
-        if shapes[0] != shapes[1] or first.dtype != leaf.dtype or first.kind != leaf.kind:
+            shapes = tuple(
+                [_with(shape, axis, 0) if axis < len(shape) else () for shape in shapes]
+            )  # type: ignore[assignment]
+        if (
+            shapes[0] != shapes[1]
+            or first.dtype != leaf.dtype
+            or first.kind != leaf.kind
+        ):
             return f"{first} and {leaf} do not go together"
     return ""
 
@@ -629,5 +685,3 @@ def state_items(
     """The items of a source that has States alone."""
     for path, key, value in values:
         yield Item(STATE, path, (path,), Read(key), value)
-
-

@@ -1,15 +1,20 @@
 """Read values of a checkpoint: the arrays of some States, each checked, and put together again."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
 from ._arrays import CorruptError, fault_of, from_store, to_read
 from ._files import check_unchanged
 from ._forms import put_together
-from ._manifest import Manifest
+from ._leaf import ARRAY, NUMPY
+from ._manifest import Manifest, Value
 from ._orbax import read
 
 
@@ -90,3 +95,23 @@ def _read_arrays(
         raise CheckpointError(
             task, [f"the arrays cannot be read: {text[:300]}"]
         ) from error
+
+
+def as_numpy(manifest: Manifest, numbers: Collection[Any]) -> Manifest:
+    """A manifest by which some States, each of one array, are read as arrays of NumPy."""
+    values = list(manifest.values)
+    for at, number in enumerate(manifest.structure.states):
+        if number in numbers:
+            leaf = dataclasses.replace(values[at].leaves[0], kind=NUMPY, weak=False)
+            values[at] = Value(values[at].form, values[at].keys, [leaf])
+    return dataclasses.replace(manifest, values=values)
+
+
+def placed(array: "np.ndarray[Any, Any]", kind: str, sharding: Sharding | None) -> Any:
+    """An array of NumPy as a State holds it: of JAX, where it is to be, or of NumPy."""
+    # A view would keep all of what it is a part of, and JAX may not copy on the host.
+    if not array.flags.owndata or not array.flags.c_contiguous:
+        array = np.array(array, order="C")
+    if kind != ARRAY:
+        return array if kind == NUMPY else array[()]
+    return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
