@@ -10,7 +10,7 @@ from ._changes import Changes
 from ._expressions import Read
 from ._globs import Glob
 from ._manifest import Manifest
-from ._plan_changes import NODE, STATE, STATIC, Item, Mirror
+from ._plan_changes import FIELD, NODE, REFERENCE, STATE, STATIC, Item, Mirror
 from ._structure import Structure
 
 MEMORY: Final = "memory"
@@ -44,9 +44,17 @@ def items_of(
             yield item
             continue
         yield Item(NODE, path, (path,), Read(number))
+        filled = {edge[0] for edge in spec.edges}
+        for name in spec.held:
+            if name not in filled:
+                place = (*path, name)
+                yield Item(FIELD, place, (place,), Read((number, name)))
         for name in spec.parts:
             place = (*path, name)
             yield Item(STATIC, place, (place,), Read((number, name)))
+    for parent, edge, child in structure.repeats():
+        place = (*(structure.paths[parent] if parent >= 0 else ()), *edge)
+        yield Item(REFERENCE, place, (place,), Read((parent, child)))
 
 
 def other_paths(structure: Structure) -> dict[Path, Path]:

@@ -2,7 +2,10 @@
 
 import json
 import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
+
+from jax.sharding import Sharding
 
 from .. import _filters_json  # noqa: F401  # so that filters among static values are read
 from .._declare._node import Node
@@ -11,13 +14,19 @@ from .._graph._graphdef import GraphDef
 from .._graph._unflatten import build
 from .._hints import did_you_mean
 from .._paths import Path, parse_path, path_str
+from ._changes import Change, Changes, as_changes
 from ._choose import Shardings, sharding_of_each
 from ._compare import is_same_class, place_text
+from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._forms import other_pytrees
 from ._manifest import Manifest
-from ._read import Wanted, read_values
+from ._plan_changes import NODE, Item, Outcome
+from ._read import Checkpoint, Wanted, evaluated_from, placed
+from ._rebuild import changed_outcome, rebuilt
+from ._report import Report, report_of, tell
 from ._structure import OPAQUE, Structure, class_text
+from ._was import may_rename
 
 N = TypeVar("N", bound=Node)
 
@@ -29,6 +38,8 @@ def load(
     *,
     at: "str | Path" = "",
     shardings: "Shardings | None" = None,
+    changes: "Changes | Iterable[Change]" = (),
+    report: "Callable[[Report], object] | None" = None,
 ) -> N:
     """Make a node from a checkpoint alone: structure, static values, sharing and arrays are those that were saved.
 
@@ -38,8 +49,11 @@ def load(
     Args:
         path: The directory.
         cls: The class of the node, or a base of it.
-        at: Where the node stands in the tree that was saved: `"model"`.
+        at: Where the node stands in the tree that was saved, once it is changed:
+            `"model"`.
         shardings: As of `restore`, by paths from the node on.
+        changes: How the classes have changed since: see `Changes`.
+        report: As of `restore`.
 
     Returns:
         A new node, of the class that was saved.
@@ -60,8 +74,36 @@ def load(
     task = f"cannot load from {os.fspath(path)}"
     directory = located(absolute(path), task)
     manifest, identity = read_manifest(directory, task)
+    source = Checkpoint(directory, identity, manifest, task)
+    start, changes = _as_path(at, task), as_changes(changes)
+    items: list[Item] | None = None
+    if changes or may_rename([manifest.structure], cls):
+        outcome = changed_outcome(manifest, changes, cls, task)
+        if _is_node(outcome, start):
+            manifest, items = rebuilt(manifest, outcome, start, cls, task)
+            start = ()
+    graphdef, numbers = _described(manifest, start, cls, task)
+    given = sharding_of_each(graphdef.layout, (), shardings)
+    places = [given.get(rank) for rank in range(len(numbers))]
+    if items is None:
+        values = source.read(_wanted(manifest, numbers, places))
+    else:
+        values = _read_items(source, items, places)
+        tell(_report(items, manifest), f"loaded from {os.fspath(path)}", report)
+    node: N = build(graphdef, values)
+    return node
+
+
+def _described(
+    manifest: Manifest, start: Path, cls: type[N], task: str
+) -> tuple[GraphDef[Any], list[int]]:
+    """For `load`: the structure of the node at a path, and the numbers of its States.
+
+    Raises:
+        CheckpointError: There is none, or it cannot be made.
+    """
     structure = manifest.structure
-    number = _number_at(structure, _as_path(at, task), cls, task)
+    number = _number_at(structure, start, cls, task)
     _check_described(structure, number, task)
     graphdef = _graphdef_of(structure, number, task)
     if not issubclass(graphdef.type, cls):
@@ -71,13 +113,55 @@ def load(
         )
     numbers = [at for at in structure.below(number) if structure.specs[at].is_state]
     _check_values(manifest, numbers, task)
-    given = sharding_of_each(graphdef.layout, (), shardings)
-    wanted = [
-        Wanted(number, [given.get(rank)] * len(manifest.by_state[number].leaves))
-        for rank, number in enumerate(numbers)
+    return graphdef, numbers
+
+
+def _wanted(
+    manifest: Manifest, numbers: Sequence[int], places: Sequence[Sharding | None]
+) -> list[Wanted]:
+    """For `load`: States to read, each with the place for its arrays."""
+    return [
+        Wanted(number, [place] * len(manifest.by_state[number].leaves))
+        for number, place in zip(numbers, places, strict=True)
     ]
-    node: N = build(graphdef, read_values(directory, identity, manifest, wanted, task))
-    return node
+
+
+def _is_node(outcome: Outcome, path: Path) -> bool:
+    """For `load`: whether changes put a node at a path."""
+    item = outcome.items.get(path)
+    return item is not None and item.kind == NODE
+
+
+def _read_items(
+    source: Checkpoint, items: Sequence[Item], places: Sequence[Sharding | None]
+) -> list[Any]:
+    """For `load`: the values of changed States: at once where only their paths are others, else array by array."""
+    values: list[Any] = [None] * len(items)
+    plain = {at: item.key for at, item in enumerate(items) if isinstance(item.key, int)}
+    wanted = _wanted(
+        source.manifest, list(plain.values()), [places[at] for at in plain]
+    )
+    for at, value in zip(plain, source.read(wanted), strict=True):
+        values[at] = value
+    made = [at for at in range(len(items)) if at not in plain]
+
+    def finish(rank: int, array: Array) -> Any:
+        value = items[made[rank]].value
+        assert value is not None
+        return placed(array, value.leaves[0].kind, places[made[rank]])
+
+    expressions = [items[at].expression for at in made]
+    for at, value in zip(
+        made, evaluated_from(source, expressions, finish), strict=True
+    ):
+        values[at] = value
+    return values
+
+
+def _report(items: Sequence[Item], manifest: Manifest) -> Report:
+    """For `load`: what was read from where."""
+    paths = [manifest.structure.paths[number] for number in manifest.structure.states]
+    return report_of(zip(paths, items, strict=True), (), ())
 
 
 def _as_path(at: "str | Path", task: str) -> Path:

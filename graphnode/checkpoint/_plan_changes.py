@@ -48,6 +48,10 @@ from ._manifest import Value
 STATE: Final = "state"
 NODE: Final = "node"
 STATIC: Final = "static value"
+FIELD: Final = "field"
+"""A field of a node without States and nodes, such as an empty list."""
+REFERENCE: Final = "reference"
+"""A further place of something: it gives way to what changes put there."""
 
 # Names are compared with each other for hints, which takes a while.
 _MAX_COMPARED: Final = 20_000
@@ -201,8 +205,8 @@ class _Planner:
     def _put(self, item: Item) -> None:
         """Put in an item, and note what later rules it will meet."""
         other = self._items.get(item.path)
-        if other is not None:
-            if item.kind == other.kind == NODE:
+        if other is not None and other.kind != REFERENCE:
+            if item.kind == REFERENCE or item.kind == other.kind == NODE:
                 # Two nodes become one, which is the one that was there.
                 return
             what = f"two results for one path, from {_sources(other)} and from {_sources(item)}"
@@ -236,6 +240,11 @@ class _Planner:
         """Take out an item."""
         del self._items[item.path]
 
+    def _may_take(self, item: Item) -> bool:
+        """Whether the rule is about such an item: only paths are changed of what is not a State."""
+        is_of_paths = isinstance(self._changes[self._at], Rename | Drop)
+        return is_of_paths or item.kind == STATE
+
     def _is_there(self, item: Item) -> bool:
         return self._items.get(item.path) is item
 
@@ -247,14 +256,16 @@ class _Planner:
             items = self._waiting.pop((self._at, slot), {}).values()
         else:
             path = glob.literal
+            at_path = self._items.get(path)
+            if at_path is None or not self._may_take(at_path):
+                at_path = self._items.get(self._other_paths.get(path, path))
             items = [
-                self._items.get(path)
-                or self._items.get(self._other_paths.get(path, path)),
+                at_path,
                 *self._by_alias.get(path, ()),
             ]
         met: list[_Met] = []
         for item in items:
-            if item is None or not self._is_there(item):
+            if item is None or not self._is_there(item) or not self._may_take(item):
                 continue
             by_alias = item.alias is not None
             captures = glob.match(item.alias) if item.alias is not None else None
@@ -296,8 +307,6 @@ class _Planner:
     def _apply(self, change: Change) -> None:
         """Apply one rule to all that it fits."""
         slots = [self._met(slot) for slot in range(len(change.sources))]
-        if not isinstance(change, Rename | Drop):
-            slots = [[met for met in row if met.item.kind == STATE] for row in slots]
         for slot, row in enumerate(slots):
             if not row:
                 self._nothing(change, self._globs[self._at][slot])

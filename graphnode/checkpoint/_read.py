@@ -1,7 +1,7 @@
 """Read values of a checkpoint: the arrays of some States, each checked, and put together again."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
 from ._arrays import CorruptError, fault_of, from_store, to_read
+from ._expressions import Array, Expression, bytes_of, evaluated, keys_of
 from ._files import check_unchanged
 from ._forms import put_together
 from ._leaf import ARRAY, NUMPY
@@ -115,3 +116,41 @@ def placed(array: "np.ndarray[Any, Any]", kind: str, sharding: Sharding | None) 
     if kind != ARRAY:
         return array if kind == NUMPY else array[()]
     return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
+
+
+class Checkpoint(NamedTuple):
+    """What is read from."""
+
+    directory: str
+    identity: object
+    manifest: Manifest
+    task: str
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Any]:
+        """The values of some States, as `read_values` gives them."""
+        return read_values(
+            self.directory, self.identity, self.manifest, wanted, self.task
+        )
+
+
+def evaluated_from(
+    source: Checkpoint,
+    expressions: Sequence[Expression],
+    finish: Callable[[int, Array], Any],
+) -> list[Any]:
+    """What becomes of arrays that are made of those of a checkpoint, whose keys are numbers."""
+    keys = {key for expression in expressions for key in keys_of(expression)}
+    leaves = {
+        key: source.manifest.by_state[key].leaves[0]
+        for key in keys
+        if isinstance(key, int)
+    }
+    # To the host, where they are changed: no device has to hold what is not wanted there.
+    on_host = source._replace(manifest=as_numpy(source.manifest, keys))
+
+    def read(keys: Sequence[Hashable]) -> dict[Hashable, Array]:
+        wanted = [Wanted(key, [None]) for key in keys if isinstance(key, int)]
+        return dict(zip(keys, on_host.read(wanted), strict=True))
+
+    sizes: dict[Hashable, int] = {key: bytes_of(leaf) for key, leaf in leaves.items()}
+    return evaluated(expressions, sizes, read, finish)

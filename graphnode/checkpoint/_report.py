@@ -1,11 +1,14 @@
 """What was read from where: the report of changes, which prints as a table."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .._paths import Path
 from ._compare import place_text
 from ._plan_changes import Item
+
+_LOG = logging.getLogger("graphnode")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,3 +78,11 @@ def report_of(
     return Report(
         used, changed, tuple(map(place_text, filled)), tuple(map(place_text, unused))
     )
+
+
+def tell(report: Report, what: str, call: "Callable[[Report], object] | None") -> None:
+    """Say what was changed: to the log, and to who asks."""
+    if report.changed or report.filled or report.unused:
+        _LOG.info("%s\n%s", what, report)
+    if call is not None:
+        call(report)

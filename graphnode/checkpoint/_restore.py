@@ -5,10 +5,9 @@ manifest  ─┐
 live tree ─┘                                        (no State is written before all is read)
 """
 
-import logging
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Sharding
@@ -25,19 +24,18 @@ from ._choose import (
     Shardings,
     sharding_of_each,
 )
-from ._expressions import Array, Expression, bytes_of, evaluated, keys_of
+from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._manifest import Manifest
 from ._plan import Pair, Plan
 from ._plan_changes import Item
-from ._read import Wanted, as_numpy, placed, read_values
-from ._report import Report
+from ._read import Checkpoint, Wanted, evaluated_from, placed, read_values
+from ._report import Report, tell
 from ._structure import class_text
 from ._tree import IteratorState, PlainValue, Tree, take_tree
 from ._was import may_rename
 
 T = TypeVar("T")
-_LOG = logging.getLogger("graphnode")
 
 
 def restore(
@@ -117,9 +115,9 @@ def restore(
     if changes or may_rename([live.structure, manifest.structure]):
         items, pairs, summary = plan.changed(changes, is_allowed, task)
         values = _read_changed(
-            _Checkpoint(directory, identity, manifest, task), live, items, pairs, given
+            Checkpoint(directory, identity, manifest, task), live, items, pairs, given
         )
-        _tell(summary, task, report)
+        tell(summary, f"restored from {os.fspath(path)}", report)
     else:
         _check_roots(live, manifest, task)
         pairs = plan.pairs(is_allowed, task)
@@ -130,33 +128,8 @@ def restore(
     return restored
 
 
-def _tell(
-    summary: Report, task: str, report: "Callable[[Report], object] | None"
-) -> None:
-    """Say what was changed: to the log, and to who asks."""
-    if summary.changed or summary.filled or summary.unused:
-        _LOG.info("%s\n%s", task.replace("cannot restore", "restored", 1), summary)
-    if report is not None:
-        report(summary)
-
-
-class _Checkpoint(NamedTuple):
-    """What is read from."""
-
-    directory: str
-    identity: object
-    manifest: Manifest
-    task: str
-
-    def read(self, wanted: Sequence[Wanted]) -> list[Any]:
-        """The values of some States, as `read_values` gives them."""
-        return read_values(
-            self.directory, self.identity, self.manifest, wanted, self.task
-        )
-
-
 def _read_changed(
-    source: _Checkpoint,
+    source: Checkpoint,
     live: Tree,
     items: Sequence[Item],
     pairs: Sequence[Pair],
@@ -185,29 +158,6 @@ def _read_changed(
     ):
         values[at] = value
     return values
-
-
-def evaluated_from(
-    source: _Checkpoint,
-    expressions: Sequence[Expression],
-    finish: Callable[[int, Array], Any],
-) -> list[Any]:
-    """What becomes of arrays that are made of those of a checkpoint, whose keys are numbers."""
-    keys = {key for expression in expressions for key in keys_of(expression)}
-    leaves = {
-        key: source.manifest.by_state[key].leaves[0]
-        for key in keys
-        if isinstance(key, int)
-    }
-    # To the host, where they are changed: no device has to hold what is not wanted there.
-    on_host = source._replace(manifest=as_numpy(source.manifest, keys))
-
-    def read(keys: Sequence[Hashable]) -> dict[Hashable, Array]:
-        wanted = [Wanted(key, [None]) for key in keys if isinstance(key, int)]
-        return dict(zip(keys, on_host.read(wanted), strict=True))
-
-    sizes = {key: bytes_of(leaf) for key, leaf in leaves.items()}
-    return evaluated(expressions, sizes, read, finish)
 
 
 def _wanted(

@@ -48,33 +48,49 @@ def was_class(file: str, cls: "type | None") -> bool:
     return any(is_same_class(file, name) for name in former_classes(cls))
 
 
-def renamed_classes(by_name: Mapping[str, type]) -> dict[str, type]:
-    """The classes of the program by the names that they had before; those that others have by now are not."""
-    return {
+def renamed_classes(
+    by_name: Mapping[str, type], wanted: "type | None" = None
+) -> dict[str, type]:
+    """The classes of the program by the names that they had before.
+
+    Args:
+        by_name: All classes, by the names that they have.
+        wanted: A class that has its former names even if other classes have them now.
+    """
+    renamed = {
         name: cls
         for cls in by_name.values()
         for name in former_classes(cls)
         if name not in by_name
     }
+    if wanted is not None:
+        renamed.update(dict.fromkeys(former_classes(wanted), wanted))
+    return renamed
 
 
-def may_rename(structures: Iterable[Structure]) -> bool:
+def may_rename(
+    structures: Iterable[Structure], wanted: "type | None" = None
+) -> bool:
     """Whether some class of these graphs, or one that had its name, has had other names or fields."""
     by_name = classes_by_name()
-    known = {**renamed_classes(by_name), **by_name}
+    known = {**by_name, **renamed_classes(by_name, wanted)}
     names = {spec.cls for structure in structures for spec in structure.specs}
     classes = [known[name] for name in names if name in known]
     return any(former_fields(cls) or former_classes(cls) for cls in classes)
 
 
 def renames_of(
-    items: Iterable[Item], nodes: Iterable[tuple[Path, type]]
+    items: Iterable[Item],
+    nodes: Iterable[tuple[Path, type]],
+    *,
+    follow: bool = False,
 ) -> tuple[list[Rename], list[Fault]]:
     """The changes that give fields their new names.
 
     Args:
         items: What the file has, once other changes are made.
         nodes: The path and class of each node that the fields are of, those above first.
+        follow: Whether the paths of nodes are those of the file, and change as well.
 
     Returns:
         The changes, and what is wrong: a field under two names.
@@ -85,9 +101,14 @@ def renames_of(
             if isinstance(key, str):
                 there.setdefault(item.path[:at], set()).add(key)
     renames: list[Rename] = []
+    moves: list[tuple[Path, Path]] = []
     faults: list[Fault] = []
     for path, cls in nodes:
         former = former_fields(cls)
+        if follow:
+            for rename in moves:
+                if path[: len(rename[0])] == rename[0]:
+                    path = (*rename[1], *path[len(rename[0]) :])
         current = {field.name for field in dataclasses.fields(cls)} if former else set()
         for name, others in former.items():
             keys = there.get(path, set())
@@ -102,6 +123,7 @@ def renames_of(
                 continue
             start, end = (*path, old[0]), (*path, name)
             renames.append(Rename(f"{path_str(start)}.**", f"{path_str(end)}.**"))
+            moves.append((start, end))
             _move(there, start, end)
     return renames, faults
 
