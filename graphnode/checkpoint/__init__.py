@@ -14,6 +14,8 @@ from ._changes import Unstack as Unstack
 from ._inspect import manifest as manifest
 from ._load import load as load
 from ._manifest import Manifest as Manifest
+from ._port import read as read
+from ._port import write as write
 from ._report import Report as Report
 from ._restore import restore as restore
 from ._save import save as save

@@ -4,7 +4,7 @@ For `restore` and `read`, which differ in what else they compare.
 """
 
 import math
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 import jax
@@ -12,11 +12,13 @@ import jax
 from .._errors import Fault
 from .._hints import did_you_mean
 from .._paths import Path, path_str
+from ._changes import Changes
 from ._compare import place_text
-from ._items import other_paths
+from ._globs import Glob
+from ._items import mirrored, other_paths
 from ._leaf import ARRAY, DTYPES, NUMPY, NUMPY_SCALAR, Leaf
 from ._manifest import Value
-from ._plan_changes import STATE, Item, Outcome, kind_of, nothing_text
+from ._plan_changes import STATE, STATIC, Item, Outcome, kind_of, nothing_text
 from ._report import Report, report_of
 from ._structure import Structure, class_text
 from ._tree import Tree
@@ -79,12 +81,20 @@ def fitted(
     faults += [_unused_fault(item) for item in extra]
     stays = sorted({*filled, *(may_lack & chosen) - items.keys()})
     paths = structure.paths
+    rows = [(paths[number], items[number]) for number in sorted(items)]
     report = report_of(
-        [(paths[number], items[number]) for number in sorted(items)],
+        [*rows, *_renamed_fields(outcome)],
         [paths[number] for number in stays],
         [item.sources[0] for item in unused] + _dropped(outcome, unused),
     )
     return Fitted(items, report, faults)
+
+
+def _renamed_fields(outcome: Outcome) -> Iterator[tuple[Path, Item]]:
+    """For `fitted`: static values whose field has another name; that they moved with their node goes without saying."""
+    for path, item in outcome.items.items():
+        if item.kind == STATIC and item.sources[0][-1:] != path[-1:]:
+            yield path, item
 
 
 def places_of(structure: Structure) -> dict[Path, int]:
@@ -125,11 +135,14 @@ def _filled(
     filled: dict[int, None] = {}
     faults: list[Fault] = []
     position = {number: at for at, number in enumerate(structure.states)}
+    # What an optimizer has for a State is filled with it.
+    mirrors = mirrored(structure, Changes(), None) if outcome.fills else {}
+    aliases = {path: alias for path, (_, alias) in mirrors.items()}
     for change, glob in outcome.fills:
         numbers = [
             number
             for number in structure.states
-            if number in chosen and glob.match(structure.paths[number])
+            if number in chosen and _fits(glob, structure.paths[number], aliases)
         ]
         if not numbers:
             paths = [structure.paths[number] for number in structure.states]
@@ -143,6 +156,13 @@ def _filled(
                 path = path_str(structure.paths[number])
                 faults.append(Fault(what, path=path, hint="build the model itself"))
     return filled, faults
+
+
+def _fits(glob: Glob, path: Path, aliases: Mapping[Path, Path]) -> bool:
+    """For `_filled`: whether a glob fits a path, or that of what it mirrors."""
+    if glob.match(path):
+        return True
+    return path in aliases and glob.match(aliases[path]) is not None
 
 
 def _missing_faults(live: Tree, missing: Set[int], unused: list[Item]) -> list[Fault]:

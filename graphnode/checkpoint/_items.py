@@ -32,15 +32,15 @@ def items_of(
         target: The graph that it is for, if there is one.
     """
     structure = manifest.structure
-    mirrored = _mirrored(structure, changes, target)
+    mirrors = mirrored(structure, changes, target)
     for number, (path, spec) in enumerate(
         zip(structure.paths, structure.specs, strict=True)
     ):
         if spec.is_state:
             value = manifest.by_state[number]
             item = Item(STATE, path, (path,), Read(number), value)
-            if path in mirrored:
-                item.mirror, item.alias = mirrored[path]
+            if path in mirrors:
+                item.mirror, item.alias = mirrors[path]
             yield item
             continue
         yield Item(NODE, path, (path,), Read(number))
@@ -72,10 +72,10 @@ def other_paths(structure: Structure) -> dict[Path, Path]:
     return others
 
 
-def _mirrored(
+def mirrored(
     structure: Structure, changes: Changes, target: Structure | None
 ) -> dict[Path, tuple[Mirror, Path]]:
-    """For `items_of`: the States of optimizers that mirror one of a model: where, and that one's path."""
+    """The States of optimizers that mirror one of a model: where, and that one's path."""
     optimizers = list(_optimizers(structure))
     if not optimizers:
         return {}
@@ -134,7 +134,7 @@ def _paths_of_layout(data: Any) -> set[Path]:
 def _bases(
     place: Path, params: set[Path], states: list[Path], known: set[Path]
 ) -> list[Path]:
-    """For `_mirrored`: where there is a model with all that is optimized, outside of the memory."""
+    """For `mirrored`: where there is a model with all that is optimized, outside of the memory."""
     first = min(params, key=len)
     size = len(first)
     starts = [
@@ -150,7 +150,7 @@ def _bases(
 
 
 def _bases_of_target(target: Structure | None) -> set[Path]:
-    """For `_mirrored`: where the models of optimizers are in the graph that the changes lead to."""
+    """For `mirrored`: where the models of optimizers are in the graph that the changes lead to."""
     if target is None:
         return set()
     states = [target.paths[number] for number in target.states]
@@ -162,7 +162,7 @@ def _bases_of_target(target: Structure | None) -> set[Path]:
 
 
 def _places(place: Path, params: set[Path], memory: list[Path]) -> Mapping[Path, Path]:
-    """For `_mirrored`: the part of the path of each State that those of the model follow, where they do.
+    """For `mirrored`: the part of the path of each State that those of the model follow, where they do.
 
     A path may end like several of them, `memory.0.mu.mu.w` like `w` and `mu.w`: the part
     that most paths follow is the right one.

@@ -5,6 +5,7 @@ that had other names, what the changes make of the file is looked up by path: St
 and nodes with their static values.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -152,7 +153,21 @@ class Plan:
         if faults:
             faults.sort(key=_by_path)
             raise CheckpointError(task, faults)
-        return items, pairs, fit.report
+        return items, pairs, self._with_classes(fit.report, outcome)
+
+    def _with_classes(self, report: Report, outcome: Outcome) -> Report:
+        """For `changed`: the report, with the classes that had other names."""
+        places = places_of(self._tree)
+        former: dict[str, str] = {}
+        for path, item in outcome.items.items():
+            number = places.get(path)
+            if item.kind == NODE and number is not None and isinstance(item.key, int):
+                new, old = self._tree.specs[number].cls, self._file.specs[item.key].cls
+                if not is_same_class(new, old):
+                    former[place_text(path)] = (
+                        f"{class_text(old)} is {class_text(new)} now"
+                    )
+        return dataclasses.replace(report, changed={**report.changed, **former})
 
     def _outcome(self, changes: Changes) -> Outcome:
         """For `changed`: what the changes, and what is said by `was=`, make of the file."""

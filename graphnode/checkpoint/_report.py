@@ -18,12 +18,13 @@ class Report:
     Attributes:
         used: For each path of the model the names in the source that it was made of.
         changed: For each path that is not as it was in the source, what was done:
-            `rename`, `split, transpose`.
+            `rename`, `split, transpose`. Of a node whose class had another name, both
+            names.
         filled: The paths of the model that stay as they were.
         unused: The names of the source that were left out.
 
     Example:
-        >>> arrays = {"kernel": np.ones((2, 3), np.float32), "step": np.zeros((), np.int32)}
+        >>> arrays = {"kernel": jnp.ones((2, 3)), "step": jnp.int32(0)}
         >>> changes = [gn.checkpoint.Rename("kernel", "weight"), gn.checkpoint.Fill("bias"), gn.checkpoint.Drop("step")]
         >>> print(gn.checkpoint.read(arrays, into=gn.nn.Linear(2, 3), changes=changes))
         weight  <- kernel  rename
@@ -45,6 +46,8 @@ class Report:
             (path, f"<- {', '.join(names)}", self.changed.get(path, ""))
             for path, names in self.used.items()
         ]
+        others = self.changed.keys() - self.used.keys()
+        rows += [(path, self.changed[path], "") for path in sorted(others)]
         yield from table(rows)
         for title, names in (("filled", self.filled), ("unused", self.unused)):
             if names:

@@ -12,11 +12,9 @@ from typing import Any, TypeVar
 import jax
 from jax.sharding import Sharding
 
-from .._errors import CheckpointError, ContractError, Fault, FieldError, TraceError
+from .._errors import CheckpointError, Fault
 from .._filters import AnyFilter
 from .._paths import path_str
-from .._signals import store_all, undivided
-from .._state import State, value_to_store
 from ._changes import Change as AnyChange
 from ._changes import Changes, as_changes
 from ._choose import (
@@ -24,6 +22,7 @@ from ._choose import (
     Shardings,
     sharding_of_each,
 )
+from ._commit import commit
 from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._manifest import Manifest
@@ -32,7 +31,7 @@ from ._plan_changes import Item
 from ._read import Checkpoint, Wanted, evaluated_from, placed, read_values
 from ._report import Report, tell
 from ._structure import class_text
-from ._tree import IteratorState, PlainValue, Tree, take_tree
+from ._tree import Tree, take_tree
 from ._was import may_rename
 
 T = TypeVar("T")
@@ -123,7 +122,9 @@ def restore(
         pairs = plan.pairs(is_allowed, task)
         wanted = [_wanted(live, manifest, pair, given.get(pair.at)) for pair in pairs]
         values = read_values(directory, identity, manifest, wanted, task)
-    new = _commit(live, pairs, plan.casted(pairs, values, task), task)
+    new = commit(
+        live, [pair.at for pair in pairs], plan.casted(pairs, values, task), task
+    )
     restored: T = live.with_values(new)
     return restored
 
@@ -150,7 +151,7 @@ def _read_changed(
         at = made[rank]
         place = pairs[at].at
         leaf, target = live.values[place].leaves[0], live.taken[place].leaves[0]
-        return placed(array, leaf.kind, given.get(place) or _sharding_of(target))
+        return placed(array, leaf.kind, given.get(place) or sharding_of(target))
 
     expressions = [items[at].expression for at in made]
     for at, value in zip(
@@ -175,11 +176,11 @@ def _wanted(
         count = len(manifest.by_state[pair.number].leaves)
         return Wanted(pair.number, [None] * count)
     leaves = live.taken[pair.at].leaves
-    targets = [sharding or _sharding_of(leaf) for leaf in leaves]
+    targets = [sharding or sharding_of(leaf) for leaf in leaves]
     return Wanted(pair.number, targets, live.states[pair.at].value)
 
 
-def _sharding_of(leaf: Any) -> Sharding | None:
+def sharding_of(leaf: Any) -> Sharding | None:
     """Where an array is to be that takes the place of a leaf; `None` for where JAX puts new arrays."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         sharding: Sharding | None = leaf.sharding
@@ -223,55 +224,3 @@ def _check_roots(live: Tree, manifest: Manifest, task: str) -> None:
             f"pass the {cls} itself",
         )
     raise CheckpointError(task, [Fault(what, hint=hint)])
-
-
-def _commit(
-    live: Tree, pairs: Sequence[Pair], values: Sequence[Any], task: str
-) -> dict[int, Any]:
-    """Write all values, or none.
-
-    Returns:
-        The new arrays and numbers of the tree itself, by the id of their wrappers.
-
-    Raises:
-        CheckpointError: A State or a data iterator refuses its value; names all.
-    """
-    new: dict[int, Any] = {}
-    states: list[State[Any]] = []
-    contents: list[Any] = []
-    iterators: list[tuple[str, Any, Any]] = []
-    faults: list[Fault] = []
-    for pair, value in zip(pairs, values, strict=True):
-        state, path = live.states[pair.at], path_str(live.layout.path(pair.at))
-        if isinstance(state, IteratorState):
-            iterators.append((path, state.value.content, value))
-        elif isinstance(state, PlainValue):
-            new[id(state)] = value
-        else:
-            try:
-                contents.append(value_to_store(state, value, lambda: path))  # noqa: B023  # called at once
-                states.append(state)
-            except (FieldError, ContractError, TraceError) as error:
-                faults.append(Fault(str(error), path=path))
-    if faults:
-        raise CheckpointError(task, faults)
-    _move(iterators, task)
-    undivided(lambda: store_all(states, contents))
-    return new
-
-
-def _move(iterators: Sequence[tuple[str, Any, Any]], task: str) -> None:
-    """For `_commit`: move each data iterator; if one refuses, all go back to where they were."""
-    before: list[tuple[Any, Any]] = []
-    for path, iterator, state in iterators:
-        try:
-            before.append((iterator, iterator.get_state()))
-            iterator.set_state(state)
-        # Whatever the iterator raises.
-        except Exception as error:
-            for moved, earlier in before:
-                moved.set_state(earlier)
-            text = (
-                f"{type(iterator).__name__} refuses the state that was saved: {error}"
-            )
-            raise CheckpointError(task, [Fault(text, path=path)]) from error

@@ -68,9 +68,7 @@ def renamed_classes(
     return renamed
 
 
-def may_rename(
-    structures: Iterable[Structure], wanted: "type | None" = None
-) -> bool:
+def may_rename(structures: Iterable[Structure], wanted: "type | None" = None) -> bool:
     """Whether some class of these graphs, or one that had its name, has had other names or fields."""
     by_name = classes_by_name()
     known = {**by_name, **renamed_classes(by_name, wanted)}
