@@ -54,7 +54,8 @@ def items_of(
             yield Item(STATIC, place, (place,), Read((number, name)))
     for parent, edge, child in structure.repeats():
         place = (*(structure.paths[parent] if parent >= 0 else ()), *edge)
-        yield Item(REFERENCE, place, (place,), Read((parent, child)))
+        first = structure.paths[child]
+        yield Item(REFERENCE, place, (first,), Read((parent, child)))
 
 
 def other_paths(structure: Structure) -> dict[Path, Path]:

@@ -19,7 +19,7 @@ from .._filters import AnyFilter
 from .._graph._states_json import classes_by_name
 from .._hints import did_you_mean
 from .._paths import Path, path_str
-from ._changes import Changes
+from ._changes import Changes, Rename
 from ._choose import (
     Globs,
     chosen,
@@ -44,7 +44,7 @@ from ._plan_changes import NODE, STATIC, Item, Outcome, kind_of, planned
 from ._report import Report
 from ._structure import class_text
 from ._tree import IteratorState, Tree
-from ._was import renames_of, was_class
+from ._was import former_classes, may_rename, renames_of, was_class
 
 # Its name in files.
 ITERATOR: Final = (
@@ -169,26 +169,40 @@ class Plan:
                     )
         return dataclasses.replace(report, changed={**report.changed, **former})
 
+    def is_changed(self, changes: Changes) -> bool:
+        """Whether the file is not as the classes are: there are changes, or it has former names."""
+        if changes:
+            return True
+        if not may_rename([self._tree, self._file]):
+            return False
+        _, renames, faults = self._planned(changes)
+        by_name = classes_by_name()
+        former = {name for cls in by_name.values() for name in former_classes(cls)}
+        classes = {spec.cls for spec in self._file.specs}
+        return bool(renames or faults or former & classes)
+
     def _outcome(self, changes: Changes) -> Outcome:
         """For `changed`: what the changes, and what is said by `was=`, make of the file."""
-        others = other_paths(self._file)
+        outcome, renames, faults = self._planned(changes)
+        if renames:
+            outcome = self._outcome_of(changes + renames)
+        outcome.faults += faults
+        return outcome
 
-        def outcome_of(changes: Changes) -> Outcome:
-            items = items_of(self._manifest, changes, self._tree)
-            return planned(items, changes, others)
-
-        outcome = outcome_of(changes)
+    def _planned(self, changes: Changes) -> tuple[Outcome, list[Rename], list[Fault]]:
+        """What the changes make of the file, and what `was=` says of that: further changes, and what is wrong."""
+        outcome = self._outcome_of(changes)
         by_name = classes_by_name()
         nodes = [
             (self._tree.paths[number], by_name[spec.cls])
             for number, spec in enumerate(self._tree.specs)
             if not spec.is_state and spec.cls in by_name
         ]
-        renames, faults = renames_of(outcome.items.values(), nodes)
-        if renames:
-            outcome = outcome_of(changes + renames)
-        outcome.faults += faults
-        return outcome
+        return outcome, *renames_of(outcome.items.values(), nodes)
+
+    def _outcome_of(self, changes: Changes) -> Outcome:
+        items = items_of(self._manifest, changes, self._tree)
+        return planned(items, changes, other_paths(self._file))
 
     @functools.cached_property
     def _number_of(self) -> dict[Path, int]:

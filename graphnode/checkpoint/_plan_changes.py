@@ -180,6 +180,7 @@ class _Planner:
         self._users_by_states: dict[int, list[tuple[int, int]]] = {}
         self._waiting: dict[tuple[int, int], dict[int, Item]] = {}
         self._items: dict[Path, Item] = {}
+        self._by_source: dict[Path, Item] = {}
         self._by_alias: dict[Path, list[Item]] = {}
         self._faults: list[Fault] = []
         self._dropped: list[Path] = []
@@ -213,6 +214,8 @@ class _Planner:
             self._fault(what, item.path)
             return
         self._items[item.path] = item
+        if item.kind in (STATE, NODE):
+            self._by_source[item.sources[0]] = item
         paths = [item.path]
         if item.alias is not None:
             self._by_alias.setdefault(item.alias, []).append(item)
@@ -258,7 +261,7 @@ class _Planner:
             path = glob.literal
             at_path = self._items.get(path)
             if at_path is None or not self._may_take(at_path):
-                at_path = self._items.get(self._other_paths.get(path, path))
+                at_path = self._shared(path)
             items = [
                 at_path,
                 *self._by_alias.get(path, ()),
@@ -278,6 +281,19 @@ class _Planner:
             if captures is not None:
                 met.append(_Met(item, captures, by_alias))
         return met
+
+    def _shared(self, path: Path) -> Item | None:
+        """For `_met`: the item that a path leads to over a further reference, where that is by now."""
+        other = self._items.get(self._other_paths.get(path, path))
+        if other is not None and other.path != path:
+            return other
+        for end in range(len(path), 0, -1):
+            reference = self._items.get(path[:end])
+            if reference is not None and reference.kind == REFERENCE:
+                target = self._by_source.get(reference.sources[0])
+                if target is not None and self._is_there(target):
+                    return self._items.get((*target.path, *path[end:]))
+        return None
 
     def _moved(self, met: _Met, path: Path) -> Item:
         """An item in place of another one, at the path that a rule gives it: that of a memory follows its alias."""

@@ -32,7 +32,6 @@ from ._read import Checkpoint, Wanted, evaluated_from, placed, read_values
 from ._report import Report, tell
 from ._structure import class_text
 from ._tree import Tree, take_tree
-from ._was import may_rename
 
 T = TypeVar("T")
 
@@ -111,7 +110,7 @@ def restore(
     plan = Plan(live, manifest, only, allow_missing, allow_unexpected, cast)
     is_allowed = Globs(allow_changed)
     given = sharding_of_each(live.layout, live.states, shardings)
-    if changes or may_rename([live.structure, manifest.structure]):
+    if plan.is_changed(changes):
         items, pairs, summary = plan.changed(changes, is_allowed, task)
         values = _read_changed(
             Checkpoint(directory, identity, manifest, task), live, items, pairs, given
