@@ -13,7 +13,7 @@ import dataclasses
 import json
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -22,17 +22,15 @@ from .._hints import did_you_mean
 from ._globs import Glob
 from ._leaf import DTYPES
 
-C = TypeVar("C")
 
-
-class _Change:
-    """What all changes have in common: they are records of texts and numbers."""
+class Change:
+    """One change: a record of texts and numbers. What there is: `Rename`, `Split`, `Join` and so on."""
 
     __slots__ = ()
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # each is a dataclass
+        for field in _fields_of(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _plain(value))
         try:
@@ -82,7 +80,7 @@ class _Change:
     def __repr__(self) -> str:
         # As code: what has no default by position.
         parts: list[str] = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in _fields_of(self):
             value = getattr(self, field.name)
             if isinstance(value, tuple):
                 value = list(value)
@@ -93,16 +91,24 @@ class _Change:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
+# Any: each class of changes is a dataclass, which their base is not.
+def _fields_of(change: Any) -> "tuple[dataclasses.Field[Any], ...]":
+    """The fields of a change."""
+    return dataclasses.fields(change)
+
+
 def _plain(value: Any) -> Any:
-    """For `_Change`: what a field holds, with tuples for sequences, Python's integers, and names of dtypes."""
+    """For `Change`: what a field holds, with tuples for sequences, Python's integers, and names of dtypes."""
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return operator.index(value)
+    # Any: NumPy says whether it is a dtype.
+    dtype: Any = np.dtype
     try:
-        return np.dtype(value).name
+        return dtype(value).name
     except TypeError:
         return value
 
@@ -138,7 +144,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Rename(_Change):
+class Rename(Change):
     """Give States another path: another name, or another place.
 
     The stars of both paths correspond. `**` stands for a whole part of a model, so that
@@ -167,7 +173,7 @@ class Rename(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Split(_Change):
+class Split(Change):
     """Cut an array into parts along an axis: equal ones, unless `sizes` has the size of each.
 
     Example:
@@ -182,7 +188,7 @@ class Split(_Change):
     sizes: Sequence[int] | None = None
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         yield from _axis_faults("axis", self.axis)
         yield from _sizes_faults("sizes", self.sizes, 0)
         if isinstance(self.sizes, tuple) and len(self.sizes) != len(self.new):
@@ -202,7 +208,7 @@ class Split(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Join(_Change):
+class Join(Change):
     """Put arrays together along an axis that they have: of equal sizes, unless `sizes` has the size of each."""
 
     kind: ClassVar[str] = "join"
@@ -212,7 +218,7 @@ class Join(_Change):
     sizes: Sequence[int] | None = None
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         yield from _axis_faults("axis", self.axis)
         yield from _sizes_faults("sizes", self.sizes, 0)
         if isinstance(self.sizes, tuple) and len(self.sizes) != len(self.old):
@@ -234,7 +240,7 @@ class Join(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Transpose(_Change):
+class Transpose(Change):
     """Put the axes of arrays into another order, as `numpy.transpose` does: reversed, unless `axes` says which.
 
     An array with one axis, or none, is its own transpose.
@@ -245,7 +251,7 @@ class Transpose(_Change):
     axes: Sequence[int] | None = None
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         if self.axes is not None and (
             not isinstance(self.axes, tuple)
             or sorted(self.axes) != list(range(len(self.axes)))
@@ -264,7 +270,7 @@ class Transpose(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Reshape(_Change):
+class Reshape(Change):
     """Give arrays other axes for the same items, in the same order; -1 is the size that is left.
 
     Attributes:
@@ -279,7 +285,7 @@ class Reshape(_Change):
     before: Sequence[int] | None = None
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         for name in ("shape", "before"):
             yield from _sizes_faults(name, getattr(self, name), -1)
         if self.shape is None:
@@ -300,7 +306,7 @@ class Reshape(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Stack(_Change):
+class Stack(Change):
     """Put the arrays of layers, counted by a star, into one with a new axis.
 
     Attributes:
@@ -318,7 +324,7 @@ class Stack(_Change):
     _lost_stars: ClassVar[int] = 1
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         yield from _axis_faults("axis", self.axis)
         yield from _star_faults(self.old, self.star)
 
@@ -336,7 +342,7 @@ class Stack(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Unstack(_Change):
+class Unstack(Change):
     """Take the arrays of layers out of one, along an axis, which goes.
 
     Attributes:
@@ -354,7 +360,7 @@ class Unstack(_Change):
     _lost_stars: ClassVar[int] = -1
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         yield from _axis_faults("axis", self.axis)
         yield from _star_faults(self.new, self.star)
 
@@ -379,7 +385,7 @@ def _star_faults(text: str, star: object) -> Iterator[str]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Cast(_Change):
+class Cast(Change):
     """Give arrays another dtype of the same kind: floats stay floats, and integers integers.
 
     Attributes:
@@ -396,7 +402,7 @@ class Cast(_Change):
     before: Any = None
 
     def _faults(self) -> Iterator[str]:
-        yield from _Change._faults(self)
+        yield from Change._faults(self)
         yield from _dtype_faults("dtype", self.dtype)
         if self.before is not None:
             yield from _dtype_faults("before", self.before)
@@ -413,7 +419,7 @@ class Cast(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Drop(_Change):
+class Drop(Change):
     """Leave out what the model has no place for."""
 
     kind: ClassVar[str] = "drop"
@@ -429,7 +435,7 @@ class Drop(_Change):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Fill(_Change):
+class Fill(Change):
     """Leave States as the initialisers of the live model have made them.
 
     What a file has there is dropped.
@@ -447,9 +453,6 @@ class Fill(_Change):
         return Drop(self.path)
 
 
-Change: TypeAlias = (
-    "Rename | Split | Join | Transpose | Reshape | Stack | Unstack | Cast | Drop | Fill"
-)
 _CLASSES: Final = {
     cls.kind: cls
     for cls in (
@@ -489,7 +492,7 @@ class Changes(Sequence[Change]):
 
     def __init__(self, changes: "Iterable[Change]" = ()) -> None:
         items = tuple(changes)
-        wrong = [item for item in items if not isinstance(item, _Change)]
+        wrong = [item for item in items if not isinstance(item, Change)]
         if wrong:
             names = ", ".join(cls.__name__ for cls in _CLASSES.values())
             raise CheckpointError(
@@ -574,7 +577,7 @@ class Changes(Sequence[Change]):
 def _to_json(change: Change) -> dict[str, Any]:
     """For `Changes.to_json`: one change, without what is as by default."""
     data: dict[str, Any] = {"change": change.kind}
-    for field in dataclasses.fields(change):
+    for field in _fields_of(change):
         value = getattr(change, field.name)
         if field.default is dataclasses.MISSING or value != field.default:
             data[field.name] = value

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ class NpzArray(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened_npz(path: str, task: str) -> Iterator[dict[str, NpzArray]]:
+def opened_npz(path: str, task: str) -> Generator[dict[str, NpzArray]]:
     """The arrays of a file by name; it is open within the block.
 
     Raises:

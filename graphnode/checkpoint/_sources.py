@@ -6,7 +6,7 @@ To read another format, add its suffix to `READERS`; to write it, to `WRITERS`.
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -67,7 +67,7 @@ class Source:
 
 # Any: whatever somebody reads from.
 @contextlib.contextmanager
-def opened(source: Any, task: str) -> Iterator[Source]:
+def opened(source: Any, task: str) -> Generator[Source]:
     """A source; it is open within the block.
 
     Raises:
@@ -88,7 +88,7 @@ def opened(source: Any, task: str) -> Iterator[Source]:
 
 
 @contextlib.contextmanager
-def _opened_path(path: str, task: str) -> Iterator[Source]:
+def _opened_path(path: str, task: str) -> Generator[Source]:
     """For `opened`: a file, or a checkpoint."""
     read = READERS.get(suffix_of(path, READERS) or _suffix_in(path))
     if read is not None:

@@ -10,6 +10,7 @@ A former name counts only where the file lacks the new one.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from .._errors import Fault
 from .._fields import NodeBase, specifier_of
@@ -107,7 +108,9 @@ def renames_of(
             for rename in moves:
                 if path[: len(rename[0])] == rename[0]:
                     path = (*rename[1], *path[len(rename[0]) :])
-        current = {field.name for field in dataclasses.fields(cls)} if former else set()
+        # Any: only a dataclass has former fields.
+        fields: Any = getattr(cls, "__dataclass_fields__", {})
+        current = set(fields)
         for name, others in former.items():
             keys = there.get(path, set())
             old = [key for key in others if key in keys and key not in current]

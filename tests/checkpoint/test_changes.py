@@ -45,12 +45,17 @@ def outcome(arrays: dict[str, Any], changes: "Changes | list[Any]") -> Outcome:
     return planned(state_items(rows), Changes(changes), {})
 
 
+def reader(arrays: dict[str, Any]) -> Any:
+    """What reads arrays by name."""
+    return arrays.__getitem__
+
+
 def changed(arrays: dict[str, Any], changes: "Changes | list[Any]") -> dict[str, Any]:
     """The arrays that changes make of others, which must fit."""
     result = outcome(arrays, changes)
     assert result.faults == []
     items = {name_of_path(path): item for path, item in result.items.items()}
-    found = {name: compute(item.expression, arrays.__getitem__) for name, item in items.items()}
+    found = {name: compute(item.expression, reader(arrays)) for name, item in items.items()}
     for name, array in found.items():
         # The plan says what comes.
         value = items[name].value
@@ -68,7 +73,7 @@ def numbers(*shape: int, dtype: str = "float32") -> Any:
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
-GLOBS = {
+GLOBS: dict[tuple[str, str], dict[str, str | None]] = {
     ("blocks.*.mlp.**", "layers.*.ff.**"): {
         "blocks.3.mlp.up.weight": "layers.3.ff.up.weight",
         "blocks.x.mlp": "layers.x.ff",
@@ -217,8 +222,9 @@ def test_not_valid_changes_are_refused():
     with refused("not a valid change, Reshape('a', [-1, -1]): only one size can be left open; found [-1, -1]"):
         Reshape("a", [-1, -1])
     kinds = "Rename, Split, Join, Transpose, Reshape, Stack, Unstack, Cast, Drop, Fill"
+    text: Any = "a"
     with refused(f"not valid changes: 'a' is not one of {kinds}"):
-        Changes(["a"])  # type: ignore[list-item]
+        Changes([text])
 
 
 ALL = Changes([
@@ -241,9 +247,10 @@ def test_changes_are_data():
     assert Changes.from_json(ALL.to_json()) == ALL
     assert hash(Changes(ALL)) == hash(ALL)
     assert ALL[1:3] == Changes([ALL[1], ALL[2]])
-    assert ALL != Changes(list(reversed(ALL)))
+    assert Changes(list(reversed(ALL))) != ALL
     assert Cast("x", jnp.bfloat16) == Cast("x", "bfloat16")
-    assert Reshape("x", (np.int64(2), 3)) == Reshape("x", [2, 3])
+    size: Any = np.int64(2)
+    assert Reshape("x", (size, 3)) == Reshape("x", [2, 3])
 
 
 def test_json_of_no_changes_is_refused():
@@ -252,7 +259,8 @@ def test_json_of_no_changes_is_refused():
         Changes.from_json("")
     with refused("cannot read changes: changes are a list"):
         Changes.from_json("{}")
-    text = '[{"change": "renam"}, {"change": "drop", "path": "a"}, {"change": "drop"}, {"change": "cast", "path": "a", "dtype": "x"}]'
+    wrong = '{"change": "drop"}, {"change": "cast", "path": "a", "dtype": "x"}'
+    text = f'[{{"change": "renam"}}, {{"change": "drop", "path": "a"}}, {wrong}]'
     kinds = "rename, split, join, transpose, reshape, stack, unstack, cast, drop, fill"
     with refused(
         "cannot read changes: 3 faults:",
@@ -357,7 +365,7 @@ def nested(arrays: dict[Any, Any]) -> dict[Any, Any]:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(case=cases())
 def test_saved_changed_restored_and_back(
     case: tuple[dict[str, Any], Changes], tmp_path_factory: pytest.TempPathFactory
@@ -401,11 +409,11 @@ def test_arrays_are_read_once_and_one_at_a_time():
         reads.append(list(keys))
         return {key: arrays[key] for key in keys}
 
-    sizes = {name: array.nbytes for name, array in arrays.items()}
+    sizes: dict[Any, int] = {name: array.nbytes for name, array in arrays.items()}
     found = evaluated([item.expression for _, item in items], sizes, read, lambda at, array: np.array(array))
     assert reads == [["a", "b"], ["qkv"], ["other"]]
     for (path, item), array in zip(items, found, strict=True):
-        np.testing.assert_array_equal(array, compute(item.expression, arrays.__getitem__), str(path))
+        np.testing.assert_array_equal(array, compute(item.expression, reader(arrays)), str(path))
 
 
 def test_a_thousand_changes_of_one_array():
@@ -419,9 +427,9 @@ def test_a_thousand_rules_are_planned_in_a_second():
     """Over ten thousand paths: 500 that are looked up, and 500 globs."""
     names = [f"blocks.{at}.part{part}.weight" for at in range(100) for part in range(100)]
     arrays = dict.fromkeys(names, numbers(2, 3))
-    rules = [Rename(name, name.replace("blocks", "first")) for name in names[:500]]
+    rules: list[Any] = [Rename(name, name.replace("blocks", "first")) for name in names[:500]]
     rules += [Rename(f"blocks.*.part{part}.weight", f"layers.*.p{part}.w") for part in range(100)]
-    rules += [Transpose(f"layers.{at}.p{part}.**") for at in range(5, 9) for part in range(100)]  # type: ignore[misc]
+    rules += [Transpose(f"layers.{at}.p{part}.**") for at in range(5, 9) for part in range(100)]
     best = 10.0
     for _ in range(3):
         start = time.process_time()
@@ -545,21 +553,21 @@ def test_filters_go_with_changes(tmp_path: Path):
     gn.checkpoint.save(tmp_path / "net", {"m": first, "step": 3})
     tree = {"model": second, "count": 5}
     changes = [Rename("m.**", "model.**")]
-    kept = second.dec.bias.value
+    kept = second.dec.weight.value
     restored = gn.checkpoint.restore(
         tmp_path / "net",
         tree,
-        changes=[*changes, Rename("model.dec.bias", "model.dec.old")],
-        allow_missing=[gn.PathIn("model.dec.bias"), gn.Under("count")],
-        allow_unexpected=[gn.PathIn("m.dec.bias"), gn.Under("step")],
+        changes=[*changes, Rename("model.dec.weight", "model.dec.old")],
+        allow_missing=[gn.PathIn("model.dec.weight"), gn.Under("count")],
+        allow_unexpected=[gn.PathIn("m.dec.weight"), gn.Under("step")],
     )
     assert restored["count"] == 5
-    assert second.dec.bias.value is kept
+    assert second.dec.weight.value is kept
     np.testing.assert_array_equal(second.enc.weight.value, first.enc.weight.value)
     second.enc.weight.value = jnp.zeros((2, 3))
     gn.checkpoint.restore(tmp_path / "net", tree, changes=changes, only=gn.Under("model.enc"))
     np.testing.assert_array_equal(second.enc.weight.value, first.enc.weight.value)
-    assert second.dec.bias.value is kept
+    assert second.dec.weight.value is kept
 
 
 def test_a_static_value_that_differs_is_a_fault_under_changes_too(tmp_path: Path):

@@ -126,7 +126,8 @@ def test_a_static_value_that_differs_is_a_fault_under_its_new_name(tmp_path: Pat
     """As it is without a former name."""
     gn.checkpoint.save(tmp_path / "layer", OldLayer(rate=0.5))
     with refused(
-        "cannot restore from PATH/layer: dropout: the tree has 0.1, the checkpoint 0.5; allow_changed='dropout' allows it"
+        "cannot restore from PATH/layer: dropout: the tree has 0.1, the checkpoint 0.5; "
+        "allow_changed='dropout' allows it"
     ):
         gn.checkpoint.restore(tmp_path / "layer", Layer())
 
