@@ -373,16 +373,21 @@ def alias_of(array: jax.Array) -> jax.Array:
 
     For checksums: an array on a device keeps the copy that NumPy has asked for.
     """
-    return _with_aval(array, array.aval)
+    return _with_aval(array, array.aval, array.committed)
 
 
 def weakly_typed(array: jax.Array) -> jax.Array:
     """The array on the same memory with a weak dtype, as that of a Python number, which no public function gives."""
-    return _with_aval(array, array.aval.update(weak_type=True))
+    return _with_aval(array, array.aval.update(weak_type=True), array.committed)
 
 
-def _with_aval(array: Any, aval: Any) -> jax.Array:
-    """An array on the memory of another one, with this abstract value."""
+def unplaced(array: jax.Array) -> jax.Array:
+    """The array on the same memory, bound to its device no more than a new array is, which may be used with others."""
+    return _with_aval(array, array.aval, False)
+
+
+def _with_aval(array: Any, aval: Any, committed: bool) -> jax.Array:
+    """An array on the memory of another one, with this abstract value, bound to its devices or not."""
     return ArrayImpl(  # type: ignore[no-any-return, unused-ignore]  # JAX's own
-        aval, array.sharding, array._arrays, committed=array._committed
+        aval, array.sharding, array._arrays, committed=committed
     )

@@ -125,7 +125,6 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
     # JAX, PyTorch
     "Parameter": "gn.ParamState",
     "Tensor": "jax.Array",
-    "checkpoint": "gn.remat",
     "compile": "gn.jit",
     "no_grad": "jax.lax.stop_gradient",
     "tree": "jax.tree",

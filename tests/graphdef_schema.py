@@ -5,7 +5,7 @@ Written by hand, but for the static values, of which the table of their kinds kn
 
 from typing import Any, Final
 
-import graphnode.optim  # noqa: F401  # whose values have JSON of their own
+from graphnode import optim as optim  # whose values have JSON of their own
 from graphnode._static import value_schema
 
 GRAPHDEF: Final[dict[str, Any]] = {

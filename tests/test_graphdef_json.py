@@ -453,7 +453,8 @@ def optimizer(tx: Any, wrt: Any = gn.ParamState) -> gn.optim.Optimizer:
 
 
 def adam(**arguments: Any) -> Any:
-    return gn.optim.call(optax.adamw, **{"learning_rate": 1e-3, **arguments})
+    call: Any = gn.optim.call
+    return call(optax.adamw, **{"learning_rate": 1e-3, **arguments})
 
 
 OPTIMIZERS: dict[str, Callable[[], gn.optim.Optimizer]] = {

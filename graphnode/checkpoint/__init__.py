@@ -11,6 +11,7 @@ from ._changes import Split as Split
 from ._changes import Stack as Stack
 from ._changes import Transpose as Transpose
 from ._changes import Unstack as Unstack
+from ._checkpointer import Checkpointer as Checkpointer
 from ._inspect import manifest as manifest
 from ._load import load as load
 from ._manifest import Manifest as Manifest

@@ -4,31 +4,53 @@ The store notices a flipped bit in its own files, and not in those of the arrays
 manifest has a checksum of each.
 """
 
-import dataclasses
+import math
 import zlib
-from typing import Any
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from .._compat import alias_of, weakly_typed
-from ._leaf import AS_BYTES, DTYPES, KEY, NUMPY, NUMPY_SCALAR, Leaf
+from .._compat import alias_of, unplaced, weakly_typed
+from ._leaf import ARRAY, AS_BYTES, DTYPES, KEY, NUMPY, NUMPY_SCALAR, Leaf
 from ._orbax import wanted_numpy
 
 
-def to_store(leaf: Leaf, value: Any) -> tuple[Leaf, Any]:
-    """An array as the store takes it, and its description with the checksum."""
-    array = jax.random.key_data(value) if leaf.kind == KEY else value
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        # No process has all of it.
-        return leaf, array
-    content = _on_host(array)
-    checked = dataclasses.replace(leaf, checksum=zlib.crc32(content.data))
+# Any: an array of JAX or NumPy.
+def to_store(leaf: Leaf, value: Any) -> Any:
+    """An array as the store takes it."""
     if leaf.dtype in AS_BYTES:
-        return checked, content.reshape(leaf.shape)
-    return checked, np.asarray(array) if isinstance(array, np.generic) else array
+        return _on_host(value).reshape(leaf.shape)
+    if isinstance(value, jax.Array):
+        return jax.random.key_data(value) if leaf.kind == KEY else value
+    # A copy of what its owner may write to while the store writes it to the disk.
+    return np.array(value)
+
+
+def checksums_of(arrays: Mapping[str, Any]) -> dict[str, int | None]:
+    """The CRC-32 of the bytes of arrays, as the store has them; `None` for one that no process has whole.
+
+    Of large ones several are looked at together, by threads.
+    """
+    sizes = {name: array.size * array.dtype.itemsize for name, array in arrays.items()}
+    large = [name for name, size in sizes.items() if size > _LARGE]
+    sums = {name: _checksum(arrays[name]) for name in arrays if sizes[name] <= _LARGE}
+    if large:
+        with ThreadPoolExecutor() as threads:
+            results = threads.map(_checksum, [arrays[name] for name in large])
+            sums.update(zip(large, results, strict=True))
+    return sums
+
+
+def _checksum(array: Any) -> int | None:
+    """For `checksums_of`: that of one array."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return None
+    return zlib.crc32(_on_host(array).data)
 
 
 def _on_host(array: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -39,18 +61,29 @@ def _on_host(array: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     return row.view(np.uint8)
 
 
+# Threads are worth it from here on.
+_LARGE: Final = 2**20
+# A small array takes half the time by way of NumPy, and of a large one that is a copy.
+_SMALL: Final = 2**18
+
+
 # Any: a shape and dtype, as `_orbax.read` takes it.
 def to_read(leaf: Leaf, sharding: Sharding | None) -> Any:
-    """What the store is asked for; by way of NumPy where the array is for one device, which takes half the time."""
+    """What the store is asked for."""
     shape, dtype = leaf.shape, DTYPES.get(leaf.dtype)
     if leaf.kind == KEY:
         shape, dtype = (*shape, *_key_shape(leaf.dtype)), np.dtype(np.uint32)
     assert dtype is not None  # another one is refused where the manifest is read
     if leaf.dtype in AS_BYTES:
         return wanted_numpy(shape, np.dtype(np.uint8))
-    if sharding is not None and len(sharding.device_set) > 1:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)  # type: ignore[no-untyped-call]
-    return wanted_numpy(shape, dtype)
+    is_spread = sharding is not None and len(sharding.device_set) > 1
+    is_large = leaf.kind == ARRAY and math.prod(shape) * dtype.itemsize > _SMALL
+    if not is_spread and not is_large:
+        return wanted_numpy(shape, dtype)
+    if sharding is None:
+        sharding = jnp.zeros(()).sharding  # that of new arrays
+    # Of random keys the data have an axis more, which is whole on each device.
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)  # type: ignore[no-untyped-call]
 
 
 def _key_shape(implementation: str) -> tuple[int, ...]:
@@ -69,7 +102,7 @@ def fault_of(leaf: Leaf) -> str | None:
         except ValueError:
             return f"there are no random keys of the implementation {leaf.dtype!r}"
         return None
-    if leaf.kind != "array":
+    if leaf.kind != ARRAY:
         return None
     dtype = DTYPES[leaf.dtype]
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
@@ -81,12 +114,15 @@ class CorruptError(Exception):
     """An array is not what was saved; the text says how. Raised and caught within `checkpoint`."""
 
 
-def from_store(leaf: Leaf, array: Any, sharding: Sharding | None) -> Any:
+def from_store(
+    leaf: Leaf, array: Any, checksum: int | None, sharding: Sharding | None
+) -> Any:
     """The value that a leaf of a manifest describes.
 
     Args:
         leaf: The description.
         array: What the store has given; `None` for a leaf that is not stored.
+        checksum: That of the array.
         sharding: Where an array of JAX is to be; `None` for where JAX puts new ones.
 
     Raises:
@@ -95,7 +131,7 @@ def from_store(leaf: Leaf, array: Any, sharding: Sharding | None) -> Any:
     if not leaf.is_array:
         return leaf.data
     if leaf.is_stored:
-        _check(leaf, array)
+        _check(leaf, array, checksum)
     else:
         array = _empty(leaf)
     if leaf.dtype in AS_BYTES and leaf.is_stored:
@@ -107,16 +143,18 @@ def from_store(leaf: Leaf, array: Any, sharding: Sharding | None) -> Any:
     if leaf.kind == KEY:
         keys = jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.dtype)
         return keys if sharding is None else jax.device_put(keys, sharding)
-    if not isinstance(array, jax.Array):
+    if isinstance(array, jax.Array):
+        array = array if sharding is not None else unplaced(array)
+    else:
         array = (
             jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
         )
     return weakly_typed(array) if leaf.weak else array
 
 
-def _check(leaf: Leaf, array: Any) -> None:
+def _check(leaf: Leaf, array: Any, checksum: int | None) -> None:
     """For `from_store`: raise if an array that was read is not what the manifest says."""
-    expected = to_read(leaf, None)
+    expected: Any = to_read(leaf, None)
     if not isinstance(array, jax.Array | np.ndarray) or (array.shape, array.dtype) != (
         expected.shape,
         expected.dtype,
@@ -124,17 +162,13 @@ def _check(leaf: Leaf, array: Any) -> None:
         raise CorruptError(
             f"the file of the array holds another one than the manifest says, {leaf}"
         )
-    if leaf.checksum is None or (
-        isinstance(array, jax.Array) and not array.is_fully_addressable
-    ):
-        return
-    if zlib.crc32(_on_host(array).data) != leaf.checksum:
+    if None not in (leaf.checksum, checksum) and checksum != leaf.checksum:
         raise CorruptError(
             "its bytes are not those that were saved: the file is damaged"
         )
 
 
-def _empty(leaf: Leaf) -> "np.ndarray[Any, Any]":
+def _empty(leaf: Leaf) -> "np.ndarray[Any, np.dtype[Any]]":
     """For `from_store`: an array without items, which the store does not hold."""
     if leaf.kind == KEY:
         return np.zeros((*leaf.shape, *_key_shape(leaf.dtype)), np.uint32)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ._leaf import DTYPES, Leaf
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 from .._errors import CheckpointError
@@ -108,7 +108,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 @contextlib.contextmanager
-def written(path: str, task: str, *, overwrite: bool) -> Iterator[str]:
+def written(path: str, task: str, *, overwrite: bool) -> Generator[str]:
     """The directory to write to; when the block is over, it is at `path`, and what was there is gone.
 
     Raises:

@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-import jax
-
 from .._errors import Fault
 from .._hints import did_you_mean
 from .._paths import Path, path_str
@@ -20,6 +18,7 @@ from ._leaf import ARRAY, DTYPES, NUMPY, NUMPY_SCALAR, Leaf
 from ._manifest import Value
 from ._plan_changes import STATE, STATIC, Item, Outcome, kind_of, nothing_text
 from ._report import Report, report_of
+from ._save import value_fault
 from ._structure import Structure, class_text
 from ._tree import Tree
 
@@ -151,7 +150,7 @@ def _filled(
         for number in numbers:
             filled[number] = None
             leaves = live.taken[position[number]].leaves
-            if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+            if any(map(value_fault, leaves)):
                 what = f"has a shape and no value that could stay, for {change!r}"
                 path = path_str(structure.paths[number])
                 faults.append(Fault(what, path=path, hint="build the model itself"))

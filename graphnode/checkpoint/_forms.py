@@ -66,13 +66,19 @@ def _take(value: Any, path: Path, taken: Taken) -> Form:
         return {type(value).__name__: items}
     if type(value) is dict and all(type(key) in (str, int) for key in value):
         # As JAX does: the order in which a dict was filled is not part of a value.
-        keys = sorted(value, key=key_order)
+        keys = _keys_in_order(value)
         return {"dict": [[key, _take(value[key], (*path, key), taken)] for key in keys]}
     pairs, treedef = _level_of(value)
     if treedef.num_nodes == 1 and treedef.num_leaves == 1:
         return _take_leaf(value, path, taken)
     content = [[key, _take(item, (*path, key), taken)] for key, item in pairs]
     return {"pytree": [type(value).__name__, content]}
+
+
+# Any: of a dict whose keys were looked at.
+def _keys_in_order(value: dict[Any, Any]) -> list[Key]:
+    """For `_take`: the keys of a dict, as paths order them."""
+    return sorted(value, key=key_order)
 
 
 def _take_leaf(value: Any, path: Path, taken: Taken) -> Form:

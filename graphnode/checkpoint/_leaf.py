@@ -101,7 +101,7 @@ def leaf_of(value: Any) -> Leaf:
     """The description of a leaf, without its checksum.
 
     Raises:
-        UnsavableError: It is neither an array nor a number nor a text, or has gone.
+        UnsavableError: It is neither an array nor a number nor a text.
     """
     if isinstance(value, Tracer):
         raise UnsavableError(f"{describe(value)} has no value yet")
@@ -121,10 +121,6 @@ def leaf_of(value: Any) -> Leaf:
 
 def _leaf_of_array(value: "jax.Array | jax.ShapeDtypeStruct") -> Leaf:
     """For `leaf_of`: the description of an array of JAX, or of what stands for one."""
-    if isinstance(value, jax.Array) and value.is_deleted():
-        raise UnsavableError(
-            "its memory was given away (donated), so that it has no value"
-        )
     weak = bool(getattr(value, "weak_type", False))
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return Leaf(KEY, value.shape, implementation_of(value.dtype))
@@ -140,7 +136,7 @@ def implementation_of(dtype: Any) -> str:
     return str(dtype._impl.name)
 
 
-def _leaf_of_numpy(value: "np.ndarray[Any, Any] | np.generic") -> Leaf:
+def _leaf_of_numpy(value: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> Leaf:
     """For `leaf_of`: the description of an array or scalar of NumPy."""
     name = str(value.dtype.newbyteorder("="))
     is_plain = type(value) is np.ndarray or isinstance(value, np.generic)

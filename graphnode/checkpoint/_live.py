@@ -111,15 +111,15 @@ def is_tensor(value: object) -> bool:
     )
 
 
-def from_torch(tensor: Any) -> "np.ndarray[Any, Any]":
+def from_torch(tensor: Any) -> "np.ndarray[Any, np.dtype[Any]]":
     """A tensor as an array of NumPy, on the host."""
     host = tensor.detach().cpu()
     # NumPy has no bfloat16 of its own, and PyTorch does not know JAX's.
     if str(host.dtype) == "torch.bfloat16":
         torch: Any = importlib.import_module("torch")
-        bits: np.ndarray[Any, Any] = host.view(torch.int16).numpy()
+        bits: np.ndarray[Any, np.dtype[Any]] = host.view(torch.int16).numpy()
         return bits.view(jnp.bfloat16)
-    array: np.ndarray[Any, Any] = host.numpy()
+    array: np.ndarray[Any, np.dtype[Any]] = host.numpy()
     return array
 
 

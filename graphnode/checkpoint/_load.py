@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from jax.sharding import Sharding
 
-from .. import _filters_json  # noqa: F401  # so that filters among static values are read
+from .. import (
+    _filters_json as _filters_json,  # so that filters among static values are read
+)
 from .._declare._node import Node
 from .._errors import CheckpointError, ConfigError, Fault, PathError
 from .._graph._graphdef import GraphDef

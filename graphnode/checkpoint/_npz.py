@@ -22,10 +22,10 @@ class NpzArray(NamedTuple):
     file: zipfile.ZipFile
     member: str
 
-    def read(self) -> "np.ndarray[Any, Any]":
+    def read(self) -> "np.ndarray[Any, np.dtype[Any]]":
         """Its values."""
         with self.file.open(self.member) as stream:
-            array: np.ndarray[Any, Any] = np.lib.format.read_array(
+            array: np.ndarray[Any, np.dtype[Any]] = np.lib.format.read_array(
                 stream, allow_pickle=False
             )
         return array

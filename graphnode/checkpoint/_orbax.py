@@ -16,7 +16,7 @@ METADATA_FILE: Final = "_CHECKPOINT_METADATA"
 METADATA_KEY: Final = "custom_metadata"
 
 # What pip calls the version that has the names below.
-_NEEDED: Final = "orbax-checkpoint 0.12.8 or newer"
+_NEEDED: Final = "orbax-checkpoint 0.12.0 or newer"
 
 # Orbax refuses a checkpoint without arrays.
 _NO_ARRAYS: Final = {"": np.zeros(1, np.uint8)}
@@ -52,7 +52,8 @@ def write(path: str, arrays: Mapping[str, Any], metadata: Any) -> None:
 
 
 def read(
-    path: str, wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, Any]"]
+    path: str,
+    wanted: Mapping[str, "jax.ShapeDtypeStruct | np.ndarray[Any, np.dtype[Any]]"],
 ) -> dict[str, Any]:
     """Read some arrays by name.
 
@@ -74,7 +75,7 @@ def read(
 
 def wanted_numpy(
     shape: tuple[int, ...], dtype: "np.dtype[Any]"
-) -> "np.ndarray[Any, Any]":
+) -> "np.ndarray[Any, np.dtype[Any]]":
     """What `read` takes for an array of NumPy: one of the same shape and dtype that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
@@ -120,3 +121,59 @@ def _part(metadata: Any, wanted: Sequence[Sequence[Any]], depth: int) -> Any:
         _part(item, below[at], depth + 1) if at in below else None
         for at, item in enumerate(metadata)
     ]
+
+
+class Steps:
+    """The checkpoints of a run in one directory, each in a subdirectory named by its step.
+
+    Args:
+        directory: An absolute path.
+        keep: How many of the last ones stay; `None` for all.
+        best: The name of a metric: that with the best value stays, too.
+        is_largest_best: Whether a larger value is better.
+    """
+
+    def __init__(
+        self, directory: str, keep: int | None, best: str | None, is_largest_best: bool
+    ) -> None:
+        training = _imported_orbax().training
+        policies = training.preservation_policies
+        policy: Any = policies.PreserveAll() if keep is None else policies.LatestN(keep)
+        if keep is not None and best is not None:
+            # Of those in order, the last one stays.
+            by_metric = policies.BestN(
+                get_metric_fn=lambda metrics: metrics[best],
+                reverse=not is_largest_best,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+            policy = policies.AnyPreservationPolicy([policy, by_metric])
+        self._checkpointer: Any = training.Checkpointer(
+            directory, preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps whose checkpoints are complete, or are being written; ascending."""
+        return [int(found.step) for found in self._checkpointer.checkpoints]
+
+    # Any: JSON.
+    def write(
+        self, step: int, arrays: Mapping[str, Any], metadata: Any, metrics: Any
+    ) -> None:
+        """Write arrays by name in the background, when what was begun before is done."""
+        self._checkpointer.save_async(
+            step,
+            dict(arrays) or _NO_ARRAYS,
+            force=True,
+            custom_metadata=metadata,
+            metrics=metrics,
+        )
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more; raises what has gone wrong."""
+        self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Wait, and give back what the directory needs."""
+        self._checkpointer.close()

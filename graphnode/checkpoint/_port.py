@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import jax
 import numpy as np
 
 from .._errors import CheckpointError, Fault
@@ -28,6 +27,7 @@ from ._plan_changes import Item, Outcome, planned, state_items
 from ._read import placed
 from ._report import Report, report_of
 from ._restore import sharding_of
+from ._save import value_fault
 from ._sources import WRITERS, Source, opened, suffix_of
 from ._tree import IteratorState, PlainValue, Tree, take_tree
 from ._was import renames_of
@@ -274,9 +274,7 @@ def _unwritable(item: Item, arrays: Mapping[int, Any]) -> str:
     if value.form != LEAF or value.leaves[0].kind not in (ARRAY, NUMPY):
         return f"a file of arrays has no place for {value}"
     at = item.key
-    if isinstance(at, int) and isinstance(arrays[at], jax.ShapeDtypeStruct):
-        return "a shape and dtype without a value"
-    return ""
+    return (isinstance(at, int) and value_fault(arrays[at])) or ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
-from ._arrays import CorruptError, fault_of, from_store, to_read
+from ._arrays import CorruptError, checksums_of, fault_of, from_store, to_read
 from ._expressions import Array, Expression, bytes_of, evaluated, keys_of
 from ._files import check_unchanged
 from ._forms import put_together
@@ -48,6 +48,7 @@ def read_values(
     """
     arrays = _read_arrays(directory, manifest, wanted, task)
     check_unchanged(directory, identity, task)
+    checksums = checksums_of(arrays)
     values: list[Any] = []
     faults: list[Fault] = []
     for item in wanted:
@@ -57,7 +58,9 @@ def read_values(
         ):
             try:
                 # Taken out, so that memory is given back as it goes on.
-                leaves.append(from_store(leaf, arrays.pop(name, None), sharding))
+                array = arrays.pop(name, None)
+                value = from_store(leaf, array, checksums.get(name), sharding)
+                leaves.append(value)
             except CorruptError as error:
                 faults.append(Fault(str(error), path=name))
         if not faults:
@@ -108,7 +111,9 @@ def as_numpy(manifest: Manifest, numbers: Collection[Any]) -> Manifest:
     return dataclasses.replace(manifest, values=values)
 
 
-def placed(array: "np.ndarray[Any, Any]", kind: str, sharding: Sharding | None) -> Any:
+def placed(
+    array: "np.ndarray[Any, np.dtype[Any]]", kind: str, sharding: Sharding | None
+) -> Any:
     """An array of NumPy as a State holds it: of JAX, where it is to be, or of NumPy."""
     # A view would keep all of what it is a part of, and JAX may not copy on the host.
     if not array.flags.owndata or not array.flags.c_contiguous:

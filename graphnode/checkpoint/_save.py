@@ -1,5 +1,6 @@
 """Save a tree: its manifest, and its arrays by path."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -7,8 +8,8 @@ from typing import Any
 
 import jax
 
-from .._errors import CheckpointError
-from ._arrays import to_store
+from .._errors import CheckpointError, Fault
+from ._arrays import checksums_of, to_store
 from ._files import absolute, metadata_of, written
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
@@ -54,15 +55,15 @@ def save(
     """
     target = absolute(path)
     task = f"cannot save to {path}"
-    extra = _checked_metadata(metadata, task)
+    extra = checked_metadata(metadata, task)
     taken = take_tree(tree, task)
     with written(target, task, overwrite=overwrite) as directory:
         manifest, arrays = prepared(taken, task, extra)
         write(directory, arrays, metadata_of(manifest_to_json(manifest)))
 
 
-def _checked_metadata(metadata: Any, task: str) -> Any:
-    """For `save`: the metadata as they will be read; raises if they are not JSON."""
+def checked_metadata(metadata: Any, task: str) -> Any:
+    """For `save` and `Checkpointer`: the metadata as they will be read; raises if they are not JSON."""
     try:
         return json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -73,25 +74,40 @@ def prepared(tree: Tree, task: str, metadata: Any) -> tuple[Manifest, dict[str, 
     """The manifest of a tree, and its arrays as the store takes them.
 
     Raises:
-        CheckpointError: A State has a shape and no value.
+        CheckpointError: A State has no value, or none any more; names all.
     """
     manifest = _manifest(tree, tree.values, metadata)
     arrays: dict[str, Any] = {}
-    values: list[Value] = []
-    faults: list[str] = []
-    for number, taken, value in zip(
-        tree.structure.states, tree.taken, tree.values, strict=True
-    ):
-        leaves = list(value.leaves)
-        for at, (name, leaf) in enumerate(manifest.stored(number)):
-            if isinstance(taken.leaves[at], jax.ShapeDtypeStruct):
-                faults.append(f"{name}: a shape and dtype without a value, {leaf}")
+    faults: list[Fault] = []
+    for number, taken in zip(tree.structure.states, tree.taken, strict=True):
+        for (name, leaf), value in zip(
+            manifest.stored(number), taken.leaves, strict=True
+        ):
+            fault = value_fault(value)
+            if fault is not None:
+                faults.append(Fault(fault, path=name))
             elif leaf.is_stored:
-                leaves[at], arrays[name] = to_store(leaf, taken.leaves[at])
-        values.append(Value(value.form, value.keys, leaves))
+                arrays[name] = to_store(leaf, value)
     if faults:
         raise CheckpointError(task, faults)
+    checksums = checksums_of(arrays)
+    values: list[Value] = []
+    for number, value in zip(tree.structure.states, tree.values, strict=True):
+        leaves = [
+            dataclasses.replace(leaf, checksum=checksums.get(name))
+            for name, leaf in manifest.stored(number)
+        ]
+        values.append(Value(value.form, value.keys, leaves))
     return _manifest(tree, values, metadata), arrays
+
+
+def value_fault(value: Any) -> str | None:
+    """Why there is nothing to save, though there is a shape and dtype; `None` if there is."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return "a shape and dtype without a value"
+    if isinstance(value, jax.Array) and value.is_deleted():
+        return "its memory was given away (donated), so that it has no value"
+    return None
 
 
 def _manifest(tree: Tree, values: list[Value], metadata: Any) -> Manifest:

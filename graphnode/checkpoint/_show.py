@@ -53,7 +53,7 @@ def _summary(manifest: Manifest) -> str:
     versions = ", ".join(
         f"{name} {version}" for name, version in manifest.versions.items()
     )
-    size = sum(map(bytes_of, leaves))
+    size = float(sum(map(bytes_of, leaves)))
     return f"{len(manifest.values):,} States, {count:,} numbers in arrays, {_size_text(size)}; written by {versions}"
 
 

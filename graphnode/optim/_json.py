@@ -11,7 +11,9 @@ import dataclasses
 import sys
 from typing import Any, Final
 
-from .. import _filters_json  # noqa: F401  # filters are part of what is written here
+from .. import (
+    _filters_json as _filters_json,  # filters are part of what is written here
+)
 from .._static import (
     Json,
     JsonValueError,

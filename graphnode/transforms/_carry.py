@@ -146,8 +146,12 @@ def compiled(
         *extra: Further arguments of it, arrays.
     """
     if READING.reads is None:
+        graphdef = call.binding.graphdef
         around = remembered_together(
-            functions, "around", None, lambda live: Surroundings.of(*live())
+            functions,
+            "around",
+            graphdef,
+            lambda live: Surroundings.of(live(), graphdef),
         )
         call.held = around.held()
 

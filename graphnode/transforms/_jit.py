@@ -234,7 +234,7 @@ class Jitted(Transformed, Generic[P, R]):
         """For `_program`: trace the function for a signature that it has not met."""
         # Before the trace: it may be that nodes are looked for the first time.
         surroundings = self._compiled.surroundings
-        surroundings.look(self._target)
+        surroundings.look([self._target], call.binding.graphdef)
         held = call.held = surroundings.held()
         key = call.key if held is NOTHING else (call.key, held.key)
         # Where a function around it was another one, its places are known again by now.

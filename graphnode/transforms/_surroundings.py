@@ -19,21 +19,31 @@ classes that lead to further places.
 import dis
 import functools
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._graph._graphdef import GraphDef
+from .._graph._template import NodeSpec
 from .._paths import path_str
 from .._state import State
 from .._static import GraphObject
 from ._arguments import Function
-from ._content import ContentPath, Walk, content_text, is_library, is_of, is_wrapper
-
-# The name of a place, and the id of what has it.
-_PlaceKey: TypeAlias = tuple[str, int]
+from ._content import (
+    Content,
+    ContentPath,
+    Walk,
+    class_items,
+    content_of,
+    content_text,
+    is_library,
+    is_of,
+    is_wrapper,
+    module_of,
+    mro_of,
+)
 
 
 class Place(NamedTuple):
@@ -41,23 +51,43 @@ class Place(NamedTuple):
 
     Attributes:
         name: What messages call it.
-        holder: What has the place: a cell, the dict of a module, or a method.
-        read: Gives what it holds.
+        key: What tells it from other places.
+        read: Gives what it holds. It does not keep the function alive that has it.
+        variables: Of a global name the globals; else `None`.
     """
 
     name: str
-    holder: object
+    key: Hashable
     read: Callable[[], object]
+    variables: dict[str, Any] | None = None
 
-    @property
-    def key(self) -> _PlaceKey:
-        """What tells it from other places; the holder lives as long."""
-        return self.name, id(self.holder)
 
-    @property
-    def is_global(self) -> bool:
-        """Whether it is a global name."""
-        return isinstance(self.holder, dict)
+class Identity:
+    """A weak reference to a function or class: equal to others of the very same."""
+
+    __slots__ = ("_id", "_ref")
+
+    def __init__(self, value: object) -> None:
+        self._id = id(value)
+        self._ref = _reference_to(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Identity) or self._id != other._id:
+            return False
+        # Not by the references: those of classes ask the metaclass.
+        value = self._ref()
+        return value is not None and value is other._ref()
+
+    def __hash__(self) -> int:
+        return self._id
+
+
+def _reference_to(value: object) -> Callable[[], object]:
+    """What gives an object as long as it lives; it keeps one alive that takes no weak references."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
 
 
 class Paths(tuple[ContentPath, ...]):
@@ -78,8 +108,8 @@ class Held(NamedTuple):
         nodes: The nodes and States there, in the same order.
         graphdef: Of all of them, in a list; `None` where there are none.
         states: Their States, in layout order.
-        helpers: The functions that lead to further places and the classes of the objects
-            there, each weakly.
+        helpers: The classes of the objects that lead there, and functions that lead to
+            further places.
         helper_paths: Where these stand.
     """
 
@@ -133,12 +163,16 @@ class Surroundings:
     def __init__(self) -> None:
         """Begin without places: `look` finds them."""
         self._view: _View = _NO_VIEW
+        # Of the arguments of all looks.
+        self._classes: weakref.WeakSet[type] = weakref.WeakSet()
 
     @classmethod
-    def of(cls, *functions: Function) -> "Surroundings":
-        """The places around some functions that hold nodes now."""
+    def of(
+        cls, functions: Sequence[Function], graphdef: GraphDef[Any]
+    ) -> "Surroundings":
+        """The places around some functions, and around the methods of their arguments, that hold nodes now."""
         surroundings = cls()
-        surroundings.look(*functions)
+        surroundings.look(functions, graphdef)
         return surroundings
 
     @property
@@ -146,24 +180,32 @@ class Surroundings:
         """Whether there are no places: nearly all functions are given what they use."""
         return not self._view.places
 
-    def look(self, *functions: Function) -> None:
-        """Find the places that hold nodes now; those that held some before stay, as long as they are there."""
-        search = _Search(frozenset())
+    def look(self, functions: Sequence[Function], graphdef: GraphDef[Any]) -> None:
+        """Find the places that hold nodes now; those that held some before stay, as long as they are there.
+
+        Args:
+            functions: The functions.
+            graphdef: Of the nodes among their arguments, whose methods they may call.
+        """
+        self._classes.update(_classes_of(graphdef))
+        used: frozenset[str] = frozenset()
         # The code of a helper may use attributes of what was looked at before it.
         while True:
-            for function in functions:
-                search.look_from(function)
-            if search.names <= search.used:
+            search = _Search(used)
+            search.run(functions, list(self._classes))
+            if search.names <= used:
                 break
-            search = _Search(search.used | search.names)
+            used |= search.names
+        leading, to_nodes = search.leading()
         places = {
-            place.key: place
-            for place in self._view.places
-            if place.key in search.seen_places
+            place.key: place for place in self._view.places if place.key in search.found
         }
-        places |= {place.key: place for place in search.places}
-        leading = frozenset(search.leading)
-        self._view, _ = _View.of(tuple(places.values()), search.used, leading)
+        places |= {
+            key: found.place
+            for key, found in search.found.items()
+            if found.is_open or key in to_nodes
+        }
+        self._view, _ = _View.of(tuple(places.values()), used, leading)
 
     def held(self) -> Held:
         """What the places hold now."""
@@ -172,12 +214,12 @@ class Surroundings:
             return NOTHING
         parts = view.walk.again([place.read() for place in view.places])
         if parts is None:
-            view, parts = view.renewed()
+            view, parts = _View.of(view.places, view.used, view.leading)
             # As a whole: another thread may be here, too.
             self._view = view
         helpers = view.classes
         if view.functions:
-            helpers = *helpers, *[weakref.ref(parts[at]) for at in view.functions]
+            helpers = *helpers, *[Identity(parts[at]) for at in view.functions]
         nodes: list[Any] = [parts[at] for at in view.nodes]
         try:
             held = _held_of(view.paths, nodes)
@@ -208,69 +250,129 @@ def _is_alive(node: GraphObject) -> bool:
     return True
 
 
+# Where a function or object stands: the key of its place, and its path.
+_Site: TypeAlias = tuple[Hashable, ContentPath]
+
+
 class _View(NamedTuple):
     """Places, and the form of what they hold.
 
     Attributes:
         places: The places.
         used: The names of attributes that the code around uses.
-        leading: The keys of the places whose functions lead to others.
-        walk: The form of what they hold.
+        leading: Where functions and objects are that lead to nodes.
+        walk: The way to these, and to the nodes.
         nodes: The positions of nodes and States among all parts.
         paths: Of these.
-        classes: The classes of the objects, weakly.
+        classes: Those of the objects on the way.
         functions: The positions of the functions that lead to other places.
         helper_paths: Where these objects are, then these functions.
     """
 
-    places: tuple[Place, ...] = ()
-    used: frozenset[str] = frozenset()
-    leading: frozenset[_PlaceKey] = frozenset()
-    walk: Walk = Walk()
-    nodes: tuple[int, ...] = ()
-    paths: Paths = Paths()
-    classes: tuple[Hashable, ...] = ()
-    functions: tuple[int, ...] = ()
-    helper_paths: Paths = Paths()
+    places: tuple[Place, ...]
+    used: frozenset[str]
+    leading: frozenset[_Site]
+    walk: Walk
+    nodes: list[int]
+    paths: Paths
+    classes: tuple[Hashable, ...]
+    functions: list[int]
+    helper_paths: Paths
 
     @classmethod
     def of(
-        cls,
-        places: tuple[Place, ...],
-        used: frozenset[str],
-        leading: frozenset[_PlaceKey],
+        cls, places: tuple[Place, ...], used: frozenset[str], leading: frozenset[_Site]
     ) -> "tuple[_View, list[object]]":
-        """A view of places, and all parts of what they hold now."""
+        """A view of places, and all parts of what they hold now that its walk leads by."""
         values = [place.read() for place in places]
-        walk, parts = Walk.of(values, [place.name for place in places], used)
-        nodes = [at for at, part in enumerate(parts) if is_of(part, GraphObject)]
+        content = content_of(values, [place.name for place in places], used)
+        parts = content.parts
+        nodes = [at for at, part in enumerate(parts) if is_of(part.value, GraphObject)]
         # Nodes first: what is known of their structure is kept on the first.
-        nodes.sort(key=lambda at: isinstance(parts[at], State))
-        functions = [
+        nodes.sort(key=lambda at: isinstance(parts[at].value, State))
+        helpers = [
             at
             for at, part in enumerate(parts)
-            if is_of(part, FunctionType) and places[walk.roots[at]].key in leading
+            if (places[part.root].key, part.path) in leading
         ]
-        classes = [weakref.ref(type(parts[at])) for at in walk.objects]
+        functions = [at for at in helpers if is_of(parts[at].value, FunctionType)]
+        on_the_way = content.above([*nodes, *helpers])
+        objects = [at for at in content.objects if at in on_the_way]
+        walk = Walk(content, [*nodes, *helpers, *_open_parts(content, used)])
+        found = walk.again(values)
+        # Another thread has changed something since: once more.
+        if found is None:
+            return cls.of(places, used, leading)
         view = cls(
             places,
             used,
             leading,
             walk,
-            tuple(nodes),
-            Paths([walk.paths[at] for at in nodes]),
-            tuple(classes),
-            tuple(functions),
-            Paths([walk.paths[at] for at in (*walk.objects, *functions)]),
+            [walk.positions[at] for at in nodes],
+            Paths([parts[at].path for at in nodes]),
+            tuple([Identity(type(parts[at].value)) for at in objects]),
+            [walk.positions[at] for at in functions],
+            Paths([parts[at].path for at in (*objects, *functions)]),
         )
-        return view, parts
-
-    def renewed(self) -> "tuple[_View, list[object]]":
-        """The same places, where they hold something of another form, and all parts of it."""
-        return _View.of(self.places, self.used, self.leading)
+        return view, found
 
 
-_NO_VIEW: Final = _View()
+def _open_parts(content: Content, used: Collection[str]) -> list[int]:
+    """Where a node may come, and nothing is: places, items and used attributes that are `None`, or empty containers."""
+    return [
+        at
+        for at, part in enumerate(content.parts)
+        if (not part.is_attribute or part.path[-1] in used)
+        and (part.value is None or (is_of(part.value, list, dict) and not part.value))
+    ]
+
+
+_NO_VIEW: Final = _View(
+    (),
+    frozenset(),
+    frozenset(),
+    Walk(content_of([], []), []),
+    [],
+    Paths(),
+    (),
+    [],
+    Paths(),
+)
+
+
+class _Around(NamedTuple):
+    """A function to look around.
+
+    Attributes:
+        function: The function, a method, or another callable object.
+        has_globals: Whether to look at the globals that it reads, too: not of functions
+            of other modules that stand in a global, of which there are too many.
+    """
+
+    function: Any
+    has_globals: bool
+
+    @property
+    def key(self) -> tuple[int, bool]:
+        """What tells it from others."""
+        return id(self.function), self.has_globals
+
+
+class _Found(NamedTuple):
+    """What a search found at a place.
+
+    Attributes:
+        place: The place.
+        has_nodes: Whether there are nodes.
+        functions: The keys of functions there, and of methods of what is there, each
+            with the path of that.
+        is_open: Whether nodes may come there later.
+    """
+
+    place: Place
+    has_nodes: bool
+    functions: list[tuple[ContentPath, tuple[int, bool]]]
+    is_open: bool
 
 
 class _Search:
@@ -279,122 +381,171 @@ class _Search:
     Attributes:
         used: The names of attributes to look at, where not all are.
         names: The names that the code around uses.
-        places: The places that hold nodes, or may hold some later.
-        leading: The keys of those with functions or objects around which there are more.
-        seen_places: The keys of all places that there are.
+        found: What is at each place, by its key.
     """
 
     def __init__(self, used: frozenset[str]) -> None:
         self.used: frozenset[str] = used
         self.names: set[str] = set()
-        self.places: list[Place] = []
-        self.leading: set[_PlaceKey] = set()
-        self.seen_places: set[_PlaceKey] = set()
-        # With what it is of, so that nothing else gets its id.
-        self._found: dict[int, tuple[object, bool]] = {}
+        self.found: dict[Hashable, _Found] = {}
+        # The places around each function; with the function, so that no other gets its id.
+        self._around: dict[tuple[int, bool], tuple[_Around, list[Hashable]]] = {}
+        self._todo: list[_Around] = []
 
-    def look_from(self, function: Function) -> bool:
-        """Look around a function; returns whether nodes were found."""
-        known = self._found.get(id(function))
-        if known is not None:
-            return known[1]
-        self._found[id(function)] = function, False
-        found = any([self._look_at(place) for place in self._places_of(function)])
-        if isinstance(function, MethodType):
-            found |= self.look_from(function.__func__)
-        self._found[id(function)] = function, found
-        return found
+    def run(self, functions: Sequence[Function], classes: Sequence[type]) -> None:
+        """Look around functions, and around the methods of classes."""
+        self._todo += [_Around(function, True) for function in functions]
+        for cls in classes:
+            self._todo += self._methods(cls)
+        while self._todo:
+            around = self._todo.pop()
+            if around.key not in self._around:
+                self._look_around(around)
 
-    def _places_of(self, function: object) -> Iterator[Place]:
-        """The places around one function: cells of its closure, globals and defaults; of another callable itself."""
-        if isinstance(function, MethodType):
-            yield Place("self", function, lambda: function.__self__)
-        elif isinstance(function, FunctionType):
-            if not _is_of_library(function):
-                self.names.update(*[code.co_names for code in _codes(function)])
-            yield from _places_of_function(function)
-        else:
-            yield Place("self", function, lambda: function)
+    def leading(self) -> tuple[frozenset[_Site], set[Hashable]]:
+        """What leads to nodes, directly or not: where functions and objects with such methods are, and all places."""
+        sites: set[_Site] = set()
+        users: dict[Hashable, list[tuple[int, bool]]] = {}
+        for key, (_, places) in self._around.items():
+            for place in places:
+                users.setdefault(place, []).append(key)
+        standing: dict[tuple[int, bool], list[_Site]] = {}
+        for place, found in self.found.items():
+            for path, function in found.functions:
+                standing.setdefault(function, []).append((place, path))
+        # From places with nodes to the functions around which they are, and on to the
+        # places of these.
+        todo = [place for place, found in self.found.items() if found.has_nodes]
+        reached = set(todo)
+        while todo:
+            for function in users.get(todo.pop(), ()):
+                sites.update(standing.get(function, ()))
+                further = {place for place, _ in standing.get(function, ())} - reached
+                reached |= further
+                todo += further
+        return frozenset(sites), reached
 
-    def _look_at(self, place: Place) -> bool:
-        """Take a place if it holds nodes, or functions around which there are some, or may do so later."""
-        self.seen_places.add(place.key)
-        walk, parts = Walk.of([place.read()], [place.name], self.used)
-        leads = any(
-            [self.look_from(part) for part in self._functions(place, walk, parts)]
-        )
-        if leads:
-            self.leading.add(place.key)
-        found = leads or any([is_of(part, GraphObject) for part in parts])
-        if found or self._is_open(walk, parts):
-            self.places.append(place)
-        return found
+    def _look_around(self, around: _Around) -> None:
+        """Look at all places around a function."""
+        keys: list[Hashable] = []
+        self._around[around.key] = around, keys
+        function = around.function
+        if is_of(function, MethodType):
+            self._todo.append(around._replace(function=function.__func__))
+        if is_of(function, FunctionType) and not _is_of_library(function):
+            self.names.update(*[code.co_names for code in _codes(function)])
+        for place in _places_around(function, has_globals=around.has_globals):
+            keys.append(place.key)
+            if place.key not in self.found:
+                self.found[place.key] = self._look_at(place)
 
-    def _functions(
-        self, place: Place, walk: Walk, parts: Sequence[object]
-    ) -> list[FunctionType]:
-        """The functions and methods that the code around may call of what a place holds."""
-        functions = [part for part in parts if is_of(part, FunctionType)]
-        for at, part in enumerate(parts):
-            if is_of(part, GraphObject) or at in walk.objects:
-                functions += self._methods(part)
-        # Of other modules there are too many.
-        if place.is_global:
-            return [part for part in functions if part.__globals__ is place.holder]
-        return functions
+    def _look_at(self, place: Place) -> _Found:
+        """What is at a place."""
+        content = content_of([place.read()], [place.name], self.used)
+        objects = set(content.objects)
+        functions: list[tuple[ContentPath, _Around]] = []
+        has_nodes = False
+        for at, part in enumerate(content.parts):
+            methods: list[_Around] = []
+            if is_of(part.value, FunctionType):
+                has_globals = place.variables in (None, part.value.__globals__)
+                methods = [_Around(part.value, has_globals)]
+            elif is_of(part.value, GraphObject):
+                has_nodes = True
+                for cls in _classes_below(part.value):
+                    methods += self._methods(cls)
+            elif is_of(part.value, type) and at in objects:
+                # The code around may make objects of it.
+                methods = self._methods(part.value)
+                methods += self._methods(part.value, "__init__")
+            elif at in objects:
+                methods = self._methods(type(part.value))
+            functions += [(part.path, method) for method in methods]
+        self._todo += [function for _, function in functions]
+        keys = [(path, function.key) for path, function in functions]
+        return _Found(place, has_nodes, keys, bool(_open_parts(content, self.used)))
 
-    def _methods(self, part: object) -> list[FunctionType]:
-        """The methods of an object, or of a class, that the code around uses by name or by an operator."""
-        is_class = is_of(part, type)
-        classes = part.__mro__ if is_of(part, type) else type(part).__mro__
+    def _methods(self, cls: type, name: str | None = None) -> list[_Around]:
+        """The methods of a class that the code around uses by name or by an operator; or that of one name."""
         found = [
             _plain(attribute)
-            for base in classes
-            if not is_library(base.__module__)
-            for name, attribute in list(vars(base).items())
-            if name in self.used
-            or (name.startswith("__") and name not in vars(object))
-            or (name == "__init__" and is_class)
+            for base in mro_of(cls)
+            if not is_library(module_of(base))
+            for known, attribute in class_items(base)
+            if (self._is_used(known) if name is None else known == name)
         ]
         return [
-            part
+            _Around(part, True)
             for part in found
-            if isinstance(part, FunctionType) and not _is_of_library(part)
+            if is_of(part, FunctionType) and not _is_of_library(part)
         ]
 
-    def _is_open(self, walk: Walk, parts: Sequence[object]) -> bool:
-        """Whether a node may come where there is nothing: at a place, in an empty container, in an attribute in use."""
-        return any(
-            [
-                part is None or (is_of(part, list, dict) and not part)
-                for part, path in zip(parts, walk.paths, strict=True)
-                if len(path) == 1 or path[-1] in self.used
-            ]
-        )
+    def _is_used(self, name: str) -> bool:
+        """Whether the code around may use an attribute of a class."""
+        is_operator = name.startswith("__") and name not in vars(object)
+        return name in self.used or is_operator
 
 
-def _places_of_function(function: FunctionType) -> Iterator[Place]:
+def _classes_of(graphdef: GraphDef[Any]) -> list[type]:
+    """The classes of the nodes in a structure."""
+    return list({token.cls for token in graphdef.tokens if isinstance(token, NodeSpec)})
+
+
+def _classes_below(node: Any) -> list[type]:
+    """The classes of a node and of those below it; none for one of a trace that has ended."""
+    try:
+        return _classes_of(binding_of_list([node]).graphdef)
+    except TraceError:
+        return []
+
+
+def _places_around(function: Any, *, has_globals: bool) -> Iterator[Place]:
+    """The places around a function (Any: of any kind): cells, defaults and globals; of another callable itself."""
+    if is_of(function, FunctionType):
+        yield from _places_of_function(function, has_globals=has_globals)
+    elif is_of(function, MethodType):
+        yield Place("self", id(function.__self__), lambda: function.__self__)
+    else:
+        yield Place("self", id(function), _reference_to(function))
+
+
+def _places_of_function(
+    function: FunctionType, *, has_globals: bool
+) -> Iterator[Place]:
     """The places around one function in Python."""
-    cells = function.__closure__ or ()
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-        yield Place(name, cell, functools.partial(_cell_content, cell))
-    defaults = function.__defaults__, function.__kwdefaults__
-    if any(defaults):
-        name = function.__name__
-        yield Place(
-            name, function, lambda: (function.__defaults__, function.__kwdefaults__)
-        )
+    ref, own = weakref.ref(function), id(function)
+    for at, name in enumerate(function.__code__.co_freevars):
+        yield Place(name, (own, at), functools.partial(_cell_content, ref, at))
+    if function.__defaults__ or function.__kwdefaults__:
+        defaults = functools.partial(_defaults, ref)
+        yield Place(function.__name__, (own, "defaults"), defaults)
     variables = function.__globals__
-    if _is_of_library(function):
+    if not has_globals or _is_of_library(function):
         return
     # In the same order at each look.
     for name in sorted(_global_names(function)):
         if name in variables:
-            yield Place(name, variables, functools.partial(variables.get, name))
+            read = functools.partial(variables.get, name)
+            yield Place(name, (id(variables), name), read, variables)
+
+
+def _cell_content(ref: "weakref.ref[FunctionType]", at: int) -> object:
+    """What a cell of the closure of a function holds; `None` while it is empty, or the function is gone."""
+    function = ref()
+    try:
+        return function and (function.__closure__ or ())[at].cell_contents
+    except ValueError:
+        return None
+
+
+def _defaults(ref: "weakref.ref[FunctionType]") -> object:
+    """The defaults of the parameters of a function; `None` if it is gone."""
+    function = ref()
+    return function and (function.__defaults__, function.__kwdefaults__)
 
 
 def _is_of_library(function: FunctionType) -> bool:
-    """Whether a function is one of JAX's or of graphnode's: around it are nodes in its closure alone."""
+    """Whether a function is one of a library: around it are nodes in its closure alone."""
     return is_library(function.__globals__.get("__name__"))
 
 
@@ -409,7 +560,7 @@ def _plain(attribute: object) -> object:
     # One may be wrapped around itself.
     for _ in range(_MAX_WRAPPERS):
         # A decorator of the user's own may close over a node.
-        is_own = isinstance(attribute, FunctionType) and not _is_of_library(attribute)
+        is_own = is_of(attribute, FunctionType) and not _is_of_library(attribute)
         if is_own or not is_wrapper(attribute):
             break
         attribute = vars(attribute)["__wrapped__"]
@@ -417,14 +568,6 @@ def _plain(attribute: object) -> object:
 
 
 _MAX_WRAPPERS: Final = 16
-
-
-def _cell_content(cell: Any) -> object:
-    """What a cell of a closure holds; `None` while it is empty."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
 
 
 def _codes(function: FunctionType) -> list[CodeType]:

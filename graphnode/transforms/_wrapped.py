@@ -194,7 +194,7 @@ def make_jaxpr(
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
         """One call: its jaxpr, and the shapes of its result if they are asked for; nothing is written."""
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
-        call.held = Surroundings.of(target).held()
+        call.held = Surroundings.of([target], call.binding.graphdef).held()
         jaxpr, outcome = call.run(_jaxpr_and_shapes, call, axis_env)
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def write(path: Path, manifest: Any) -> None:
 
 
 @contextlib.contextmanager
-def refused(*lines: str) -> Iterator[None]:
+def refused(*lines: str) -> Generator[None]:
     """What is raised is a `CheckpointError` with this text; `PATH` stands for folders, `...` at an end for the rest."""
     with pytest.raises(gn.CheckpointError) as caught:
         yield

@@ -268,14 +268,17 @@ def test_what_no_checkpoint_holds_is_refused(tmp_path: Path):
     donated.delete()
     odd = {"model": holder({"a": Odd()}), "b": Odd(), "c": jax.ShapeDtypeStruct((2,), jnp.float32)}
     with refused(
-        "cannot save to PATH/run: 3 faults:",
+        "cannot save to PATH/run: 2 faults:",
         "  b: a checkpoint holds arrays and numbers; found Odd Odd()",
-        "  d: its memory was given away (donated), so that it has no value",
         "  model.state: a checkpoint holds arrays and numbers; found Odd Odd()",
     ):
         gn.checkpoint.save(tmp_path / "run", {**odd, "d": donated})
-    with refused("cannot save to PATH/run: c: a shape and dtype without a value, float32[2]"):
-        gn.checkpoint.save(tmp_path / "run", {"c": odd["c"]})
+    with refused(
+        "cannot save to PATH/run: 2 faults:",
+        "  c: a shape and dtype without a value",
+        "  d: its memory was given away (donated), so that it has no value",
+    ):
+        gn.checkpoint.save(tmp_path / "run", {"c": odd["c"], "d": donated})
     with refused("cannot save to PATH/run: metadata is not JSON: Out of range float values are not JSON compliant..."):
         gn.checkpoint.save(tmp_path / "run", {}, metadata=[float("nan")])
     assert not list(tmp_path.iterdir())

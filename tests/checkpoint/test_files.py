@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import graphnode as gn
-from graphnode.checkpoint import _files, _save
+from graphnode.checkpoint import _files, _orbax, _save
 from tests.checkpoint.nets import MANIFEST, net, read, refused, same, values, write
 
 
@@ -156,7 +156,7 @@ def test_a_flipped_bit_is_told(tmp_path: Path):
 def test_a_checkpoint_that_is_replaced_meanwhile_is_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Its manifest would be of one, and its arrays of the other."""
     gn.checkpoint.save(tmp_path / "run", {"a": jnp.arange(3)})
-    real = gn.checkpoint._read.read  # type: ignore[attr-defined]
+    real = _orbax.read
 
     def slow(path: str, wanted: Any) -> Any:
         gn.checkpoint.save(tmp_path / "run", {"a": jnp.arange(3) + 1}, overwrite=True)
@@ -191,6 +191,6 @@ def test_a_process_that_is_killed_leaves_a_checkpoint(tmp_path: Path):
             process.send_signal(signal.SIGKILL)
             done += [int(line) for line in process.stdout.read().split()]
         live = {**zeros, "step": 0}
-        restored = gn.checkpoint.restore(tmp_path / "run", live)
+        restored: Any = gn.checkpoint.restore(tmp_path / "run", live)
         assert restored["step"] in (done[-1], done[-1] + 1)
         assert int(restored["a7"][-1]) == 1

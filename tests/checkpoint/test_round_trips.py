@@ -216,6 +216,18 @@ def test_values_of_shapes_alone_are_filled(tmp_path: Path):
     assert same(values(abstract), values(model))
 
 
+def test_an_array_whose_memory_has_gone_is_replaced(tmp_path: Path):
+    """After a step that has failed, with what it was given to work in."""
+    model, live = net(), net()
+    gn.checkpoint.save(tmp_path / "net", {"model": model, "x": jnp.ones(2)})
+    gone = jnp.zeros(2)
+    for array in (gone, live.enc.weight.value):
+        array.delete()
+    restored = gn.checkpoint.restore(tmp_path / "net", {"model": live, "x": gone})
+    assert same(values(live), values(model))
+    assert same(restored["x"], jnp.ones(2))
+
+
 def test_a_restored_array_is_where_the_live_one_was(tmp_path: Path):
     """On no device of its own if the live one was not; so nothing is compiled again."""
     model, live = net(), net()
@@ -224,6 +236,16 @@ def test_a_restored_array_is_where_the_live_one_was(tmp_path: Path):
     gn.checkpoint.restore(tmp_path / "net", live)
     assert live.enc.weight.value.committed
     assert not live.dec.weight.value.committed
+
+
+def test_large_arrays_come_back_as_small_ones_do(tmp_path: Path):
+    """They are read another way; also one with a weak dtype, and one that was on a device of its own."""
+    large = jnp.arange(2**17, dtype=jnp.float32)
+    tree = {"large": large, "weak": jnp.full(2**17, 3.0), "placed": jax.device_put(large, jax.devices()[0])}
+    gn.checkpoint.save(tmp_path / "large", tree)
+    restored = gn.checkpoint.restore(tmp_path / "large", tree)
+    assert same(restored, tree)
+    assert [restored[name].committed for name in tree] == [False, False, True]
 
 
 def test_a_generator_of_numpy_is_a_data_iterator(tmp_path: Path):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import threading
 import types
 import weakref
 from collections import deque
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode.transforms._content import Walk, content_text
+from graphnode.transforms._content import Walk, content_of, content_text
 from graphnode.transforms._surroundings import Surroundings
 
 
@@ -30,6 +31,10 @@ class Net(gn.Node):
 
 def net(value: float = 3.0, factor: int = 1) -> Net:
     return Net(gn.State(jnp.float32(value)), factor)
+
+
+def around(function: Callable[..., Any]) -> Surroundings:
+    return Surroundings.of([function], gn.graphdef([]))
 
 
 # A function of a number, and changes of what is around it, which keep all nodes alive.
@@ -213,7 +218,44 @@ class Reading:
         return cls.apart(x)
 
 
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As by a decorator of another module."""
+    code = "def decorate(f):\n    def wrapper(*args):\n        return f(*args)\n    return wrapper"
+    names: dict[str, Any] = {"__name__": "another_module"}
+    exec(code, names)
+    return names["decorate"](function)  # type: ignore[no-any-return]
+
+
+VALUE_AND_GRAD = gn.value_and_grad(with_global)
+VMAPPED = jax.vmap(with_global)
+REMAT = gn.remat(with_global)
+DECORATED = decorated(with_global)
+
+
+class ReadingLayer(gn.Node):
+    w: gn.State[Any]
+
+    def __call__(self, x: Any) -> Any:
+        return GLOBAL(x) * self.w.value
+
+
+class OfLayer(gn.Node):
+    layer: ReadingLayer
+
+    def __call__(self, x: Any) -> Any:
+        return self.layer(x)
+
+
+MODEL = OfLayer(ReadingLayer(gn.State(jnp.float32(1.0))))
+
 READERS: dict[str, Callable[[], Callable[[Any], Any]]] = {
+    "gn.value_and_grad in a global": lambda: lambda x: VALUE_AND_GRAD(x)[0],
+    "jax.vmap in a global": lambda: lambda x: VMAPPED(jnp.ones(2) * x)[0],
+    "gn.remat in a global": lambda: lambda x: REMAT(x),
+    "a decorator of another module": lambda: lambda x: DECORATED(x),
+    "a layer of a model": lambda: MODEL,
+    "a layer of a captured model": lambda: lambda x: MODEL(x),
+    "a layer of a model in a partial": lambda: functools.partial(lambda model, x: model(x), MODEL),
     "method": lambda: Reading().step,
     "method of a captured object": lambda: (lambda reading: lambda x: reading.step(x))(Reading()),
     "property": lambda: (lambda reading: lambda x: reading.doubled * x * GLOBAL.factor)(Reading()),
@@ -284,6 +326,90 @@ def a_cell_that_is_empty_for_a_time() -> Case:
             return x
 
     return function, [empty, fill]
+
+
+class WithDefault:
+    """Its class has what an object may have of its own."""
+
+    ema: Any = None
+
+    def __init__(self, model: Net) -> None:
+        self.model = model
+
+
+def an_attribute_that_an_inner_object_gets_later() -> Case:
+    trainer = types.SimpleNamespace(state=WithDefault(net(2.0)))
+
+    def evaluate(x: Any) -> Any:
+        state = trainer.state
+        if state.ema is not None:
+            return state.ema(x)
+        return state.best(x) if hasattr(state, "best") else state.model(x)
+
+    return evaluate, [
+        lambda: setattr(trainer.state, "best", net(3.0)),
+        lambda: setattr(trainer.state, "ema", net(4.0)),
+    ]
+
+
+def a_default_of_a_class() -> Case:
+    class Local(WithDefault):
+        ema: Any = None
+
+    state = Local(net(2.0))
+    return lambda x: state.model(x) if state.ema is None else state.ema(x), [lambda: setattr(Local, "ema", net(3.0))]
+
+
+def one_object_in_two_places() -> Case:
+    first = types.SimpleNamespace(model=net(2.0))
+    pair = [first, first]
+    return lambda x: pair[0].model(x) + 10 * pair[1].model(x), [
+        lambda: pair.__setitem__(1, types.SimpleNamespace(model=net(3.0))),
+        lambda: setattr(pair[1].model, "factor", 4),
+        lambda: pair.__setitem__(0, pair[1]),
+    ]
+
+
+def deep_in_containers() -> Case:
+    inner = [net(2.0)]
+    outer: Any = inner
+    for _ in range(20):
+        outer = [outer]
+
+    def read(x: Any) -> Any:
+        part = outer
+        while isinstance(part, list):
+            part = part[0]
+        return part(x)
+
+    return read, [lambda: inner.__setitem__(0, net(3.0)), lambda: setattr(inner[0], "factor", 4)]
+
+
+def beside_much_else() -> Case:
+    trainer = types.SimpleNamespace(nets={"student": net(2.0)})
+    for number in range(12):
+        setattr(trainer, f"metric_{number}", [0.1] * 900)
+
+    def grow() -> None:
+        for number in range(12):
+            getattr(trainer, f"metric_{number}").append(0.2)
+
+    return lambda x: trainer.nets["student"](x), [grow, lambda: trainer.nets.update(student=net(3.0))]
+
+
+def a_class_with_equality() -> Case:
+    class Meta(type):
+        def __eq__(cls, other: object) -> bool:
+            return True
+
+    def forward(self: Any, x: Any) -> Any:
+        return self.model(x) * self.sign
+
+    one: Any = Meta("One", (), {"__call__": forward, "sign": 1.0})()
+    other: Any = Meta("Other", (), {"__call__": lambda self, x: -self.model(x)})()
+    one.model = other.model = net(2.0)
+    box = [one]
+    return lambda x: box[0](x), [lambda: box.__setitem__(0, other)]
 
 
 def an_attribute_of_an_attribute() -> Case:
@@ -360,6 +486,12 @@ CASES: list[Callable[[], Case]] = [
     an_empty_list_then_a_node,
     an_attribute_of_none_then_a_node,
     a_cell_that_is_empty_for_a_time,
+    an_attribute_that_an_inner_object_gets_later,
+    a_default_of_a_class,
+    one_object_in_two_places,
+    deep_in_containers,
+    beside_much_else,
+    a_class_with_equality,
     an_attribute_of_an_attribute,
     slots,
     a_class,
@@ -420,10 +552,12 @@ def test_another_order_is_explained():
 def test_paths_have_texts():
     """Keys that are names or positions as in a path, others as Python has them."""
     value = {"a b": [1], 2: {1.5: None}, "o": types.SimpleNamespace(x=functools.partial(max, 3))}
-    walk, parts = Walk.of([value], ["v"])
-    texts = list(map(content_text, walk.paths))
+    content = content_of([value], ["v"])
+    texts = [content_text(part.path) for part in content.parts]
     assert texts == ["v", 'v."a b"', "v.2", "v.o", 'v."a b".0', "v.2[1.5]", "v.o.x", "v.o.x.func", "v.o.x.0"]
-    assert walk.again([value]) == parts
+    walk = Walk(content, [texts.index('v."a b".0')])
+    assert [texts[at] for at in walk.positions] == ["v", 'v."a b"', "v.2", "v.o", 'v."a b".0']
+    assert walk.again([value]) == [value, [1], value[2], value["o"], 1]
     assert walk.again([{**value, 3: None}]) is None
 
 
@@ -431,7 +565,7 @@ def test_functions_without_nodes_have_no_places():
     """A call of most functions costs nothing of this: what they use are modules, functions and numbers."""
     config = types.SimpleNamespace(rate=1.0, name=None)
     rates = [1.0, 2.0]
-    assert Surroundings.of(lambda x: jnp.sin(x) * config.rate * rates[0] + dataclasses.MISSING).is_empty
+    assert around(lambda x: jnp.sin(x) * config.rate * rates[0] + dataclasses.MISSING).is_empty
 
 
 class Proxy:
@@ -477,7 +611,7 @@ def test_no_code_of_an_object_runs():
             raise AttributeError(name)
 
     lazy = Lazy()
-    held = Surroundings.of(lambda x: (module.first, lazy.first, lazy.second)).held()
+    held = around(lambda x: (module.first, lazy.first, lazy.second)).held()
     assert (held.nodes, asked) == ((), [])
 
 
@@ -502,15 +636,108 @@ def test_what_is_read_again_is_what_a_look_would_find(contents: list[Any]):
     box = [NODES[3], contents[0]]
 
     def function() -> Any:
-        return box
+        return box[1].x
 
-    surroundings = Surroundings.of(function)
+    surroundings = around(function)
     for content in [*contents, *contents]:
         box[1] = content
-        held, fresh = surroundings.held(), Surroundings.of(function).held()
+        held, fresh = surroundings.held(), around(function).held()
         assert (held.paths, held.key) == (fresh.paths, fresh.key)
         assert list(map(id, held.nodes)) == list(map(id, fresh.nodes))
-        walk, parts = Walk.of([box], ["box"])
-        again = walk.again([box])
+        whole = content_of([box], ["box"])
+        again = Walk(whole, range(len(whole.parts))).again([box])
         assert again is not None
-        assert list(map(id, again)) == list(map(id, parts))
+        assert list(map(id, again)) == [id(part.value) for part in whole.parts]
+
+
+@dataclasses.dataclass
+class Record:
+    epoch: int
+    loss: float
+
+
+def test_what_collects_on_a_trainer_needs_no_trace():
+    """Records, events, functions that lead to no node, and attributes that are set after the first step."""
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.model, self.best = net(1.0), None
+            self.history: list[Any] = []
+            self.traces = 0
+
+        def loss(self, x: Any) -> Any:
+            self.traces += 1
+            return self.model(x) * (1 if self.best is None else 2)
+
+    trainer = Trainer()
+    loss = gn.jit(trainer.loss)
+    for epoch in range(5):
+        trainer.history += [Record(epoch, float(loss(1.0))), threading.Event(), {"epoch": epoch}]
+        setattr(trainer, f"on_end_{epoch}", lambda: None)
+    assert trainer.traces == 1
+
+
+def test_a_search_is_short():
+    """Each object and function is met once, in modules that refer to each other and in objects that hold themselves."""
+    modules = [types.ModuleType(f"part_{number}") for number in range(6)]
+    for module in modules:
+        vars(module).update({other.__name__: other for other in modules})
+        vars(module)["net"] = net()
+    part: Any = modules[0]
+    looked: list[int] = []
+    walks = [content_of([part], ["part"], {module.__name__ for module in modules} | {"net"})]
+    looked.append(len(walks[0].parts))
+    assert looked[0] < 100
+    run = gn.jit(lambda x: part.part_1.part_2.net(x))
+    assert float(run(1.0)) == 3.0
+    vars(modules[2])["net"].factor = 2
+    assert float(run(1.0)) == 6.0
+
+
+def test_a_long_chain_of_functions_is_followed():
+    """As far as Python itself goes."""
+    node = net(2.0)
+
+    def after(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda x: function(x) + 1.0
+
+    function: Callable[[Any], Any] = lambda x: node(x)  # noqa: E731
+    for _ in range(300):
+        function = after(function)
+    run = gn.jit(function)
+    assert float(run(1.0)) == 302.0
+    node.factor = 2
+    assert float(run(1.0)) == 304.0
+
+
+def test_places_keep_nothing_alive():
+    """What a helper closes over goes with the helper, without another call."""
+    hooks: dict[str, Any] = {}
+    step = gn.jit(lambda x: hooks["f"](x))
+
+    def hook() -> "weakref.ref[Net]":
+        node = net()
+        hooks["f"] = lambda x: node(x)
+        return weakref.ref(node)
+
+    ref = hook()
+    step(1.0)
+    hooks.clear()
+    gc.collect()
+    assert ref() is None
+
+
+def test_an_empty_slot_is_read_without_asking_the_object():
+    """A lazy object makes what is asked for; nothing asks here."""
+    asked: list[str] = []
+
+    class Lazy:
+        __slots__ = ("made",)
+
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            raise KeyError(name)
+
+    lazy, node = Lazy(), net(2.0)
+    run = gn.jit(lambda x: x if lazy is None else node(x))
+    assert (float(run(1.0)), float(run(2.0)), asked) == (2.0, 4.0, [])
