@@ -86,6 +86,9 @@ class Node(NodeBase):
     or its specifier says; lists, tuples and dicts of States or nodes, `None`, shared
     and cyclic references are all welcome. Hash and equality are identity.
 
+    `class Net(gn.Node, was="OldNet")` gives the name that the class had before, or
+    several: under which a checkpoint may still have it.
+
     Raises:
         SchemaError: At class creation (or at first use, when annotations name what
             comes later): all faults.

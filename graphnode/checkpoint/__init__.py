@@ -1,6 +1,7 @@
 """Checkpoints that say what they hold: save, restore and load nodes with everything that trains."""
 
 from ._changes import Cast as Cast
+from ._changes import Change as Change
 from ._changes import Changes as Changes
 from ._changes import Drop as Drop
 from ._changes import Fill as Fill

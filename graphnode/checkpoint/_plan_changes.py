@@ -199,7 +199,21 @@ class _Planner:
                 self._drop(self._met(0))
             else:
                 self._apply(change)
-        return Outcome(self._items, fills, self._faults, self._dropped)
+        return Outcome(self._items, fills, self._told_once(), self._dropped)
+
+    def _told_once(self) -> list[Fault]:
+        """The faults, without those of a memory that are those of the model."""
+        told = {(fault.path, fault.what) for fault in self._faults}
+        aliases = {
+            place_text(item.path): place_text(item.alias)
+            for item in self._items.values()
+            if item.alias is not None
+        }
+        return [
+            fault
+            for fault in self._faults
+            if (aliases.get(fault.path), fault.what) not in told
+        ]
 
     # Items come and go.
 

@@ -46,9 +46,9 @@ class Report:
             (path, f"<- {', '.join(names)}", self.changed.get(path, ""))
             for path, names in self.used.items()
         ]
-        others = self.changed.keys() - self.used.keys()
-        rows += [(path, self.changed[path], "") for path in sorted(others)]
         yield from table(rows)
+        for path in sorted(self.changed.keys() - self.used.keys()):
+            yield f"{path}: {self.changed[path]}"
         for title, names in (("filled", self.filled), ("unused", self.unused)):
             if names:
                 yield f"{title}: {', '.join(names)}"

@@ -89,9 +89,9 @@ def test_a_file_of_the_old_names_is_restored(tmp_path: Path, caplog: pytest.LogC
         "optimizer.steps                           <- optimizer.steps",
         "model.layers.0.dropout                    <- model.blocks.0.rate                       rename",
         "model.layers.1.dropout                    <- model.blocks.1.rate                       rename",
-        "model                                     OldNet is Net now",
-        "model.layers.0                            OldLayer is Layer now",
-        "model.layers.1                            OldLayer is Layer now",
+        "model: OldNet is Net now",
+        "model.layers.0: OldLayer is Layer now",
+        "model.layers.1: OldLayer is Layer now",
     ]
     (record,) = [record for record in caplog.records if record.name == "graphnode"]
     assert record.getMessage().endswith(f"/run\n{reports[0]}")
