@@ -9,7 +9,7 @@ from .._patterns import Automaton
 from ._changes import Changes
 from ._expressions import Read
 from ._globs import Glob
-from ._manifest import Manifest
+from ._manifest import Manifest, Value
 from ._plan_changes import FIELD, NODE, REFERENCE, STATE, STATIC, Item, Mirror
 from ._structure import Structure
 
@@ -33,6 +33,9 @@ def items_of(
     """
     structure = manifest.structure
     mirrors = mirrored(structure, changes, target)
+    values = {
+        structure.paths[number]: value for number, value in manifest.by_state.items()
+    }
     for number, (path, spec) in enumerate(
         zip(structure.paths, structure.specs, strict=True)
     ):
@@ -40,7 +43,10 @@ def items_of(
             value = manifest.by_state[number]
             item = Item(STATE, path, (path,), Read(number), value)
             if path in mirrors:
-                item.mirror, item.alias = mirrors[path]
+                mirror, alias = mirrors[path]
+                model = values.get(alias)
+                is_alike = model is None or shapes_of(model) == shapes_of(value)
+                item.mirror, item.alias = mirror._replace(is_alike=is_alike), alias
             yield item
             continue
         yield Item(NODE, path, (path,), Read(number))
@@ -56,6 +62,11 @@ def items_of(
         place = (*(structure.paths[parent] if parent >= 0 else ()), *edge)
         first = structure.paths[child]
         yield Item(REFERENCE, place, (first,), Read((parent, child)))
+
+
+def shapes_of(value: Value) -> list[tuple[int, ...]]:
+    """The shapes in what a State holds."""
+    return [leaf.shape for leaf in value.leaves]
 
 
 def other_paths(structure: Structure) -> dict[Path, Path]:

@@ -63,10 +63,13 @@ class Mirror(NamedTuple):
     Attributes:
         place: The path that those of the model follow: `optimizer.memory.0.mu`.
         bases: Where the model is, before and after the changes; the longest one first.
+        is_alike: Whether a State of it has the shape of the model's: a factor of a
+            moment has not, and nobody can say how an array of it would change.
     """
 
     place: Path
     bases: tuple[Path, ...]
+    is_alike: bool = True
 
     def below(self, path: Path) -> Path:
         """A path of the model, from the model on."""
@@ -553,7 +556,13 @@ class _Planner:
 
     def _array_of(self, met: _Met) -> Leaf | None:
         """The one array that a State holds; notes a fault where it is something else."""
-        value = met.item.value
+        value, mirror = met.item.value, met.item.mirror
+        is_alike = mirror is None or mirror.is_alike or not met.by_alias
+        if not is_alike and not isinstance(self._changes[self._at], Cast):
+            what = f"holds {value}, which is not of the shape of what it belongs to"
+            hint = "Drop it first, and Fill it"
+            self._fault(what, met.item.path, hint)
+            return None
         if (
             value is not None
             and value.form == LEAF

@@ -522,6 +522,30 @@ def test_an_optimizer_alone_changes_by_the_paths_of_its_model(tmp_path: Path):
     assert same(*[[state.value for state in gn.states(one).values()] for one in optimizers])
 
 
+def test_a_memory_of_another_shape_is_not_guessed(tmp_path: Path):
+    """Adafactor has a factor for each axis: it is moved with its matrix, and not transposed."""
+
+    def factored() -> dict[str, Any]:
+        model = gn.nn.Linear(2, 2)
+        tx = optax.scale_by_factored_rms(min_dim_size_to_factor=1)
+        return {"m": model, "o": gn.optim.Optimizer(model, tx)}
+
+    gn.checkpoint.save(tmp_path / "a", factored())
+    moved = {"n": (live := factored())["m"], "o": live["o"]}
+    gn.checkpoint.restore(tmp_path / "a", moved, changes=[Rename("m.**", "n.**")])
+    with refused(
+        "cannot restore from PATH/a: 3 faults:",
+        "  o.memory.v.weight: holds float32[1], which is not of the shape of what it belongs to, "
+        "by Transpose('m.weight'); Drop it first, and Fill it",
+        "  o.memory.v_col.weight: holds float32[2], which is not of the shape of what it belongs to, "
+        "by Transpose('m.weight'); Drop it first, and Fill it",
+        "...",
+    ):
+        gn.checkpoint.restore(tmp_path / "a", live, changes=[Transpose("m.weight")])
+    changes = [Drop("o.memory.**.weight"), Fill("o.memory.**.weight"), Transpose("m.weight")]
+    gn.checkpoint.restore(tmp_path / "a", live, changes=changes)
+
+
 def test_what_does_not_fit_is_told_at_once(tmp_path: Path):
     """Rules for nothing, States that nothing is for, what nothing uses, shapes: and nothing was changed."""
     gn.checkpoint.save(tmp_path / "net", net())
