@@ -67,7 +67,6 @@ class NodeBase(NodeHints, GraphObject):
     _joint: Any  # the bindings of pytrees whose first root it is, by `_graph._binding`
     _popped: Any  # shapes of what was popped, by `_declare._plan`
     _removed: Any  # values of fields that were removed from the class, by `_reload`
-    _was: ClassVar[tuple[str, ...]] = ()  # each class's own former names
     _plan: ClassVar[Any] = (
         None  # each class's own, never a parent's, by `_declare._node`
     )

@@ -115,6 +115,7 @@ class Node(NodeBase):
 
     _plan: ClassVar[Plan] = NO_PLAN
     _has_own_init: ClassVar[bool] = False
+    _was: ClassVar[tuple[str, ...]] = ()  # each class's own former names
 
     # No `**kwargs` for other bases: with them no checker would find a misspelt
     # `kw_only`.

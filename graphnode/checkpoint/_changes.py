@@ -121,7 +121,7 @@ def _axis_faults(name: str, value: object) -> Iterator[str]:
 
 def _sizes_faults(name: str, value: object, least: int) -> Iterator[str]:
     """Whether something is a row of sizes, or `None`."""
-    if value is None:
+    if value is None and name != "shape":
         return
     if not isinstance(value, tuple) or not all(
         type(size) is int and size >= least for size in value
@@ -286,10 +286,8 @@ class Reshape(Change):
 
     def _faults(self) -> Iterator[str]:
         yield from Change._faults(self)
-        for name in ("shape", "before"):
-            yield from _sizes_faults(name, getattr(self, name), -1)
-        if self.shape is None:
-            yield "shape is a list of sizes"
+        yield from _sizes_faults("shape", self.shape, -1)
+        yield from _sizes_faults("before", self.before, -1)
         for shape in (self.shape, self.before):
             if isinstance(shape, tuple) and shape.count(-1) > 1:
                 yield f"only one size can be left open; found {list(shape)}"

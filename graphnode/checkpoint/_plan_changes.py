@@ -359,7 +359,7 @@ class _Planner:
                 self._unstack(slots[0], change)
             case Transpose() | Reshape() | Cast():
                 self._change_arrays(slots[0], change)
-            case Fill():  # pragma: no cover  # by `run`
+            case _:  # pragma: no cover  # `Fill`, by `run`
                 raise AssertionError
 
     def _nothing(self, change: Change, glob: Glob) -> None:
