@@ -13,7 +13,7 @@ import dataclasses
 import json
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, overload
 
 import numpy as np
 
@@ -499,8 +499,11 @@ class Changes(Sequence[Change]):
             )
         self._changes: tuple[Change, ...] = items
 
-    # Any: the index decides between a change and some of them.
-    def __getitem__(self, at: Any) -> Any:
+    @overload
+    def __getitem__(self, at: int) -> Change: ...
+    @overload
+    def __getitem__(self, at: "slice[Any, Any, Any]") -> "Changes": ...
+    def __getitem__(self, at: "int | slice[Any, Any, Any]") -> "Change | Changes":
         found = self._changes[at]
         return Changes(found) if isinstance(found, tuple) else found
 

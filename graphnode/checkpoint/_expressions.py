@@ -10,7 +10,7 @@ the next ones.
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class Made:
 
 
 Expression: TypeAlias = "Read | Made"
+
+
+# Bytes that are read at once, however small the arrays are.
+_SMALL: Final = 2**26
 
 
 def _slice(array: Array, axis: int, start: int, stop: int) -> Array:
@@ -103,7 +107,7 @@ def evaluated(
     """What becomes of the arrays that some expressions stand for.
 
     In memory are, beyond the results, the arrays that one of the expressions takes, or
-    several that together are not larger.
+    several that together are not larger, or small.
 
     Args:
         expressions: The expressions.
@@ -114,6 +118,8 @@ def evaluated(
     """
     needed = [dict.fromkeys(keys_of(part)) for part in expressions]
     most = max([_size(keys, sizes) for keys in needed], default=0)
+    # To ask for each of a thousand small arrays by itself would take longer than they do.
+    most = max(most, _SMALL)
     # The parts of one array follow each other, so that it is read once.
     first_use: dict[Hashable, int] = {}
     for keys in needed:

@@ -109,11 +109,8 @@ def places_of(structure: Structure) -> dict[Path, int]:
 
 def _dropped(outcome: Outcome, unused: list[Item]) -> list[Path]:
     """The States of the source that a change has dropped."""
-    return [path for path in outcome.dropped if path not in {*map(_first, unused)}]
-
-
-def _first(item: Item) -> Path:
-    return item.sources[0]
+    told = {item.sources[0] for item in unused}
+    return [path for path in outcome.dropped if path not in told]
 
 
 def _from(item: Item) -> str:
