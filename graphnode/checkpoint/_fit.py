@@ -13,12 +13,14 @@ from .._paths import Path, path_str
 from ._changes import Changes
 from ._compare import place_text
 from ._globs import Glob
+from ._item import STATE, STATIC, Item
 from ._items import mirrored, other_paths
 from ._leaf import ARRAY, DTYPES, NUMPY, NUMPY_SCALAR, Leaf
 from ._manifest import Value
-from ._plan_changes import STATE, STATIC, Item, Outcome, kind_of, nothing_text
+from ._plan_changes import Outcome, nothing_text
 from ._report import Report, report_of
 from ._save import value_fault
+from ._shapes import kind_of
 from ._structure import Structure, class_text
 from ._tree import Tree
 

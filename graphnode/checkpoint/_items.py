@@ -9,8 +9,8 @@ from .._patterns import Automaton
 from ._changes import Changes
 from ._expressions import Read
 from ._globs import Glob
+from ._item import FIELD, NODE, REFERENCE, STATE, STATIC, Item, Mirror
 from ._manifest import Manifest, Value
-from ._plan_changes import FIELD, NODE, REFERENCE, STATE, STATIC, Item, Mirror
 from ._structure import Structure
 
 MEMORY: Final = "memory"

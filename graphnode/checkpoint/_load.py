@@ -22,8 +22,9 @@ from ._compare import is_same_class, place_text
 from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._forms import other_pytrees
+from ._item import NODE, Item
 from ._manifest import Manifest
-from ._plan_changes import NODE, Item, Outcome
+from ._plan_changes import Outcome
 from ._read import Checkpoint, Wanted, evaluated_from, placed
 from ._rebuild import changed_outcome, rebuilt
 from ._report import Report, report_of, tell

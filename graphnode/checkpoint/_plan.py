@@ -37,11 +37,13 @@ from ._compare import (
 )
 from ._fit import fitted, places_of
 from ._forms import form_text
+from ._item import NODE, STATIC, Item
 from ._items import LAYOUT, is_layout, items_of, other_paths
 from ._leaf import ARRAY, DTYPES, KEY, NUMPY, Leaf
 from ._manifest import Manifest, Value
-from ._plan_changes import NODE, STATIC, Item, Outcome, kind_of, planned
+from ._plan_changes import Outcome, planned
 from ._report import Report
+from ._shapes import kind_of
 from ._structure import class_text
 from ._tree import IteratorState, Tree
 from ._was import former_classes, may_rename, renames_of, was_class

@@ -14,11 +14,8 @@ Such an item is taken by a rule for the model too, by its *alias* there, `model.
 
 import copy
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-
-import jax.numpy as jnp
-import numpy as np
 
 from .._errors import Fault
 from .._hints import did_you_mean
@@ -39,87 +36,16 @@ from ._changes import (
     Unstack,
 )
 from ._compare import place_text
-from ._expressions import Expression, Made, Read
+from ._expressions import Made
 from ._forms import LEAF
 from ._globs import Captures, Glob
-from ._leaf import ARRAY, DTYPES, NUMPY, Leaf
+from ._item import NODE, REFERENCE, STATE, Item, Mirror
+from ._leaf import ARRAY, NUMPY, Leaf
 from ._manifest import Value
-
-STATE: Final = "state"
-NODE: Final = "node"
-STATIC: Final = "static value"
-FIELD: Final = "field"
-"""A field of a node without States and nodes, such as an empty list."""
-REFERENCE: Final = "reference"
-"""A further place of something: it gives way to what changes put there."""
+from ._shapes import changed_array, described, inserted, unlike, with_size
 
 # Names are compared with each other for hints, which takes a while.
 _MAX_COMPARED: Final = 20_000
-
-
-class Mirror(NamedTuple):
-    """Where the memory of an optimizer mirrors a model.
-
-    Attributes:
-        place: The path that those of the model follow: `optimizer.memory.0.mu`.
-        bases: Where the model is, before and after the changes; the longest one first.
-        is_alike: Whether a State of it has the shape of the model's: a factor of a
-            moment has not, and nobody can say how an array of it would change.
-    """
-
-    place: Path
-    bases: tuple[Path, ...]
-    is_alike: bool = True
-
-    def below(self, path: Path) -> Path:
-        """A path of the model, from the model on."""
-        for base in self.bases:
-            if path[: len(base)] == base:
-                return path[len(base) :]
-        return path
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Item:
-    """Something that has a path: a State, a node, or a static value.
-
-    Attributes:
-        kind: Which of these.
-        path: Where it is by now.
-        sources: Where what it is made of was before.
-        expression: How it is made.
-        value: What a State holds.
-        steps: The changes that have made it another one.
-        mirror: Of a State that an optimizer has for one of the model: where.
-        alias: The path of that State of the model.
-    """
-
-    kind: str
-    path: Path
-    sources: tuple[Path, ...]
-    expression: Expression
-    value: Value | None = None
-    steps: tuple[str, ...] = ()
-    mirror: Mirror | None = None
-    alias: Path | None = None
-
-    def __copy__(self) -> "Item":
-        # As `copy` itself does it, it takes longer than all else.
-        return Item(
-            self.kind,
-            self.path,
-            self.sources,
-            self.expression,
-            self.value,
-            self.steps,
-            self.mirror,
-            self.alias,
-        )
-
-    @property
-    def key(self) -> Hashable:
-        """What the source calls it, if nothing has changed it but its path."""
-        return self.expression.key if isinstance(self.expression, Read) else None
 
 
 @dataclasses.dataclass(eq=False)
@@ -391,7 +317,7 @@ class _Planner:
     ) -> None:
         for met in row:
             leaf = self._array_of(met)
-            made = None if leaf is None else _changed(leaf, change)
+            made = None if leaf is None else changed_array(leaf, change)
             if isinstance(made, str):
                 self._fault(made, met.item.path)
             elif made is not None and leaf is not None:
@@ -420,12 +346,12 @@ class _Planner:
             self._take(met.item)
             start = 0
             for new, part in zip(news, sizes, strict=True):
-                shape = _with(leaf.shape, axis, part)
+                shape = with_size(leaf.shape, axis, part)
                 arguments = (axis, start, start + part)
                 start += part
                 item = self._moved(met, new.path(met.captures))
                 self._put(
-                    _made(item, "slice", arguments, _described(leaf, shape), change)
+                    _made(item, "slice", arguments, described(leaf, shape), change)
                 )
 
     def _unstack(self, row: Sequence[_Met], change: Unstack) -> None:
@@ -438,11 +364,11 @@ class _Planner:
             self._take(met.item)
             shape = (*leaf.shape[:axis], *leaf.shape[axis + 1 :])
             for layer in range(leaf.shape[axis]):
-                stars = _inserted(met.captures.stars, change.star, layer)
+                stars = inserted(met.captures.stars, change.star, layer)
                 path = new.path(met.captures._replace(stars=stars))
                 item = self._moved(met, path)
                 self._put(
-                    _made(item, "take", (axis, layer), _described(leaf, shape), change)
+                    _made(item, "take", (axis, layer), described(leaf, shape), change)
                 )
 
     def _join(self, slots: Sequence[Sequence[_Met]], change: Join) -> None:
@@ -473,7 +399,7 @@ class _Planner:
             sizes = [
                 leaf.shape[axis] if axis < len(leaf.shape) else -1 for leaf in leaves
             ]
-            what, hint = _unlike(leaves, axis), ""
+            what, hint = unlike(leaves, axis), ""
             if not what and change.sizes is None and len(set(sizes)) > 1:
                 what, hint = (
                     f"the parts have sizes {_listed(sizes)}",
@@ -484,13 +410,13 @@ class _Planner:
             if what:
                 self._fault(what, mets[0].item.path, hint)
                 continue
-            shape = _with(leaves[0].shape, axis, sum(sizes))
+            shape = with_size(leaves[0].shape, axis, sum(sizes))
             self._unite(
                 mets,
                 new.path(mets[0].captures),
                 "join",
                 axis,
-                _described(leaves[0], shape),
+                described(leaves[0], shape),
                 change,
             )
 
@@ -521,15 +447,15 @@ class _Planner:
             leaves = self._arrays_of(mets)
             if leaves is None:
                 continue
-            what = _unlike(leaves, None)
+            what = unlike(leaves, None)
             axes = len(leaves[0].shape)
             if what or not -axes - 1 <= change.axis <= axes:
                 what = what or f"{leaves[0]} has no place for axis {change.axis}"
                 self._fault(what, path)
                 continue
             axis = change.axis % (axes + 1)
-            shape = _inserted(leaves[0].shape, axis, len(mets))
-            self._unite(mets, path, "stack", axis, _described(leaves[0], shape), change)
+            shape = inserted(leaves[0].shape, axis, len(mets))
+            self._unite(mets, path, "stack", axis, described(leaves[0], shape), change)
 
     def _unite(
         self,
@@ -604,44 +530,11 @@ def _made(
     return new
 
 
-def _described(leaf: Leaf, shape: tuple[int, ...], dtype: str | None = None) -> Leaf:
-    """The description of an array that is made from one."""
-    return Leaf(leaf.kind, shape, dtype or leaf.dtype)
-
-
-def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    """A shape with another size of an axis."""
-    return (*shape[:axis], size, *shape[axis + 1 :])
-
-
-def _inserted(row: tuple[Any, ...], at: int, item: Any) -> tuple[Any, ...]:
-    """A row with one more item at a position."""
-    return (*row[:at], item, *row[at:])
-
-
 def _as_position(capture: Key) -> int | None:
     """What a star stands for, as the number of a layer."""
     if isinstance(capture, str):
         return int(capture) if capture.isascii() and capture.isdigit() else None
     return capture if capture >= 0 else None
-
-
-def _unlike(leaves: Sequence[Leaf], axis: int | None) -> str:
-    """Why arrays cannot become one, along one of their axes or a new one; empty where they can."""
-    first = leaves[0]
-    for leaf in leaves:
-        shapes = first.shape, leaf.shape
-        if axis is not None:
-            shapes = tuple(
-                [_with(shape, axis, 0) if axis < len(shape) else () for shape in shapes]
-            )  # type: ignore[assignment]
-        if (
-            shapes[0] != shapes[1]
-            or first.dtype != leaf.dtype
-            or first.kind != leaf.kind
-        ):
-            return f"{first} and {leaf} do not go together"
-    return ""
 
 
 def _listed(sizes: Sequence[int]) -> str:
@@ -655,65 +548,6 @@ def _sources(item: Item) -> str:
     return ", ".join(map(place_text, item.sources))
 
 
-_Made = tuple[str, tuple[Any, ...], Leaf]
-
-
-def _changed(leaf: Leaf, change: "Transpose | Reshape | Cast") -> "_Made | str":
-    """For `_change_arrays`: the operation, empty where there is none to do, and what it makes; or what is wrong."""
-    match change:
-        case Transpose():
-            return _transposed(leaf, change)
-        case Reshape():
-            return _reshaped(leaf, change)
-        case Cast():
-            return _cast(leaf, change)
-
-
-def _transposed(leaf: Leaf, change: Transpose) -> "_Made | str":
-    axes = tuple(change.axes or reversed(range(len(leaf.shape))))
-    if len(axes) != len(leaf.shape):
-        return f"{leaf} has {len(leaf.shape)} axes, and not {len(axes)}"
-    shape = tuple([leaf.shape[axis] for axis in axes])
-    return ("transpose" if len(axes) > 1 else ""), axes, _described(leaf, shape)
-
-
-def _reshaped(leaf: Leaf, change: Reshape) -> "_Made | str":
-    if change.before is not None and _full(change.before, leaf) != leaf.shape:
-        return f"{leaf} has not the shape {list(change.before)}"
-    shape = _full(change.shape, leaf)
-    if shape is None:
-        return f"{leaf} has not as many items as the shape {list(change.shape)}"
-    return "reshape", shape, _described(leaf, shape)
-
-
-def _full(shape: Sequence[int], leaf: Leaf) -> tuple[int, ...] | None:
-    """For `_reshaped`: a shape with the size that it leaves open; `None` where the array has none such."""
-    try:
-        return np.broadcast_to(np.zeros((), np.bool_), leaf.shape).reshape(shape).shape
-    except ValueError:
-        return None
-
-
-def _cast(leaf: Leaf, change: Cast) -> "_Made | str":
-    kinds = [kind_of(DTYPES[name]) for name in (leaf.dtype, change.dtype)]
-    if kinds[0] is not kinds[1] or kinds[0] is None:
-        if Glob(change.path).literal is None:
-            return "", (), leaf
-        return f"{leaf} and {change.dtype} are numbers of two kinds"
-    if change.before is not None and leaf.dtype != change.before:
-        return f"{leaf} has not the dtype {change.before}"
-    kind = "" if leaf.dtype == change.dtype else "cast"
-    return kind, (change.dtype,), _described(leaf, leaf.shape, change.dtype)
-
-
-_KINDS: Final = (np.integer, np.floating, np.complexfloating)
-
-
-def kind_of(dtype: "np.dtype[Any]") -> object:
-    """Whether a dtype is of integers, floats or complex numbers; `None` for others."""
-    return next((kind for kind in _KINDS if jnp.issubdtype(dtype, kind)), None)
-
-
 def nothing_text(glob: Glob, paths: Iterable[Path], may_hint: bool) -> str:
     """For a fault: that nothing has a path, with what may have been meant."""
     what = f"there is nothing at {glob.text!r}"
@@ -725,11 +559,3 @@ def nothing_text(glob: Glob, paths: Iterable[Path], may_hint: bool) -> str:
         return f"{what} itself; write '{glob.text}.**' for all below it"
     hint = did_you_mean(glob.text, map(path_str, paths))
     return f"{what}; {hint}" if hint else what
-
-
-def state_items(
-    values: Iterable[tuple[Path, Hashable, Value]],
-) -> Iterator[Item]:
-    """The items of a source that has States alone."""
-    for path, key, value in values:
-        yield Item(STATE, path, (path,), Read(key), value)

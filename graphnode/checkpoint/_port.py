@@ -20,10 +20,11 @@ from ._files import absolute
 from ._fit import fitted, value_faults
 from ._forms import LEAF
 from ._globs import name_of_path
+from ._item import Item, state_items
 from ._items import other_paths
 from ._leaf import ARRAY, DTYPES, NUMPY
 from ._manifest import Value
-from ._plan_changes import Item, Outcome, planned, state_items
+from ._plan_changes import Outcome, planned
 from ._read import placed
 from ._report import Report, report_of
 from ._restore import sharding_of

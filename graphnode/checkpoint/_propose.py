@@ -18,7 +18,7 @@ from ._globs import Glob
 from ._items import mirrored
 from ._leaf import ARRAY, DTYPES, Leaf
 from ._manifest import Manifest, Value
-from ._plan_changes import kind_of
+from ._shapes import kind_of
 
 # Each name is compared with each other one of its shape.
 _MAX_COMPARED = 200_000

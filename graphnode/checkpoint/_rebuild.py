@@ -15,9 +15,10 @@ from .._errors import CheckpointError, Fault
 from .._graph._states_json import classes_by_name
 from .._paths import Path, path_order, path_str
 from ._changes import Changes
+from ._item import FIELD, NODE, REFERENCE, STATE, STATIC, Item
 from ._items import LAYOUT, is_layout, items_of, other_paths
 from ._manifest import Manifest
-from ._plan_changes import FIELD, NODE, REFERENCE, STATE, STATIC, Item, Outcome, planned
+from ._plan_changes import Outcome, planned
 from ._structure import VERSION, Spec, Structure, structure_of
 from ._was import nodes_of_file, renamed_classes, renames_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .._paths import Path
 from ._compare import place_text
-from ._plan_changes import Item
+from ._item import Item
 
 _LOG = logging.getLogger("graphnode")
 

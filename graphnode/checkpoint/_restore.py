@@ -25,9 +25,9 @@ from ._choose import (
 from ._commit import commit
 from ._expressions import Array
 from ._files import absolute, located, read_manifest
+from ._item import Item
 from ._manifest import Manifest
 from ._plan import Pair, Plan
-from ._plan_changes import Item
 from ._read import Checkpoint, Wanted, evaluated_from, placed, read_values
 from ._report import Report, tell
 from ._structure import class_text

@@ -21,13 +21,13 @@ from ._expressions import Array, bytes_of
 from ._files import OUR_KEY, absolute, located, read_manifest
 from ._forms import LEAF
 from ._globs import path_of_name
+from ._item import Item, state_items
 from ._items import items_of, other_paths
 from ._leaf import ARRAY, NUMPY, Leaf, UnsavableError, leaf_of
 from ._live import from_torch, is_tensor, live_arrays
 from ._manifest import Value, parse
 from ._npz import opened_npz, write_npz
 from ._orbax import METADATA_FILE, METADATA_KEY, nested_metadata, read_nested
-from ._plan_changes import Item, state_items
 from ._read import Checkpoint, Wanted, as_numpy
 from ._structure import Structure
 

@@ -18,7 +18,7 @@ from .._graph._states_json import classes_by_name
 from .._paths import Path, path_str
 from ._changes import Rename
 from ._compare import is_same_class
-from ._plan_changes import NODE, Item
+from ._item import NODE, Item
 from ._structure import Structure
 
 

@@ -30,9 +30,10 @@ from graphnode.checkpoint import (
 from graphnode.checkpoint._expressions import compute, evaluated
 from graphnode.checkpoint._forms import LEAF
 from graphnode.checkpoint._globs import Glob, name_of_path, path_of_name
+from graphnode.checkpoint._item import state_items
 from graphnode.checkpoint._leaf import Leaf
 from graphnode.checkpoint._manifest import Value
-from graphnode.checkpoint._plan_changes import Outcome, planned, state_items
+from graphnode.checkpoint._plan_changes import Outcome, planned
 from tests.checkpoint.nets import net, refused, same, tied
 
 
