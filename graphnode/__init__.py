@@ -90,6 +90,7 @@ if typing.TYPE_CHECKING:
     from . import config as config
     from . import nn as nn
     from . import optim as optim
+    from . import sharding as sharding
     from . import transforms as transforms
     from ._broadcast import broadcast_states as broadcast_states
     from ._broadcast import unbroadcast_states as unbroadcast_states
@@ -119,7 +120,7 @@ else:
     # A table, as the names cannot be read off a module that is not imported yet.
     # fmt: off
     _LATER = {
-        "check": (), "checkpoint": (), "config": (), "nn": (), "optim": (), "transforms": (
+        "check": (), "checkpoint": (), "config": (), "nn": (), "optim": (), "sharding": (), "transforms": (
             "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
             "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
             "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",

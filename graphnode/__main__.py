@@ -17,6 +17,7 @@ class _Commands(click.Group):
     _lazy: ClassVar = {
         "checkpoint": ("checkpoint", "checkpoint_group"),
         "config": ("config", "config_group"),
+        "sharding": ("sharding", "sharding_group"),
         "summary": ("config", "summary_command"),
     }
 

@@ -48,6 +48,8 @@ class Axis(NamedTuple):
     names: frozenset[str]
     variadic: bool = False
     broadcast: bool = False
+    # What the axis is for, which rules of sharding go by; no part of what an array must be.
+    role: str | None = None
 
     def size(self, sizes: Sizes) -> object:
         """The size (a tuple of them for a variadic axis) at these sizes, or `None` if a name is missing.
@@ -122,6 +124,16 @@ class Contract(NamedTuple):
                 return None
             rank += len(run)
         return rank
+
+    def roles(self, rank: int) -> tuple[str | None, ...] | None:
+        """The role of each axis of an array of this rank, one for all of a run; `None` if it has not that rank."""
+        single_count = sum(not axis.variadic for axis in self.axes)
+        extra = rank - single_count
+        if extra < 0 or (extra > 0 and single_count == len(self.axes)):
+            return None
+        counts = [extra if axis.variadic else 1 for axis in self.axes]
+        rows = zip(self.axes, counts, strict=True)
+        return tuple([axis.role for axis, count in rows for _ in range(count)])
 
     def dtype(self) -> Any:
         """The dtype to make an array with: the named one, or JAX's default of the named kind.
@@ -371,7 +383,8 @@ def contract_of(annotation: object) -> Contract | None:
         return None
     dtypes = annotation.dtypes if isinstance(annotation.dtypes, (tuple, list)) else None
     axes = tuple(map(_axis_of, annotation.dim_str.split()))
-    text = f'{annotation.dtype.__name__}[Array, "{annotation.dim_str}"]'
+    # Without labels: they say what axes are for, and not what an array must be.
+    text = f'{annotation.dtype.__name__}[Array, "{" ".join([axis.text for axis in axes])}"]'
     return Contract(text, axes, None if dtypes is None else tuple(dtypes))
 
 
@@ -391,7 +404,16 @@ def _axis_of(text: str) -> Axis:
         return Axis(text, None, frozenset(), variadic=is_variadic)
     expression = labelled or label
     names = _names_in(text, expression)
-    return Axis(text, expression, names, variadic=is_variadic, broadcast="#" in marks)
+    # An axis without a label says what it is for by the name of its size, if that is all.
+    role = label if labelled or not marks else ""
+    return Axis(
+        marks + expression,
+        expression,
+        names,
+        variadic=is_variadic,
+        broadcast="#" in marks,
+        role=role if role.isidentifier() else None,
+    )
 
 
 def _names_in(text: str, expression: str) -> frozenset[str]:

@@ -13,7 +13,14 @@ from tests.docsite import page_on_site, pages, place_on_site
 from tests.test_surface import NAMES, RANDOM_NAMES, public
 
 REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
-MODULES = {"check": gn.check, "checkpoint": gn.checkpoint, "config": gn.config, "nn": gn.nn, "optim": gn.optim}
+MODULES = {
+    "check": gn.check,
+    "checkpoint": gn.checkpoint,
+    "config": gn.config,
+    "nn": gn.nn,
+    "optim": gn.optim,
+    "sharding": gn.sharding,
+}
 
 
 def referenced() -> list[str]:

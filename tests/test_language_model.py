@@ -1,9 +1,14 @@
 """The language model of docs/examples: n-grams, training and going on, the cache, and the report."""
 
 import copy
+import dataclasses
 import functools
 import itertools
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +18,8 @@ import numpy as np
 import pytest
 
 import graphnode as gn
+from tests.checkpoint.nets import same, values
+from tests.docrun import ROOT
 from tests.example_programs import EXAMPLES, load
 from tests.example_programs import as_a_reader_has_it as as_a_reader_has_it
 
@@ -107,32 +114,100 @@ def test_held_out_bits_are_those_of_a_loop(program: ModuleType):
     assert program.evaluate(model, held, rows=5) == pytest.approx(float(np.mean(bits)), rel=1e-5)
 
 
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_losses(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """To the bit, and so do the weights: dropout, the optimizer's memory and the place in the data are in the step."""
+    monkeypatch.setattr(program, "EVALUATIONS", 3)  # a checkpoint after 2, 4 and 6 steps
+    monkeypatch.setattr(program, "evaluate", lambda model, held: float(model.norm.scale.value.sum()))
+    whole, result = training(), program.Result("whole", 1)
+    program.train(whole, text(program), result)
+    assert result.losses[-1] < result.losses[0]
+    step, calls = program.step, []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(step(*arguments))
+        if len(calls) == 3:
+            raise Stopped
+        return calls[-1]
+
+    monkeypatch.setattr(program, "step", counted)
+    with pytest.raises(Stopped):
+        program.train(training(), text(program), program.Result("parts", 1), tmp_path / "run")
+    parts, again = training(), program.Result("parts", 1)
+    program.train(parts, text(program), again, tmp_path / "run")
+    assert len(calls) == 3 + 4  # it went on after the second step
+    assert again == dataclasses.replace(result, name="parts")
+    assert same(values(parts), values(whole))
+
+
+TERMINATED = """
+import os, signal, sys
+import tests.test_language_model as tests
+program = tests.load("language_model")
+program.load = lambda: tests.text(program)
+step, losses = program.step, []
+def terminated(*arguments):
+    losses.append(step(*arguments))
+    if len(losses) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return losses[-1]
+program.step, program.EVALUATIONS = terminated, 1
+program.main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
-def test_a_run_that_goes_on_is_the_run_that_never_stopped(program: ModuleType, tmp_path: Path):
-    """From a saved state on, the losses are the same to the last bit, dropout and the optimizer's memory included."""
-    whole, file = program.Result("whole", 1), tmp_path / "run.npz"
-    program.train(training(), text(program), whole, None)
-    parts = program.Result("parts", 1)
-    program.train(training(), text(program), parts, file, until=3)
-    assert len(parts.losses) == 3
-    again = program.Result("parts", 1)
-    program.train(training(), text(program), again, file)
-    assert again.losses == whole.losses
-    assert again.held == whole.held
-    assert whole.losses[-1] < whole.losses[0]
+def test_a_terminated_run_goes_on_to_the_same_report(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The step at which SIGTERM came is saved, in a process of its own; --resume prints what a whole run prints."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    arguments = ["--config", str(config), "--output", str(tmp_path / "plot.png"), "--length", "40"]
+    stopped = [*arguments, "--checkpoints", str(tmp_path / "runs")]
+    done = subprocess.run([sys.executable, "-c", TERMINATED, *stopped], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert os.listdir(tmp_path / "runs" / "tiny") == ["3"]
+
+    monkeypatch.setattr(program, "load", lambda: text(program))
+    monkeypatch.setattr(program, "EVALUATIONS", 1)
+    results: list[Any] = []
+    draw = program.draw
+
+    def drawn(found: list[Any], ngrams: dict[int, float]) -> Any:
+        results.extend(found)
+        return draw(found, ngrams)
+
+    monkeypatch.setattr(program, "draw", drawn)
+    program.main(arguments)
+    whole = capsys.readouterr()
+    program.main([*stopped, "--resume"])
+    resumed = capsys.readouterr()
+    assert resumed.out == whole.out
+    assert "3/6" not in whole.err
+    assert "3/6" in resumed.err
+    assert results[0] == results[1]
+    tree = gn.checkpoint.load(tmp_path / "runs" / "tiny" / "6", program.Training, at="training")
+    assert gn.checkpoint.manifest(tmp_path / "runs" / "tiny" / "6").metadata["losses"] == results[0].losses
+    assert tree.optimizer.steps.value == 6
 
 
 @pytest.mark.slow
 def test_a_run_with_another_configuration_is_not_gone_on_with(program: ModuleType, tmp_path: Path):
     """Its States would not fit, or its schedule would be another."""
-    file = tmp_path / "run.npz"
-    one = training()
-    program.save(file, one, program.Result("run", 1))
+    program.train(training(), text(program), program.Result("run", 1), tmp_path / "run")
     other = program.make_training(gn.config.loads(TINY.replace("steps: 6", "steps: 7", 1), program.Training))
     with pytest.raises(SystemExit) as caught:
-        program.train(other, text(program), program.Result("run", 1), file)
-    expected = f"language_model.py: {file} is of a run with another configuration: remove it, or --save elsewhere"
-    assert caught.value.code == expected
+        program.train(other, text(program), program.Result("run", 1), tmp_path / "run")
+    assert caught.value.code == (
+        f"language_model.py: {tmp_path}/run is of a run with another configuration; "
+        "graphnode checkpoint show --config prints that of a step"
+    )
 
 
 def test_the_cache_changes_no_logits(program: ModuleType):
@@ -163,9 +238,7 @@ def test_the_report_says_what_is_done_and_what_came_out(
     config, output = tmp_path / "tiny.yaml", tmp_path / "plot.png"
     config.write_text(TINY)
     monkeypatch.setattr(program, "load", lambda: text(program))
-    assert (
-        program.main(["--config", str(config), "--output", str(output), "--length", "40", "--save", str(tmp_path)]) == 1
-    )
+    assert program.main(["--config", str(config), "--output", str(output), "--length", "40"]) == 1
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0] == f"Train tiny on Python's help texts, compare with n-grams, and plot it in {output}"
@@ -191,6 +264,7 @@ def test_the_report_says_what_is_done_and_what_came_out(
 
 def test_bad_options_are_refused(program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A file with faults and a directory that is not there end the program before it begins."""
+    (tmp_path / "language_model").mkdir()
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(TINY.replace("num_heads", "num_haeds"))
     for arguments, message in (
@@ -200,7 +274,11 @@ def test_bad_options_are_refused(program: ModuleType, tmp_path: Path, capsys: py
         ),
         (["optimizer.tx.args[1].learning_rte=1"], "optimizer.tx: chain: args[1]: adamw: learning_rte: Extra inputs"),
         (["--output", "/no/such/plot.png"], "there is no directory /no/such"),
-        (["--save", "/no/such"], "there is no directory /no/such"),
+        (["--resume"], "--resume needs --checkpoints, where the run was saved"),
+        (
+            ["--checkpoints", str(tmp_path)],
+            f"{tmp_path}/language_model is there already: --resume goes on with its run",
+        ),
     ):
         with pytest.raises(SystemExit) as caught:
             program.parse(arguments)

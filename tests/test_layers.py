@@ -63,6 +63,7 @@ LAYERS = (
     "_lookup",
     "_stack_axes",
     "_inspect",
+    "_roles",
     "_split",
     "_merge",
     "_update",
@@ -74,6 +75,7 @@ LAYERS = (
     "_stack",
     "_broadcast",
     "_cast",
+    "_constrain",
     "transforms",
     "random",
     "nn",
@@ -82,6 +84,7 @@ LAYERS = (
     "check",
     "_typechecker",
     "config",
+    "sharding",
     "checkpoint",
 )
 

@@ -115,6 +115,7 @@ NAMES = [
     "scan",
     "schema",
     "shard_map",
+    "sharding",
     "stack",
     "state",
     "states",

@@ -3,10 +3,11 @@
 A YAML file says the whole run: the model, made of the layers of `gn.nn`, its optimizer
 and how long it is trained. Its bits per byte on a part of the text that is held out are
 compared with those of n-grams. Text is written with a key-value cache, and what was
-trained can be saved and gone on with.
+trained is saved as it goes, so that a run that was stopped goes on to the same losses.
 
     python docs/examples/language_model.py --help
     python docs/examples/language_model.py --config language_model.yaml --config language_model_long.yaml
+    python docs/examples/language_model.py --checkpoints runs --resume
     python docs/examples/language_model.py batch_size=64 "optimizer.tx.args[1].weight_decay=0.2"
 """
 
@@ -201,12 +202,28 @@ def step(
     return loss
 
 
-def batch(text: np.ndarray, training: Training, number: int) -> Tokens:
-    """The batch of one step: pieces of the text at random places, the same ones whenever this step is made."""
-    length = training.model.context + 1
-    rng = np.random.default_rng([training.seed, number])
-    starts = rng.integers(0, len(text) - length, training.batch_size)
-    return jnp.asarray(text[starts[:, None] + np.arange(length)], jnp.int32)
+class Batches:
+    """A batch for each step: pieces of the text at random places. It says where it is, and goes on from there."""
+
+    def __init__(self, text: np.ndarray, training: Training) -> None:
+        self._text, self._seed = text, training.seed
+        self._shape = (training.batch_size, training.model.context + 1)
+        self._number = 0
+
+    def __next__(self) -> Tokens:
+        self._number += 1
+        count, length = self._shape
+        rng = np.random.default_rng([self._seed, self._number])
+        starts = rng.integers(0, len(self._text) - length, count)
+        return jnp.asarray(self._text[starts[:, None] + np.arange(length)], jnp.int32)
+
+    def get_state(self) -> dict[str, int]:
+        """The number of the last batch, for a checkpoint."""
+        return {"number": self._number}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Let the next batch be the one after that."""
+        self._number = state["number"]
 
 
 @gn.jit
@@ -230,22 +247,38 @@ def evaluate(model: LanguageModel, text: np.ndarray, rows: int = 64) -> float:
 
 
 def train(
-    training: Training, text: Text, result: Result, file: Path | None, *, until: int = 0
+    training: Training, text: Text, result: Result, directory: Path | None = None
 ) -> None:
-    """Train the model in place, and `result` with it; go on where `file` says that another run stopped.
+    """Train the model in place, and `result` with it; go on from the newest step of `directory`, if it has one.
 
     Args:
         training: The model, and how it is trained.
         text: What it is trained on and measured with.
         result: What was measured so far, which is added to.
-        file: Where everything is saved at each evaluation, and read from at the start,
-            if it is there.
-        until: The step to stop after; 0 is the last one.
+        directory: Where the run is saved at each evaluation, and before SIGTERM ends it.
     """
-    if file is not None and file.exists():
-        resume(file, training, result)
-    model, optimizer = training.model, training.optimizer
     every = -(-training.steps // EVALUATIONS)
+    batches = Batches(text.seen, training)
+    if directory is None:
+        train_on(training, batches, text, result, every, None)
+        return
+    with gn.checkpoint.Checkpointer(directory, every=every) as checkpoints:
+        if checkpoints.latest is not None:
+            step = directory / str(checkpoints.latest)
+            resume(step, training, batches, result)
+        train_on(training, batches, text, result, every, checkpoints)
+
+
+def train_on(
+    training: Training,
+    batches: Batches,
+    text: Text,
+    result: Result,
+    every: int,
+    checkpoints: gn.checkpoint.Checkpointer | None,
+) -> None:
+    """For `train`: the steps after those that `result` has."""
+    config = config_text(training)
     bar = tqdm(
         total=training.steps,
         initial=len(result.losses),
@@ -254,74 +287,48 @@ def train(
         dynamic_ncols=True,
     )
     with bar:
-        for done in range(len(result.losses) + 1, (until or training.steps) + 1):
-            result.losses.append(
-                float(step(model, optimizer, batch(text.seen, training, done)))
-            )
+        for done in range(len(result.losses) + 1, training.steps + 1):
+            loss = step(training.model, training.optimizer, next(batches))
+            result.losses.append(float(loss))
             bar.set_postfix(loss=f"{result.losses[-1]:.2f} bits", refresh=False)
             bar.update()
-            if done % every == 0 or done == training.steps:
-                result.held.append((done, evaluate(model, text.held)))
-                if file is not None:
-                    save(file, training, result)
+            is_last = done == training.steps
+            if done % every == 0 or is_last:
+                result.held.append((done, evaluate(training.model, text.held)))
+            if checkpoints is not None:
+                checkpoints.save(
+                    done,
+                    run_at(done, training, batches),
+                    metadata={"losses": result.losses, "held": result.held},
+                    config=config,
+                    force=is_last,
+                )
 
 
-# What is saved: every State by its path
+# What is saved
 
 
-def states_of(training: Training) -> tuple[list[str], list[Any], Any]:
-    """The names and arrays of all States, and what makes a tree of such arrays again."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(gn.treefy_states(training))
-    return (
-        [jax.tree_util.keystr(path) for path, _ in leaves],
-        [leaf for _, leaf in leaves],
-        treedef,
-    )
+def run_at(done: int, training: Training, batches: Batches) -> dict[str, Any]:
+    """All that the next steps depend on; the streams of dropout are in the model."""
+    return {"training": training, "batches": batches, "step": done}
 
 
-def save(file: Path, training: Training, result: Result) -> None:
-    """Write all that a run needs to go on; a file that was there before stays until the new one is complete."""
-    names, arrays, _ = states_of(training)
-    plain = [
-        jax.random.key_data(one)
-        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
-        else one
-        for one in arrays
-    ]
-    saved: dict[str, Any] = {
-        name: np.asarray(one) for name, one in zip(names, plain, strict=True)
-    }
-    config = gn.config.dump(gn.config.to_config(training))
-    partial = file.with_suffix(".partial.npz")
-    np.savez(
-        partial,
-        config=config,
-        losses=result.losses,
-        held=np.array(result.held).reshape(-1, 2),
-        **saved,
-    )
-    partial.replace(file)
+def config_text(training: Training) -> str:
+    """The configuration that makes such a run."""
+    return gn.config.dump(gn.config.to_config(training))
 
 
-def resume(file: Path, training: Training, result: Result) -> None:
-    """Take the States and the measurements of a file."""
-    names, arrays, treedef = states_of(training)
-    with np.load(file) as saved:
-        if str(saved["config"]) != gn.config.dump(gn.config.to_config(training)):
-            sys.exit(
-                f"language_model.py: {file} is of a run with another configuration: remove it, or --save elsewhere"
-            )
-        values = [
-            jax.random.wrap_key_data(saved[name])
-            if jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
-            else saved[name]
-            for name, one in zip(names, arrays, strict=True)
-        ]
-        gn.update_states(
-            training, jax.tree.unflatten(treedef, map(jnp.asarray, values))
+def resume(path: Path, training: Training, batches: Batches, result: Result) -> None:
+    """Go on from a step that was saved, with what was measured up to it."""
+    manifest = gn.checkpoint.manifest(path)
+    if manifest.config != config_text(training):
+        sys.exit(
+            f"language_model.py: {path.parent} is of a run with another configuration; "
+            "graphnode checkpoint show --config prints that of a step"
         )
-        result.losses[:] = map(float, saved["losses"])
-        result.held[:] = [(int(steps), float(bits)) for steps, bits in saved["held"]]
+    gn.checkpoint.restore(path, run_at(0, training, batches))
+    result.losses[:] = manifest.metadata["losses"]
+    result.held[:] = [(steps, bits) for steps, bits in manifest.metadata["held"]]
 
 
 # Writing, with a cache
@@ -487,10 +494,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="where the plot goes",
     )
     add(
-        "--save",
+        "--checkpoints",
         type=Path,
         metavar="DIRECTORY",
-        help="where each run is saved, and goes on from if it was stopped",
+        help="where each run is saved as it goes, in a directory of its name",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the newest steps in --checkpoints; from the beginning if there are none",
     )
     add(
         "--length",
@@ -510,10 +522,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ]
     except gn.ConfigError as error:
         parser.error(str(error))
-    for directory in filter(None, (options.output.absolute().parent, options.save)):
-        if not directory.is_dir():
-            parser.error(f"there is no directory {directory}")
+    folder = options.output.absolute().parent
+    if not folder.is_dir():
+        parser.error(f"there is no directory {folder}")
+    if options.resume and options.checkpoints is None:
+        parser.error("--resume needs --checkpoints, where the run was saved")
+    for name, _ in options.configs:
+        directory = directory_of(name, options)
+        if directory is not None and directory.exists() and not options.resume:
+            parser.error(f"{directory} is there already: --resume goes on with its run")
     return options
+
+
+def directory_of(name: str, options: argparse.Namespace) -> Path | None:
+    """Where a run is saved; `None` if it is not."""
+    return None if options.checkpoints is None else options.checkpoints / name
 
 
 def run_one(
@@ -531,8 +554,7 @@ def run_one(
     size = f"{training.batch_size} x {model.context} bytes"
     print(f"Model: {name}, {parameters:,} parameters; {training.steps} steps of {size}")
     sys.stdout.flush()  # before the progress bar, which goes to stderr
-    file = None if options.save is None else options.save / f"{name}.npz"
-    train(training, text, result, file)
+    train(training, text, result, directory_of(name, options))
     error, share = cache_error(model, text.held)
     print(f"Held-out bits per byte: {result.bits:.3f}")
     print(
@@ -586,7 +608,11 @@ def run(options: argparse.Namespace) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
-    faults = run(parse(arguments))
+    options = parse(arguments)
+    try:
+        faults = run(options)
+    except gn.CheckpointError as error:
+        faults = [str(error)]
     for fault in faults:
         print(f"language_model.py: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -14,9 +14,10 @@ from ._choose import Shardings
 from ._files import absolute, metadata_of
 from ._manifest import manifest_to_json
 from ._orbax import Steps
+from ._progress import Progress
 from ._report import Report
 from ._restore import restore
-from ._save import checked_metadata, prepared
+from ._save import checked_extra, prepared
 from ._tree import take_tree
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class Checkpointer:
         best: The name of a metric that `save` is given: the step with the best value
             stays beside the last ones.
         mode: Whether the smallest value is the best one, or the largest.
+        progress: As of `gn.checkpoint.restore`: what `restore` tells. `save` tells nothing,
+            as it writes while the run goes on.
 
     Raises:
         ModuleNotFoundError: Orbax is not installed.
@@ -68,6 +71,7 @@ class Checkpointer:
         every: int = 1,
         best: str | None = None,
         mode: Literal["min", "max"] = "min",
+        progress: Progress = None,
     ) -> None:
         for name, count in (("keep", keep), ("every", every)):
             if count is not None and count < 1:
@@ -75,6 +79,7 @@ class Checkpointer:
         self._directory = absolute(directory)
         self._name = os.fspath(directory)
         self._every, self._best = every, best
+        self._progress = progress
         self._steps = Steps(self._directory, keep, best, mode == "max")
         self._is_terminated = False
         self._earlier: Callable[[int, FrameType | None], Any] | int | None = None
@@ -97,6 +102,7 @@ class Checkpointer:
         *,
         metrics: Mapping[str, float] | None = None,
         metadata: Any = None,
+        config: str | None = None,
         force: bool = False,
     ) -> bool:
         """Write a step in the background, if it is one to be written.
@@ -106,6 +112,7 @@ class Checkpointer:
             tree: As `gn.checkpoint.save` takes it.
             metrics: What `best` goes by.
             metadata: Any JSON, for `gn.checkpoint.manifest`.
+            config: As of `gn.checkpoint.save`.
             force: Whether to write it whatever `every` says.
 
         Returns:
@@ -126,7 +133,7 @@ class Checkpointer:
             raise CheckpointError(
                 task, [f"metrics has no {self._best!r}, which best= goes by"]
             )
-        extra = checked_metadata(metadata, task)
+        extra = checked_extra(metadata, config, task)
         manifest, arrays = prepared(take_tree(tree, task), task, extra)
         data = metadata_of(manifest_to_json(manifest))
         numbers = None if metrics is None else {k: float(v) for k, v in metrics.items()}
@@ -192,6 +199,7 @@ class Checkpointer:
             shardings=shardings,
             changes=changes,
             report=report,
+            progress=self._progress,
         )
 
     def wait(self) -> None:

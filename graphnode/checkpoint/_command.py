@@ -1,5 +1,6 @@
 """The commands about checkpoints: `graphnode checkpoint ...`. None imports Orbax or a class of the user's."""
 
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,12 +41,36 @@ def _exit_with(error: CheckpointError) -> NoReturn:
 
 @checkpoint_group.command("show")
 @click.argument("path", type=_PATH)
-def show_command(path: Path) -> None:
+@click.option(
+    "--config",
+    "is_config",
+    is_flag=True,
+    help="Print the text of its configuration instead.",
+)
+@click.pass_context
+def show_command(context: click.Context, path: Path, is_config: bool) -> None:
     """Print the States of a checkpoint: paths, classes, shapes and dtypes, numbers, sharing.
 
-    The exit code is 2 if there is no checkpoint at PATH.
+    The exit code is 2 if there is no checkpoint at PATH, and 1 if --config is given and
+    there is no configuration in it.
     """
-    click.echo("\n".join(printable(shown(_manifest_or_exit(path)))))
+    found = _manifest_or_exit(path)
+    if not is_config:
+        click.echo("\n".join(printable(shown(found))))
+    elif found.config is None:
+        text = f"{path} has no configuration: save(..., config=text) keeps one"
+        click.echo(text, err=True)
+        context.exit(1)
+    elif _is_terminal():
+        click.echo("\n".join(printable(found.config.splitlines())))
+    else:
+        # Into a file: to the character.
+        click.echo(found.config, nl=False)
+
+
+def _is_terminal() -> bool:
+    """For `show_command`: whether what is printed goes to a person."""
+    return sys.stdout.isatty()
 
 
 @checkpoint_group.command("diff")

@@ -25,7 +25,9 @@ from ._forms import other_pytrees
 from ._item import NODE, Item
 from ._manifest import Manifest
 from ._plan_changes import Outcome
-from ._read import Checkpoint, Wanted, evaluated_from, placed
+from ._progress import Progress
+from ._progress import Report as ProgressReport
+from ._read import Checkpoint, Wanted, evaluated_from, placed, read_values
 from ._rebuild import changed_outcome, rebuilt
 from ._report import Report, report_of, tell
 from ._structure import OPAQUE, Structure, class_text
@@ -43,6 +45,7 @@ def load(
     shardings: "Shardings | None" = None,
     changes: "Changes | Iterable[Change]" = (),
     report: "Callable[[Report], object] | None" = None,
+    progress: Progress = None,
 ) -> N:
     """Make a node from a checkpoint alone: structure, static values, sharing and arrays are those that were saved.
 
@@ -57,6 +60,7 @@ def load(
         shardings: As of `restore`, by paths from the node on.
         changes: How the classes have changed since: see `Changes`.
         report: As of `restore`.
+        progress: As of `restore`.
 
     Returns:
         A new node, of the class that was saved.
@@ -77,7 +81,7 @@ def load(
     task = f"cannot load from {os.fspath(path)}"
     directory = located(absolute(path), task)
     manifest, identity = read_manifest(directory, task)
-    source = Checkpoint(directory, identity, manifest, task)
+    saved = manifest
     start, changes = _as_path(at, task), as_changes(changes)
     items: list[Item] | None = None
     if changes or may_rename([manifest.structure], cls):
@@ -88,11 +92,14 @@ def load(
     graphdef, numbers = _described(manifest, start, cls, task)
     given = sharding_of_each(graphdef.layout, (), shardings)
     places = [given.get(rank) for rank in range(len(numbers))]
-    if items is None:
-        values = source.read(_wanted(manifest, numbers, places))
-    else:
-        values = _read_items(source, items, places)
-        tell(_report(items, manifest), f"loaded from {os.fspath(path)}", report)
+    with ProgressReport(progress, f"read {os.fspath(path)}", is_counted=True) as told:
+        if items is None:
+            wanted = _wanted(manifest, numbers, places)
+            values = read_values(directory, identity, manifest, wanted, task, told)
+        else:
+            source = Checkpoint(directory, identity, saved, task, told)
+            values = _read_items(source, items, places)
+            tell(_report(items, manifest), f"loaded from {os.fspath(path)}", report)
     node: N = build(graphdef, values)
     return node
 
@@ -139,6 +146,7 @@ def _read_items(
     source: Checkpoint, items: Sequence[Item], places: Sequence[Sharding | None]
 ) -> list[Any]:
     """For `load`: the values of changed States: at once where only their paths are others, else array by array."""
+    source.begin([item.expression for item in items])
     values: list[Any] = [None] * len(items)
     plain = {at: item.key for at, item in enumerate(items) if isinstance(item.key, int)}
     wanted = _wanted(

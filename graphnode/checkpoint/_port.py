@@ -56,7 +56,8 @@ def read(
     one.
 
     Args:
-        source: A file (`.npz`), a directory that Orbax or `save` has written, a mapping
+        source: A file (`.npz`, `.safetensors`, an index of several of these, or their directory), a
+            directory that Orbax or `save` has written, a mapping
             of names to arrays, or a live module of flax.nnx, equinox, brainstate or
             PyTorch.
         into: A node, or a pytree of nodes; its values may be shapes, as of
@@ -196,7 +197,7 @@ def write(
 
     Args:
         model: A node, or a pytree of nodes.
-        path: The file; its suffix says the format: `.npz`.
+        path: The file; its suffix says the format: `.npz` or `.safetensors`.
         changes: From the paths of the model to the names of the file: the `inverse()` of
             those by which such a file is read.
         metadata: Texts for a format that has a place for them.

@@ -1,8 +1,17 @@
 """Read values of a checkpoint: the arrays of some States, each checked, and put together again."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +26,22 @@ from ._forms import put_together
 from ._leaf import ARRAY, NUMPY
 from ._manifest import Manifest, Value
 from ._orbax import read
+from ._progress import Report
+
+
+class Within:
+    """Tells of several reads as of one, which was begun before; or nobody, without a report."""
+
+    def __init__(self, report: Report | None) -> None:
+        self._report = report
+
+    def start(self, total: int) -> None:
+        """A read begins."""
+
+    def add(self, size: int) -> None:
+        """So many bytes more are done."""
+        if self._report is not None:
+            self._report.add(size)
 
 
 class Wanted(NamedTuple):
@@ -39,16 +64,32 @@ def read_values(
     manifest: Manifest,
     wanted: Sequence[Wanted],
     task: str,
+    report: "Report | Within",
 ) -> list[Any]:
     """The values of some States; none unless all of them are what was saved.
+
+    Args:
+        directory: The checkpoint.
+        identity: What `read_manifest` gives of its manifest.
+        manifest: Its manifest.
+        wanted: The States.
+        task: For messages.
+        report: Is told of each portion that is read.
 
     Raises:
         CheckpointError: The arrays cannot be read, or are not those that were saved;
             names all.
     """
-    arrays = _read_arrays(directory, manifest, wanted, task)
+    requests = _requests(manifest, wanted, task)
+    report.start(sum(map(_bytes_of, requests.values())))
+    arrays: dict[str, Any] = {}
+    checksums: dict[str, int | None] = {}
+    for portion in _portions(requests):
+        read_now = _read_arrays(directory, identity, portion, task)
+        checksums.update(checksums_of(read_now))
+        arrays.update(read_now)
+        report.add(sum(map(_bytes_of, portion.values())))
     check_unchanged(directory, identity, task)
-    checksums = checksums_of(arrays)
     values: list[Any] = []
     faults: list[Fault] = []
     for item in wanted:
@@ -72,10 +113,14 @@ def read_values(
     return values
 
 
-def _read_arrays(
-    directory: str, manifest: Manifest, wanted: Sequence[Wanted], task: str
+def _requests(
+    manifest: Manifest, wanted: Sequence[Wanted], task: str
 ) -> dict[str, Any]:
-    """For `read_values`: what the store gives for the leaves of some States, by name."""
+    """For `read_values`: what the store is asked for, by name: the leaves of some States.
+
+    Raises:
+        CheckpointError: This program cannot hold some of them; names all.
+    """
     requests: dict[str, Any] = {}
     faults: list[Fault] = []
     for item in wanted:
@@ -89,12 +134,50 @@ def _read_arrays(
                 requests[name] = to_read(leaf, sharding)
     if faults:
         raise CheckpointError(task, faults)
+    return requests
+
+
+# In bytes. A read of a gigabyte takes as long in such portions as at once, and the store
+# needs memory of its own for one of them alone.
+_PORTION: Final = 2**27
+
+
+def _portions(requests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """For `read_values`: what the store is asked for, in groups of at most `_PORTION`, or of one array.
+
+    The same ones in each of several processes, which have to read together.
+    """
+    portion: dict[str, Any] = {}
+    size = 0
+    for name, request in requests.items():
+        if portion and size + _bytes_of(request) > _PORTION:
+            yield portion
+            portion, size = {}, 0
+        portion[name] = request
+        size += _bytes_of(request)
+    if portion:
+        yield portion
+
+
+# Any: a shape and dtype, as `_orbax.read` takes it.
+def _bytes_of(request: Any) -> int:
+    """The bytes of a whole array, however it is laid out on devices."""
+    size: int = math.prod(request.shape) * request.dtype.itemsize
+    return size
+
+
+def _read_arrays(
+    directory: str, identity: object, requests: Mapping[str, Any], task: str
+) -> dict[str, Any]:
+    """For `read_values`: what the store gives, by name."""
     try:
         return read(directory, requests)
     except ModuleNotFoundError:
         raise
     # Whatever the store raises, of whatever class: a file is missing, or not readable.
     except Exception as error:
+        # Some portions may be of the one checkpoint, and this one of another.
+        check_unchanged(directory, identity, task)
         text = " ".join(str(error).split())
         raise CheckpointError(
             task, [f"the arrays cannot be read: {text[:300]}"]
@@ -124,17 +207,39 @@ def placed(
 
 
 class Checkpoint(NamedTuple):
-    """What is read from."""
+    """What is read from, in several reads.
+
+    Attributes:
+        directory: The checkpoint.
+        identity: What `read_manifest` gives of its manifest.
+        manifest: Its manifest.
+        task: For messages.
+        report: Who is told of each portion, if anybody is.
+    """
 
     directory: str
     identity: object
     manifest: Manifest
     task: str
+    report: Report | None = None
+
+    def begin(self, expressions: Iterable[Expression]) -> None:
+        """Tell how much will be read for what is made of some States, whose keys are numbers."""
+        keys = {key for expression in expressions for key in keys_of(expression)}
+        values = [self.manifest.by_state[key] for key in keys if isinstance(key, int)]
+        if self.report is not None:
+            leaves = [leaf for value in values for leaf in value.leaves]
+            self.report.start(sum(map(bytes_of, leaves)))
 
     def read(self, wanted: Sequence[Wanted]) -> list[Any]:
         """The values of some States, as `read_values` gives them."""
         return read_values(
-            self.directory, self.identity, self.manifest, wanted, self.task
+            self.directory,
+            self.identity,
+            self.manifest,
+            wanted,
+            self.task,
+            Within(self.report),
         )
 
 

@@ -28,6 +28,8 @@ from ._files import absolute, located, read_manifest
 from ._item import Item
 from ._manifest import Manifest
 from ._plan import Pair, Plan
+from ._progress import Progress
+from ._progress import Report as ProgressReport
 from ._read import Checkpoint, Wanted, evaluated_from, placed, read_values
 from ._report import Report, tell
 from ._structure import class_text
@@ -49,6 +51,7 @@ def restore(
     shardings: "Shardings | None" = None,
     changes: "Changes | Iterable[AnyChange]" = (),
     report: "Callable[[Report], object] | None" = None,
+    progress: Progress = None,
 ) -> T:
     """Read a checkpoint into a live tree: its nodes and States keep their identity.
 
@@ -79,6 +82,9 @@ def restore(
             changes with the model.
         report: Called with the `Report` of what was read from where, if there are
             changes, or fields that `was=` gives a former name; `print` shows it.
+        progress: A function that is called with the bytes that are read and those in all:
+            first with 0, then after each portion. `True` for a bar (tqdm), `False` for
+            none; by default there is one at a terminal, if it takes longer than 2 seconds.
 
     Returns:
         The tree: the same nodes and States, with new arrays and numbers where the tree
@@ -110,17 +116,19 @@ def restore(
     plan = Plan(live, manifest, only, allow_missing, allow_unexpected, cast)
     is_allowed = Globs(allow_changed)
     given = sharding_of_each(live.layout, live.states, shardings)
-    if plan.is_changed(changes):
-        items, pairs, summary = plan.changed(changes, is_allowed, task)
-        values = _read_changed(
-            Checkpoint(directory, identity, manifest, task), live, items, pairs, given
-        )
-        tell(summary, f"restored from {os.fspath(path)}", report)
-    else:
-        _check_roots(live, manifest, task)
-        pairs = plan.pairs(is_allowed, task)
-        wanted = [_wanted(live, manifest, pair, given.get(pair.at)) for pair in pairs]
-        values = read_values(directory, identity, manifest, wanted, task)
+    with ProgressReport(progress, f"read {os.fspath(path)}", is_counted=True) as told:
+        if plan.is_changed(changes):
+            items, pairs, summary = plan.changed(changes, is_allowed, task)
+            source = Checkpoint(directory, identity, manifest, task, told)
+            values = _read_changed(source, live, items, pairs, given)
+            tell(summary, f"restored from {os.fspath(path)}", report)
+        else:
+            _check_roots(live, manifest, task)
+            pairs = plan.pairs(is_allowed, task)
+            wanted = [
+                _wanted(live, manifest, pair, given.get(pair.at)) for pair in pairs
+            ]
+            values = read_values(directory, identity, manifest, wanted, task, told)
     new = commit(
         live, [pair.at for pair in pairs], plan.casted(pairs, values, task), task
     )
@@ -136,6 +144,7 @@ def _read_changed(
     given: Mapping[int, Sharding],
 ) -> list[Any]:
     """The values for some States of the tree: those that are as they were at once, and others array by array."""
+    source.begin([item.expression for item in items])
     values: list[Any] = [None] * len(items)
     plain = [at for at, item in enumerate(items) if item.key is not None]
     wanted = [

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,6 +13,7 @@ from ._arrays import checksums_of, to_store
 from ._files import absolute, metadata_of, written
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
+from ._progress import Progress, Report
 from ._tree import Tree, declared_fields, take_tree
 
 
@@ -22,7 +23,9 @@ def save(
     /,
     *,
     metadata: Any = None,
+    config: str | None = None,
     overwrite: bool = False,
+    progress: Progress = None,
 ) -> None:
     """Write a tree into a new directory, with a manifest that says what it holds.
 
@@ -36,8 +39,14 @@ def save(
             numbers and data iterators, which are objects with `get_state` and
             `set_state`: `{"model": model, "optimizer": optimizer, "rngs": rngs, "step": 3}`.
         metadata: Any JSON, such as `{"loss": 0.1}`, for `gn.checkpoint.manifest`.
+        config: The text of the configuration that the model was built from, such as
+            `gn.config.dump` gives, for `gn.checkpoint.manifest`. Nothing is built from it.
         overwrite: Whether a checkpoint at the path is replaced. It is there until the
             new one is complete.
+        progress: A function that is called with the bytes that are written and those in
+            all: with 0 at first and with all at the end, as the store tells nothing
+            between. `True` for a line with the time (tqdm), `False` for none; by default
+            there is one at a terminal, if it takes longer than 2 seconds.
 
     Raises:
         CheckpointError: Something is at the path; the tree holds what a checkpoint has
@@ -55,28 +64,54 @@ def save(
     """
     target = absolute(path)
     task = f"cannot save to {path}"
-    extra = checked_metadata(metadata, task)
+    extra = checked_extra(metadata, config, task)
     taken = take_tree(tree, task)
-    with written(target, task, overwrite=overwrite) as directory:
+    # The report is over when the checkpoint is at its place.
+    with (
+        Report(progress, f"write {os.fspath(path)}", is_counted=False) as report,
+        written(target, task, overwrite=overwrite) as directory,
+    ):
         manifest, arrays = prepared(taken, task, extra)
+        report.start(sum(array.nbytes for array in arrays.values()))
         write(directory, arrays, metadata_of(manifest_to_json(manifest)))
 
 
-def checked_metadata(metadata: Any, task: str) -> Any:
-    """For `save` and `Checkpointer`: the metadata as they will be read; raises if they are not JSON."""
+class Extra(NamedTuple):
+    """What the program adds to a manifest.
+
+    Attributes:
+        metadata: JSON.
+        config: A text, or `None`.
+    """
+
+    metadata: Any
+    config: str | None
+
+
+# Any: what a program gives for JSON, and for a text.
+def checked_extra(metadata: Any, config: Any, task: str) -> Extra:
+    """For `save` and `Checkpointer`: what was given, as it will be read.
+
+    Raises:
+        CheckpointError: The metadata are not JSON, or the configuration is not a text.
+    """
     try:
-        return json.loads(json.dumps(metadata, allow_nan=False))
+        read_again = json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(task, [f"metadata is not JSON: {error}"]) from None
+    if config is not None and not isinstance(config, str):
+        what = f"config is a text (str); found a {type(config).__name__}"
+        raise CheckpointError(task, [Fault(what, hint="gn.config.dump gives one")])
+    return Extra(read_again, config)
 
 
-def prepared(tree: Tree, task: str, metadata: Any) -> tuple[Manifest, dict[str, Any]]:
+def prepared(tree: Tree, task: str, extra: Extra) -> tuple[Manifest, dict[str, Any]]:
     """The manifest of a tree, and its arrays as the store takes them.
 
     Raises:
         CheckpointError: A State has no value, or none any more; names all.
     """
-    manifest = _manifest(tree, tree.values, metadata)
+    manifest = _manifest(tree, tree.values, extra)
     arrays: dict[str, Any] = {}
     faults: list[Fault] = []
     for number, taken in zip(tree.structure.states, tree.taken, strict=True):
@@ -98,7 +133,7 @@ def prepared(tree: Tree, task: str, metadata: Any) -> tuple[Manifest, dict[str, 
             for name, leaf in manifest.stored(number)
         ]
         values.append(Value(value.form, value.keys, leaves))
-    return _manifest(tree, values, metadata), arrays
+    return _manifest(tree, values, extra), arrays
 
 
 def value_fault(value: Any) -> str | None:
@@ -110,10 +145,15 @@ def value_fault(value: Any) -> str | None:
     return None
 
 
-def _manifest(tree: Tree, values: list[Value], metadata: Any) -> Manifest:
+def _manifest(tree: Tree, values: list[Value], extra: Extra) -> Manifest:
     """For `prepared`: the manifest of a tree with these values."""
     package: Any = sys.modules[__name__.partition(".")[0]]
     versions = {"graphnode": package.__version__, "jax": jax.__version__}
     return Manifest(
-        tree.structure, values, declared_fields(tree.graphdef), versions, None, metadata
+        tree.structure,
+        values,
+        declared_fields(tree.graphdef),
+        versions,
+        extra.config,
+        extra.metadata,
     )

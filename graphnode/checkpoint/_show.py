@@ -18,6 +18,9 @@ def shown(manifest: Manifest) -> Iterator[str]:
     yield _summary(manifest)
     if manifest.metadata is not None:
         yield f"metadata: {json.dumps(manifest.metadata)}"
+    if manifest.config is not None:
+        count = len(manifest.config.splitlines())
+        yield f"config: {count:,} lines, which --config prints"
     structure = manifest.structure
     others = _other_places(structure)
     rows: list[tuple[str, str, str, str]] = []

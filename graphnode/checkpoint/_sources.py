@@ -29,22 +29,29 @@ from ._manifest import Value, parse
 from ._npz import opened_npz, write_npz
 from ._orbax import METADATA_FILE, METADATA_KEY, nested_metadata, read_nested
 from ._read import Checkpoint, Wanted, as_numpy
+from ._safetensors import INDEX_SUFFIX, SUFFIX, open_safetensors
+from ._safetensors_write import write_safetensors
 from ._structure import Structure
 
 READERS: Final[
     dict[str, Callable[[str, str], AbstractContextManager[Mapping[str, Any]]]]
 ] = {
     ".npz": opened_npz,
+    SUFFIX: lambda path, task: open_safetensors(path),
+    INDEX_SUFFIX: lambda path, task: open_safetensors(path),
 }
 """For the suffix of a file: what opens it, and gives its arrays by name, each with `shape`, `dtype` and `read`.
 
 It takes the path, and what an error begins with.
 """
 
-DIRECTORIES: Final[tuple[str, ...]] = ()
+DIRECTORIES: Final = (SUFFIX,)
 """The suffixes among these of which a directory of several files is read."""
 
-WRITERS: Final[dict[str, Callable[..., None]]] = {".npz": write_npz}
+WRITERS: Final[dict[str, Callable[..., None]]] = {
+    ".npz": write_npz,
+    SUFFIX: write_safetensors,
+}
 """For the suffix of a file: what writes it, from the path, and the arrays by name; with `metadata` and `overwrite`."""
 
 

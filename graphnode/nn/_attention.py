@@ -1,5 +1,6 @@
 """`MultiHeadAttention`, in which each element of a sequence collects from others what it asks for."""
 
+import functools
 import math
 from dataclasses import KW_ONLY, InitVar
 from typing import Any, Final, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from .._constrain import constrained, leading
 from .._errors import ContractError
 from .._fields import Initializer, subnode
 from . import initializers
@@ -21,10 +23,19 @@ from ._module import Layer
 from ._parts import shared_vars
 from ._rotary import rotary
 from ._rows import as_batch, as_rows
+from ._spread import by_compiler, divides, entries_of, spread
 
 # The score of what is not seen. Not -inf: the softmax of who sees nobody would be NaN,
 # and its gradients with it.
 _LEAST: Final = 0.7 * float(np.finfo(np.float64).min)
+
+# What the features of the linear maps are for.
+_ROLES: Final[dict[str, dict[str, str]]] = {
+    "query": {"in": "embed", "out": "heads"},
+    "key": {"in": "embed", "out": "kv_heads"},
+    "value": {"in": "embed", "out": "kv_heads"},
+    "out": {"in": "heads", "out": "embed"},
+}
 
 Queried: TypeAlias = Float[Array, "*batch time width"]
 Context: TypeAlias = Float[Array, "*batch context context_size"]
@@ -168,6 +179,10 @@ class MultiHeadAttention(Layer):
             }
         )
 
+    def __roles__(self) -> dict[str, dict[str, str]]:
+        """What the roles of the linear maps are here."""
+        return _ROLES
+
     def _sizes(self) -> dict[str, tuple[int, int]]:
         """Features before and after each of the linear maps, to make them by and, for a config, to check them by."""
         assert self.num_kv_heads is not None
@@ -233,9 +248,9 @@ class MultiHeadAttention(Layer):
         source, source_rows = x, rows
         if context is not None:
             source, source_rows = context, as_rows(context)
-        query = _heads(self.query(rows), x, self.num_heads)
-        key = _heads(self.key(source_rows), source, self.num_kv_heads)
-        value = _heads(self.value(source_rows), source, self.num_kv_heads)
+        query = _heads(self.query(rows), x, self.num_heads, "heads")
+        key = _heads(self.key(source_rows), source, self.num_kv_heads, "kv_heads")
+        value = _heads(self.value(source_rows), source, self.num_kv_heads, "kv_heads")
         cache, is_causal = self.cache, self.is_causal
         start = jnp.zeros((), jnp.int32) if cache is None else cache.position.value
         if self.rotary_base is not None:
@@ -296,10 +311,15 @@ class MultiHeadAttention(Layer):
             )
 
 
-def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
+def _heads(y: jax.Array, x: jax.Array, num_heads: int | None, role: str) -> jax.Array:
     """What a linear map gave for the rows of `x`, as attention takes it: `[*batch, time, heads, head size]`."""
     assert num_heads is not None
-    return y.reshape(*x.shape[:-1], num_heads, y.shape[-1] // num_heads)
+    entries = entries_of(y)
+    # Heads stay whole: what would split one is gathered.
+    if entries is not None and not divides(entries[-1], num_heads):
+        y = spread(y, (*entries[:-1], None))
+    heads = y.reshape(*x.shape[:-1], num_heads, y.shape[-1] // num_heads)
+    return constrained(heads, *leading(x.ndim - 1), role, None)
 
 
 def _visible(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:
@@ -341,15 +361,36 @@ def _attend(
         ]
     # JAX's function would lose half of the digits.
     if query.dtype == jnp.float64:
-        y = _attend_in_float64(query, key, value, mask, is_causal=is_causal)
+        y = by_compiler(
+            functools.partial(_attend_in_float64, is_causal=is_causal),
+            entries_of(query),
+            *(query, key, value, mask),
+        )
         return y.reshape(shape)
     # JAX's function promotes half precision to float32, also where JAX is configured
     # to refuse promotion.
     with jax.numpy_dtype_promotion("standard"):
-        y = jax.nn.dot_product_attention(
-            query, key, value, mask=mask, is_causal=is_causal
+        # Groups of heads are split by fewer devices than heads may be.
+        y = by_compiler(
+            functools.partial(_dot_product, is_causal=is_causal),
+            entries_of(query),
+            *(query, key, value, mask),
         )
     return y.reshape(shape)
+
+
+def _dot_product(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None,
+    *,
+    is_causal: bool,
+) -> jax.Array:
+    """JAX's function."""
+    return jax.nn.dot_product_attention(
+        query, key, value, mask=mask, is_causal=is_causal
+    )
 
 
 def _attend_in_float64(

@@ -75,13 +75,13 @@ class BatchNorm(Layer):
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    scale: ParamState[Float[Array, "width"]] | None = state(init=False)
+    scale: ParamState[Float[Array, "channels=width"]] | None = state(init=False)
     """What the normalised features are multiplied with, if anything."""
-    bias: ParamState[Float[Array, "width"]] | None = state(init=False)
+    bias: ParamState[Float[Array, "channels=width"]] | None = state(init=False)
     """What is added to them, if anything."""
-    mean: BatchState[Float[Array, "width"]] = state(initializers.zeros)
+    mean: BatchState[Float[Array, "channels=width"]] = state(initializers.zeros)
     """Running average of the mean."""
-    var: BatchState[Float[Array, "width"]] = state(initializers.ones)
+    var: BatchState[Float[Array, "channels=width"]] = state(initializers.ones)
     """Running average of the variance."""
 
     def __post_init__(

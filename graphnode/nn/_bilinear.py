@@ -21,6 +21,7 @@ from ._dtypes import (
     value_of,
 )
 from ._module import Module
+from ._spread import einsum
 
 Left: TypeAlias = Float[Array, "*batch left_size"]
 Right: TypeAlias = Float[Array, "*batch right_size"]
@@ -70,11 +71,11 @@ class Bilinear(Module):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "left_size right_size out_size"]] = state(
-        init=False
+    weight: ParamState[Float[Array, "left=left_size right=right_size out=out_size"]] = (
+        state(init=False)
     )
     """What each pair of features counts for each output."""
-    bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
+    bias: ParamState[Float[Array, "out=out_size"]] | None = state(init=False)
     """What is added, if anything."""
 
     def __post_init__(
@@ -107,5 +108,5 @@ class Bilinear(Module):
         left, right, weight, bias = promoted(
             self.dtype, left, right, self.weight.value, value_of(self.bias)
         )
-        # `jnp.einsum` chooses the order of the two products by the sizes.
-        return add_bias(jnp.einsum("...i,ijk,...j->...k", left, weight, right), bias)
+        # It chooses the order of the two products by the sizes.
+        return add_bias(einsum("...i,ijk,...j->...k", left, weight, right), bias)

@@ -16,8 +16,10 @@ from .._state import ShortTermState
 from ._checks import check_inputs, place, size
 from ._dtypes import scalar_type
 from ._module import Module
+from ._spread import entries_of, spread
 
-Entries: TypeAlias = Float[Array, "batch_size time num_heads head_size"]
+Kept: TypeAlias = Float[Array, "batch length num_heads head_size"]
+Entries: TypeAlias = Float[Array, "batch time num_heads head_size"]
 
 
 class KeyValueCache(Module):
@@ -52,13 +54,13 @@ class KeyValueCache(Module):
     _: KW_ONLY
     dtype: InitVar[DTypeLike] = jnp.float32
     """Of keys and values."""
-    keys: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(
-        init=False
-    )
+    keys: ShortTermState[
+        Float[Array, "batch=batch_size length kv_heads=num_heads head=head_size"]
+    ] = state(init=False)
     """Of each token; zero where there is none yet."""
-    values: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = (
-        state(init=False)
-    )
+    values: ShortTermState[
+        Float[Array, "batch=batch_size length kv_heads=num_heads head=head_size"]
+    ] = state(init=False)
     """Of each token; zero where there is none yet."""
     position: ShortTermState[Int[Array, ""]] = state(init=False)
     """How many tokens there are."""
@@ -87,7 +89,12 @@ class KeyValueCache(Module):
             ContractError: Another shape, or more tokens than there is room for.
             TraceError: A JAX transformation runs that the cache was not passed into.
         """
-        check_inputs(self, keys=(keys, Entries), values=(values, Entries))
+        # With what is kept, which says the batch: under `shard_map`, it is a part of
+        # `batch_size`.
+        kept = self.keys.value
+        check_inputs(
+            self, kept=(kept, Kept), keys=(keys, Entries), values=(values, Entries)
+        )
         start, added = self.position.value, keys.shape[1]
         self._check_room(start, added)
         # `dynamic_update_slice` moves what would reach over the end back inside, over
@@ -97,6 +104,9 @@ class KeyValueCache(Module):
         def with_new(entries: jax.Array, new: jax.Array) -> jax.Array:
             """Entries with the new ones from `start` on; NaN in their place, if there is no room."""
             new = jnp.where(has_room, new, jnp.nan).astype(entries.dtype)
+            layout = entries_of(entries)
+            if layout is not None:
+                new = spread(new, layout)
             return jax.lax.dynamic_update_slice_in_dim(entries, new, start, axis=1)
 
         all_keys = with_new(self.keys.value, keys)

@@ -118,6 +118,23 @@ def shape_of(where: str, value: Any) -> tuple[int, ...]:
     return tuple(map(int, value))
 
 
+# Any: a field may hold whatever a caller passed in spite of its type.
+def roles(where: str, value: Any, count: int) -> Any:
+    """For a field such as `Linear.axes`: `value`, if it is a tuple of so many names, or `None`.
+
+    Raises:
+        ContractError: It is not.
+    """
+    if value is None:
+        return None
+    is_row = isinstance(value, tuple) and len(value) == count
+    if not is_row or not all(isinstance(name, str) and name for name in value):
+        raise ContractError(
+            f"{where}: expected a tuple of {count} roles, which are names; found {value!r}"
+        )
+    return value
+
+
 def divisor(where: str, value: Any, of: str, whole: int) -> int:
     """For a field such as `Conv.groups`: `value`, if it is positive and divides `whole`, the size called `of`.
 

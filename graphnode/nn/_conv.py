@@ -23,6 +23,7 @@ from ._dtypes import (
 )
 from ._module import Layer
 from ._rows import as_batch
+from ._spread import by_compiler, channels_last
 from ._windows import DIMENSIONS, PADDINGS, Padding, one_batch, pad, padding_of
 
 Input: TypeAlias = Float[Array, "... in_size"]
@@ -91,11 +92,11 @@ class Conv(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "*kernel_size in_size//groups out_size"]] = state(
-        init=False
-    )
+    weight: ParamState[
+        Float[Array, "*window=kernel_size in=in_size//groups out=out_size"]
+    ] = state(init=False)
     """The window's weights."""
-    bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
+    bias: ParamState[Float[Array, "out=out_size"]] | None = state(init=False)
     """What is added to each channel, if anything."""
 
     def __post_init__(
@@ -147,13 +148,19 @@ class Conv(Layer):
         )
         named = padding_of("Conv.padding", self.padding, rank, PADDINGS)
         images, padding = pad(one_batch(self, images, rank), named, reach)
-        y = jax.lax.conv_general_dilated(
-            images,
-            weight,
-            sizes("Conv.strides", self.strides, rank),
-            padding,
-            rhs_dilation=dilation,
-            dimension_numbers=DIMENSIONS[rank],
-            feature_group_count=self.groups,
-        )
+
+        def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
+            """The convolution."""
+            return jax.lax.conv_general_dilated(
+                images,
+                weight,
+                sizes("Conv.strides", self.strides, rank),
+                padding,
+                rhs_dilation=dilation,
+                dimension_numbers=DIMENSIONS[rank],
+                feature_group_count=self.groups,
+            )
+
+        out = channels_last(images, weight, -1)
+        y = by_compiler(convolve, out, images, weight)
         return as_batch(add_bias(y, bias), x)

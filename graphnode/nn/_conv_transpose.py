@@ -23,6 +23,7 @@ from ._dtypes import (
 )
 from ._module import Layer
 from ._rows import as_batch
+from ._spread import by_compiler, channels_last
 from ._windows import DIMENSIONS, Named, one_batch, padding_of
 
 Input: TypeAlias = Float[Array, "... in_size"]
@@ -94,9 +95,9 @@ class ConvTranspose(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "*kernel_size _ _"]] = state(init=False)
+    weight: ParamState[Float[Array, "*window=kernel_size _ _"]] = state(init=False)
     """The window's weights."""
-    bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
+    bias: ParamState[Float[Array, "out=out_size"]] | None = state(init=False)
     """What is added to each channel, if anything."""
 
     def __post_init__(
@@ -125,7 +126,9 @@ class ConvTranspose(Layer):
             # The weight of a convolution from `out_size` to `in_size` channels.
             *(reversed(channels) if self.transpose_kernel else channels),
         )
-        self.weight = parameter(w_init, shape, param_dtype)
+        ends = ("out", "in") if self.transpose_kernel else ("in", "out")
+        roles = (*["window"] * rank, *ends)
+        self.weight = parameter(w_init, shape, param_dtype, roles)
         self.bias = optional_parameter(use_bias, b_init, (self.out_size,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
@@ -143,13 +146,21 @@ class ConvTranspose(Layer):
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
         rank = weight.ndim - 2
-        y = jax.lax.conv_transpose(
-            one_batch(self, images, rank),
-            weight,
-            sizes("ConvTranspose.strides", self.strides, rank),
-            padding_of("ConvTranspose.padding", self.padding, rank, _PADDINGS),
-            rhs_dilation=sizes("ConvTranspose.dilation", self.dilation, rank),
-            dimension_numbers=DIMENSIONS[rank],
-            transpose_kernel=self.transpose_kernel,
-        )
+        images = one_batch(self, images, rank)
+
+        def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
+            """The convolution."""
+            return jax.lax.conv_transpose(
+                images,
+                weight,
+                sizes("ConvTranspose.strides", self.strides, rank),
+                padding_of("ConvTranspose.padding", self.padding, rank, _PADDINGS),
+                rhs_dilation=sizes("ConvTranspose.dilation", self.dilation, rank),
+                dimension_numbers=DIMENSIONS[rank],
+                transpose_kernel=self.transpose_kernel,
+            )
+
+        features = -2 if self.transpose_kernel else -1
+        out = channels_last(images, weight, features)
+        y = by_compiler(convolve, out, images, weight)
         return as_batch(add_bias(y, bias), x)

@@ -16,6 +16,7 @@ from .._errors import ContractError
 from .._fields import Initializer
 from .._state import ParamState, State
 from .._stream import split_key_for
+from ._spread import beside
 
 T = TypeVar("T")
 
@@ -35,17 +36,31 @@ def drawn(
 
 
 def parameter(
-    initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
+    initializer: Initializer,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    roles: tuple[str, ...] | None = None,
 ) -> ParamState[jax.Array]:
-    """A new parameter, whose value an initialiser draws from the ambient random stream; see `drawn`."""
-    return ParamState(drawn(initializer, shape, dtype))
+    """A new parameter, whose value an initialiser draws from the ambient random stream; see `drawn`.
+
+    Args:
+        initializer: The initialiser.
+        shape: Its shape.
+        dtype: Its dtype.
+        roles: What its axes are for, if it is something else than the annotation says.
+    """
+    return ParamState(drawn(initializer, shape, dtype), sharding=roles)
 
 
 def optional_parameter(
-    is_used: bool, initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
+    is_used: bool,
+    initializer: Initializer,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    roles: tuple[str, ...] | None = None,
 ) -> ParamState[jax.Array] | None:
     """A new parameter, such as a bias, if the layer has it: without, nothing is drawn from the random stream."""
-    return parameter(initializer, shape, dtype) if is_used else None
+    return parameter(initializer, shape, dtype, roles) if is_used else None
 
 
 def each(initializer: Initializer, count: int) -> Initializer:
@@ -177,4 +192,4 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 def of_rank(features: jax.Array, x: jax.Array) -> jax.Array:
     """Values for each feature in the rank of `x`, as JAX may be configured to refuse rank promotion."""
-    return jnp.expand_dims(features, range(x.ndim - features.ndim))
+    return beside(jnp.expand_dims(features, range(x.ndim - features.ndim)), x)

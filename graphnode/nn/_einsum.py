@@ -14,6 +14,7 @@ from . import initializers
 from ._checks import check_unstacked, place, shape_of
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
+from ._spread import einsum
 
 
 class Einsum(Layer):
@@ -130,7 +131,7 @@ class Einsum(Layer):
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
         try:
-            return add_bias(jnp.einsum(self.equation, x, weight), bias)
+            return add_bias(einsum(self.equation, x, weight), bias)
         # JAX's message has no name of the layer, nor the shape of its weight.
         except (TypeError, ValueError) as error:
             expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
+from .._constrain import constrained, leading
 from .._fields import Initializer, state
 from .._state import ParamState
 from ._checks import check_inputs, size
 from ._dtypes import inexact, init_vars, parameter, promoted
 from ._module import Layer
+from ._spread import product, rows_at
 
 Tokens: TypeAlias = Integer[Array, "*batch"]
 Features: TypeAlias = Float[Array, "*batch width"]
@@ -61,7 +63,9 @@ class Embedding(Layer):
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "num_embeddings width"]] = state(init=False)
+    weight: ParamState[Float[Array, "vocab=num_embeddings embed=width"]] = state(
+        init=False
+    )
     """The vectors."""
 
     def __post_init__(self, w_init: Initializer, param_dtype: DTypeLike) -> None:
@@ -82,8 +86,8 @@ class Embedding(Layer):
         """
         check_inputs(self, tokens=(tokens, Tokens))
         (weight,) = promoted(self.dtype, self.weight.value)
-        # Not `weight[tokens]`, which would take the last token for one out of range.
-        return jnp.take(weight, tokens, axis=0)
+        rows = rows_at(weight, tokens)
+        return constrained(rows, *leading(tokens.ndim), "embed")
 
     def attend(self, x: Features) -> Scores:
         """The scalar product of `x`, of shape `[..., width]`, with the vector of each token, as logits.
@@ -93,4 +97,4 @@ class Embedding(Layer):
         """
         check_inputs(self, x=(x, Features))
         x, weight = promoted(self.dtype, x, self.weight.value)
-        return x @ weight.T
+        return product(x, weight.T)

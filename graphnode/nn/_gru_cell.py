@@ -13,6 +13,7 @@ from .._state import ParamState
 from ._cell import GatedCell
 from ._checks import check_inputs
 from ._dtypes import add_bias, dtype_of, parameter, promoted
+from ._spread import product
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
 Input: TypeAlias = Float[Array, "*batch in_size"]
@@ -21,7 +22,7 @@ Input: TypeAlias = Float[Array, "*batch in_size"]
 class GRUCell(GatedCell[jax.Array]):
     """A gated recurrent unit, which decides at each step how much of what it carries stays.
 
-    With `[r, z, n] = x @ weight + bias` and `[r', z', n'] = h @ recurrent`, each of
+    With `[r, z, n] = product(x, weight) + bias` and `[r', z', n'] = product(h, recurrent)`, each of
     three parts, `reset = sigmoid(r + r')`, `update = sigmoid(z + z')`, `new = tanh(n +
     reset * (n' + candidate_bias))` and `h' = (1 - update) * new + update * h`; the
     output is `h'` (Cho et al. 2014, "Learning Phrase Representations using RNN
@@ -48,13 +49,17 @@ class GRUCell(GatedCell[jax.Array]):
     """
 
     _: KW_ONLY
-    weight: ParamState[Float[Array, "in_size 3*hidden_size"]] = state(init=False)
+    weight: ParamState[Float[Array, "in=in_size gates=3*hidden_size"]] = state(
+        init=False
+    )
     """From the input to the reset gate, the update gate and the candidate."""
-    recurrent: ParamState[Float[Array, "hidden_size 3*hidden_size"]] = state(init=False)
+    recurrent: ParamState[Float[Array, "hidden=hidden_size gates=3*hidden_size"]] = (
+        state(init=False)
+    )
     """From what is carried to the same."""
-    bias: ParamState[Float[Array, "3*hidden_size"]] = state(init=False)
+    bias: ParamState[Float[Array, "gates=3*hidden_size"]] = state(init=False)
     """Added to the same."""
-    candidate_bias: ParamState[Float[Array, "hidden_size"]] = state(init=False)
+    candidate_bias: ParamState[Float[Array, "hidden=hidden_size"]] = state(init=False)
     """Added to the part of the candidate that is reset."""
 
     _parts: ClassVar[int] = 3
@@ -89,10 +94,10 @@ class GRUCell(GatedCell[jax.Array]):
             self.bias.value,
             self.candidate_bias.value,
         )
-        from_input = jnp.split(add_bias(x @ weight, bias), 3, -1)
+        from_input = jnp.split(add_bias(product(x, weight), bias), 3, -1)
         # Apart from the input's: the reset gate acts on this part of the candidate
         # alone.
-        from_carry = jnp.split(h @ recurrent, 3, -1)
+        from_carry = jnp.split(product(h, recurrent), 3, -1)
         reset = jax.nn.sigmoid(from_input[0] + from_carry[0])
         update = jax.nn.sigmoid(from_input[1] + from_carry[1])
         new = jnp.tanh(from_input[2] + reset * add_bias(from_carry[2], candidate_bias))

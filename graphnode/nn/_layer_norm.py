@@ -56,9 +56,9 @@ class LayerNorm(Layer):
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    scale: ParamState[Float[Array, "width"]] | None = state(init=False)
+    scale: ParamState[Float[Array, "embed=width"]] | None = state(init=False)
     """What the normalised features are multiplied with, if anything."""
-    bias: ParamState[Float[Array, "width"]] | None = state(init=False)
+    bias: ParamState[Float[Array, "embed=width"]] | None = state(init=False)
     """What is added to them, if anything."""
 
     def __post_init__(

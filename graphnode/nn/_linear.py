@@ -15,7 +15,7 @@ from .._hints import with_article
 from .._pretty import Record
 from .._state import ParamState
 from . import initializers
-from ._checks import check_unstacked, place
+from ._checks import check_unstacked, place, roles
 from ._dtypes import (
     add_bias,
     inexact,
@@ -27,6 +27,7 @@ from ._dtypes import (
 )
 from ._module import Layer
 from ._parts import Part
+from ._spread import product
 
 
 class Linear(Layer):
@@ -50,6 +51,8 @@ class Linear(Layer):
         dtype: What is computed in, and the dtype of the result; by default what JAX
             promotes input and parameters to.
         param_dtype: Dtype of the parameters.
+        axes: The roles of the features of input and output, which rules of sharding go
+            by; by default `("in", "out")`.
 
     Raises:
         ContractError: Sizes that are not positive or do not agree; a mask of another
@@ -90,14 +93,18 @@ class Linear(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    axes: tuple[str, str] | None = None
+    """The roles of the features of input and output."""
     in_features: int = static(init=False)
     """The last of `in_size`."""
     out_features: int = static(init=False)
     """The last of `out_size`."""
     # Not `Float`: the tutorial's layer may be complex.
-    weight: ParamState[Inexact[Array, "in_features out_features"]] = state(init=False)
+    weight: ParamState[Inexact[Array, "in=in_features out=out_features"]] = state(
+        init=False
+    )
     """What each feature of the input counts for each of the output."""
-    bias: ParamState[Inexact[Array, "out_features"]] | None = state(init=False)
+    bias: ParamState[Inexact[Array, "out=out_features"]] | None = state(init=False)
     """What is added, if anything."""
 
     def __post_init__(
@@ -121,8 +128,11 @@ class Linear(Layer):
             raise ContractError(
                 f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}"
             )
-        self.weight = parameter(w_init, shape, param_dtype)
-        self.bias = optional_parameter(use_bias, b_init, shape[1:], param_dtype)
+        self.axes = axes = roles("Linear.axes", self.axes, 2)
+        self.weight = parameter(w_init, shape, param_dtype, axes)
+        self.bias = optional_parameter(
+            use_bias, b_init, shape[1:], param_dtype, axes and axes[1:]
+        )
 
     def __pretty__(self) -> Record:
         # The last ones of `in_size` and `out_size` again
@@ -156,7 +166,7 @@ class Linear(Layer):
         # At each call, since an optimizer may move what is masked, as by weight decay.
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
-        return add_bias(x @ weight, bias)
+        return add_bias(product(x, weight), bias)
 
 
 def linear_part(
@@ -171,6 +181,7 @@ def linear_part(
             "out_size": (out_size,),
             "w_mask": None,
             "dtype": dtype,
+            "axes": None,
         },
     )
 

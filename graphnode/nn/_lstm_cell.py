@@ -14,6 +14,7 @@ from .._state import ParamState
 from ._cell import GatedCell
 from ._checks import check_inputs, place
 from ._dtypes import add_bias, dtype_of, promoted
+from ._spread import product
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
 Input: TypeAlias = Float[Array, "*batch in_size"]
@@ -50,11 +51,15 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
     hidden_size: int
     """Features of memory and output."""
     _: KW_ONLY
-    weight: ParamState[Float[Array, "in_size 4*hidden_size"]] = state(init=False)
+    weight: ParamState[Float[Array, "in=in_size gates=4*hidden_size"]] = state(
+        init=False
+    )
     """From the input to the input gate, the forget gate, the candidate and the output gate."""
-    recurrent: ParamState[Float[Array, "hidden_size 4*hidden_size"]] = state(init=False)
+    recurrent: ParamState[Float[Array, "hidden=hidden_size gates=4*hidden_size"]] = (
+        state(init=False)
+    )
     """From the last output to the same."""
-    bias: ParamState[Float[Array, "4*hidden_size"]] = state(init=False)
+    bias: ParamState[Float[Array, "gates=4*hidden_size"]] = state(init=False)
     """Added to the same."""
 
     _parts: ClassVar[int] = 4
@@ -90,7 +95,9 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
             self.bias.value,
         )
         # One product for all four parts, and one for the recurrent ones.
-        i, f, g, o = jnp.split(add_bias(x @ weight + h @ recurrent, bias), 4, -1)
+        i, f, g, o = jnp.split(
+            add_bias(product(x, weight) + product(h, recurrent), bias), 4, -1
+        )
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return (c, h), h

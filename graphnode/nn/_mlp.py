@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from .._constrain import constrained, leading
 from .._errors import ConfigError, Fault
 from .._fields import Initializer, static, subnode
 from . import initializers
@@ -118,6 +119,17 @@ class MLP(Layer):
             }
         )
 
+    def __roles__(self) -> dict[str, dict[str, str]]:
+        """What the roles of the layers are here. None may stand twice in an array, so between two is "mlp_in"."""
+        last = len(self.layers) - 1
+        return {
+            f"layers.{at}": {
+                **({"in": "mlp_in" if at < last else "mlp"} if at > 0 else {}),
+                **({"out": "mlp"} if at < last else {}),
+            }
+            for at in range(last + 1)
+        }
+
     def _widths(self) -> list[int]:
         """Features before the first layer and after each, to make them by and, for a config, to check them by."""
         return [self.in_size, *[self.hidden_size] * self.depth, self.out_size]
@@ -134,4 +146,7 @@ class MLP(Layer):
         y = as_rows(x)
         for layer in hidden:
             y = self.act(layer(y))
+            # As rows, whose first axis is the whole batch.
+            batch = leading(x.ndim - 1) if y.ndim == x.ndim else ("batch",)
+            y = constrained(y, *batch, "mlp")
         return as_batch(last(y), x)

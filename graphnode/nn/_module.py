@@ -20,9 +20,10 @@ class Module(Node):
     """
 
     def __pretty__(self) -> Record:
-        # A dtype that was left out is left out here too, as in the tutorial.
+        # A dtype that was left out is left out here too, as in the tutorial; so are roles.
         record = super().__pretty__()
-        fields = [field for field in record.fields if field != ("dtype", None)]
+        unset = (("dtype", None), ("axes", None))
+        fields = [field for field in record.fields if field not in unset]
         return record._replace(fields=fields)
 
 

@@ -53,7 +53,7 @@ class RMSNorm(Layer):
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    scale: ParamState[Float[Array, "width"]] | None = state(init=False)
+    scale: ParamState[Float[Array, "embed=width"]] | None = state(init=False)
     """What the result is multiplied with, if anything."""
 
     def __post_init__(self, use_scale: bool, param_dtype: DTypeLike) -> None:

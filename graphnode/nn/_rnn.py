@@ -11,6 +11,7 @@ from ..transforms import eval_shape, scan
 from ._cell import Cell
 from ._checks import place
 from ._module import Layer
+from ._spread import entries_of, spread, varying_as
 
 C = TypeVar("C")
 
@@ -76,7 +77,7 @@ class RNN(Layer, Generic[C]):
             """One round of the scan; the node is in the carry, as what the cell writes must go on."""
             rnn, before = carried
             after, y = rnn._step(before, element)
-            return (rnn, after), y
+            return (rnn, jax.tree.map(_laid_out_as, after, before)), y
 
         # The scan runs over the first axis; the time is the last but one.
         (_, end), outputs = scan(
@@ -87,13 +88,26 @@ class RNN(Layer, Generic[C]):
     def _start(self, x: jax.Array) -> C:
         """The cell's initial carry, in the dtypes that a step gives: those of the parameters may be promoted by `x`."""
         start = self.cell.initial_carry(x.shape[:-2])
+        # The scan takes a carry of one type alone, and that says how it is laid out.
+        start = jax.tree.map(lambda leaf: varying_as(leaf, x), start)
+        batch = entries_of(x)
+        if batch is not None:
+            start = jax.tree.map(
+                lambda leaf: spread(
+                    leaf, (*batch[:-2], *[None] * (leaf.ndim - x.ndim + 2))
+                ),
+                start,
+            )
         if all(leaf.dtype == x.dtype for leaf in jax.tree.leaves(start)):
             return start  # the usual case, without a step that is traced twice
 
         def carried(rnn: RNN[C], carry: C, x: jax.Array) -> C:
             """What one step carries on: asked for its dtypes alone."""
             # Without time, of which there may be none.
-            return rnn._step(carry, jnp.zeros((*x.shape[:-2], x.shape[-1]), x.dtype))[0]
+            first = jnp.zeros((*x.shape[:-2], x.shape[-1]), x.dtype)
+            if batch is not None:
+                first = spread(first, (*batch[:-2], batch[-1]))
+            return rnn._step(carry, first)[0]
 
         after = eval_shape(carried, self, start, x)
         structure: Any = jax.tree.structure(start)
@@ -109,3 +123,10 @@ class RNN(Layer, Generic[C]):
         # A method: in a scan, errors can tell the cell's place by the node that calls
         # it.
         return self.cell(carry, x)
+
+
+def _laid_out_as(after: jax.Array, before: jax.Array) -> jax.Array:
+    """What a step carries on, spread as what it got: the type of a carry stays, and with explicit axes that says it."""
+    entries = entries_of(before)
+    is_same_rank = after.ndim == before.ndim  # otherwise the scan tells how they differ
+    return spread(after, entries) if entries is not None and is_same_rank else after

@@ -15,6 +15,7 @@ from . import initializers
 from ._cell import Cell
 from ._checks import check_inputs, function, size
 from ._dtypes import add_bias, dtype_of, inexact, init_vars, parameter, promoted
+from ._spread import product
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
 Input: TypeAlias = Float[Array, "*batch in_size"]
@@ -64,11 +65,13 @@ class RNNCell(Cell[jax.Array]):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "in_size hidden_size"]] = state(init=False)
+    weight: ParamState[Float[Array, "in=in_size gates=hidden_size"]] = state(init=False)
     """From the input."""
-    recurrent: ParamState[Float[Array, "hidden_size hidden_size"]] = state(init=False)
+    recurrent: ParamState[Float[Array, "hidden=hidden_size gates=hidden_size"]] = state(
+        init=False
+    )
     """From what is carried."""
-    bias: ParamState[Float[Array, "hidden_size"]] = state(init=False)
+    bias: ParamState[Float[Array, "gates=hidden_size"]] = state(init=False)
 
     def __post_init__(
         self,
@@ -110,5 +113,5 @@ class RNNCell(Cell[jax.Array]):
             self.recurrent.value,
             self.bias.value,
         )
-        h = self.act(add_bias(x @ weight + h @ recurrent, bias))
+        h = self.act(add_bias(product(x, weight) + product(h, recurrent), bias))
         return h, h

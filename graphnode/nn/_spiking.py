@@ -19,6 +19,7 @@ from . import initializers
 from ._checks import check_inputs, finite, positive, size
 from ._dtypes import init_vars, parameter
 from ._module import Module
+from ._spread import product
 
 Input: TypeAlias = Float[Array, "size"]
 Before: TypeAlias = Float[Array, "n_before"]
@@ -131,11 +132,15 @@ class LIF(Module):
     """The time step, in ms."""
     spike: Callable[[jax.Array], jax.Array] = static(default=spike)
     """From the distance to the threshold to spikes, 1 or 0; what gradients pass through."""
-    voltage: HiddenState[Float[Array, "size"]] = state(jax.nn.initializers.zeros)
+    voltage: HiddenState[Float[Array, "neurons=size"]] = state(
+        jax.nn.initializers.zeros
+    )
     """In mV."""
-    refractory: HiddenState[Int[Array, "size"]] = state(jax.nn.initializers.zeros)
+    refractory: HiddenState[Int[Array, "neurons=size"]] = state(
+        jax.nn.initializers.zeros
+    )
     """For how many more steps each neuron stays at `v_reset`."""
-    spikes: HiddenState[Float[Array, "size"]] = state(jax.nn.initializers.zeros)
+    spikes: HiddenState[Float[Array, "neurons=size"]] = state(jax.nn.initializers.zeros)
     """What the last call returned."""
 
     def __post_init__(self) -> None:
@@ -263,9 +268,11 @@ class ExponentialSynapse(Module):
     """The time step, in ms."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
     param_dtype: InitVar[DTypeLike] = jnp.float32
-    weight: ParamState[Float[Array, "n_before n_after"]] = state(init=False)
+    weight: ParamState[Float[Array, "before=n_before after=n_after"]] = state(
+        init=False
+    )
     """How far one spike moves the current, in nA."""
-    current: HiddenState[Float[Array, "n_after"]] = state(init=False)
+    current: HiddenState[Float[Array, "after=n_after"]] = state(init=False)
     """In nA; what the last call returned."""
 
     def __post_init__(self, w_init: Initializer, param_dtype: DTypeLike) -> None:
@@ -303,7 +310,7 @@ class ExponentialSynapse(Module):
         """
         check_inputs(self, spikes=(spikes, Before))
         weight = self.weight.value
-        arriving = spikes.astype(weight.dtype) @ weight
+        arriving = product(spikes.astype(weight.dtype), weight)
         self.current.value = current = (
             math.exp(-self.dt / self.tau) * self.current.value + arriving
         )

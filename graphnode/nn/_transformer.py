@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from .._constrain import constrained, leading
 from .._errors import ContractError
 from .._fields import Initializer, subnode
 from .._rngs import Rngs
@@ -177,6 +178,10 @@ class TransformerBlock(Layer):
             "param_dtype": shared["param_dtype"],
         }
 
+    def __roles__(self) -> dict[str, dict[str, str]]:
+        """What the roles of the perceptron are here."""
+        return {"mlp": {"in": "embed", "out": "embed"}}
+
     def _parts(self) -> dict[str, Part]:
         """For `__init_vars__`: the parts, with what the constructor gives them, and a config need not say."""
         width, dtype = self.width, self.dtype
@@ -220,7 +225,11 @@ class TransformerBlock(Layer):
         """
         # The residual path too: the result has this dtype
         (x,) = promoted(self.dtype, x)
+        roles = (*leading(x.ndim - 1), "embed")
+        x = constrained(x, *roles)
         x = x + self.dropout(
             self.attention(self.attention_norm(x), mask=mask), rngs=rngs
         )
-        return x + self.dropout(self.mlp(self.mlp_norm(x)), rngs=rngs)
+        x = constrained(x, *roles)
+        x = x + self.dropout(self.mlp(self.mlp_norm(x)), rngs=rngs)
+        return constrained(x, *roles)

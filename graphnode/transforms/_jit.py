@@ -24,6 +24,7 @@ import jax
 
 from .._caches import Memo
 from .._compat import DISABLE_JIT, is_tracing
+from .._constrain import ACTIVATIONS
 from .._describe import describe
 from .._tracebacks import hide_frames
 from ._arguments import name_of, named_arguments, with_statics
@@ -223,10 +224,10 @@ class Jitted(Transformed, Generic[P, R]):
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
         if compiled.surroundings.is_empty:
-            program = compiled.get(call.key)
+            program = compiled.get(_key(call))
         else:
             held = call.held = compiled.surroundings.held()
-            key = call.key if held is NOTHING else (call.key, held.key)
+            key = _key(call) if held is NOTHING else (_key(call), held.key)
             program = compiled.get(key)
         return program or self._compile(call)
 
@@ -236,12 +237,18 @@ class Jitted(Transformed, Generic[P, R]):
         surroundings = self._compiled.surroundings
         surroundings.look([self._target], call.binding.graphdef)
         held = call.held = surroundings.held()
-        key = call.key if held is NOTHING else (call.key, held.key)
+        key = _key(call) if held is NOTHING else (_key(call), held.key)
         # Where a function around it was another one, its places are known again by now.
         known = self._compiled.get(key)
         return known or self._compiled.keep(
             key, Program(call, self._options, self._history)
         )
+
+
+def _key(call: Call) -> Hashable:
+    """What is compiled for a call is known by: its signature, and the plan that lays out activations, if one does."""
+    activations = ACTIVATIONS.get()
+    return call.key if activations is None else (call.key, activations)
 
 
 def _is_about_values(error: TypeError) -> bool:

@@ -25,6 +25,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import jax
 
 from .._compat import PLAIN, is_tracing, using_context
+from .._constrain import ACTIVATIONS, placed, staying
 from .._graph._binding_cache import binding_of_list
 from .._marks import mark_lost
 from .._reads import READING
@@ -237,6 +238,11 @@ class Executable:
         self._leaf_order = (*donating.leaves, *retained_leaves)
         self._may_reshape = False
         self._result_def = trace.result_def
+        # Under a plan, a State that is written stays where the plan has put it. XLA
+        # would lay out a parameter as what the optimizer remembers of it.
+        self._places: dict[int, Any] = {}
+        if ACTIVATIONS.get() is not None:
+            self._places = dict(enumerate(map(placed, call.binding.peek())))
 
         def run(
             donated: tuple[Row, Row], values: Row, captured: Row, other_leaves: Row
@@ -426,7 +432,14 @@ class Executable:
             self._may_reshape = True
             # A contract that it breaks ends the call.
             call.check_contracts(outcome[0], outcome[1])
-        return outcome
+        if not self._places:
+            return outcome
+        written, new_values, result = outcome
+        pairs = zip(written.numbers, new_values, strict=True)
+        new_values = tuple(
+            [staying(value, self._places.get(number)) for number, value in pairs]
+        )
+        return written, new_values, result
 
 
 def _traced(

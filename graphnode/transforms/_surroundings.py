@@ -205,7 +205,8 @@ class Surroundings:
             for key, found in search.found.items()
             if found.is_open or key in to_nodes
         }
-        self._view, _ = _View.of(tuple(places.values()), used, leading)
+        known = self._view.known
+        self._view, _ = _View.of(tuple(places.values()), used, leading, known)
 
     def held(self) -> Held:
         """What the places hold now."""
@@ -214,7 +215,7 @@ class Surroundings:
             return NOTHING
         parts = view.walk.again([place.read() for place in view.places])
         if parts is None:
-            view, parts = _View.of(view.places, view.used, view.leading)
+            view, parts = _View.of(view.places, view.used, view.leading, view.known)
             # As a whole: another thread may be here, too.
             self._view = view
         helpers = view.classes
@@ -261,6 +262,7 @@ class _View(NamedTuple):
         places: The places.
         used: The names of attributes that the code around uses.
         leading: Where functions and objects are that lead to nodes.
+        known: The ways to where nodes are, or were before: others may come there.
         walk: The way to these, and to the nodes.
         nodes: The positions of nodes and States among all parts.
         paths: Of these.
@@ -272,6 +274,7 @@ class _View(NamedTuple):
     places: tuple[Place, ...]
     used: frozenset[str]
     leading: frozenset[_Site]
+    known: frozenset[ContentPath]
     walk: Walk
     nodes: list[int]
     paths: Paths
@@ -281,7 +284,11 @@ class _View(NamedTuple):
 
     @classmethod
     def of(
-        cls, places: tuple[Place, ...], used: frozenset[str], leading: frozenset[_Site]
+        cls,
+        places: tuple[Place, ...],
+        used: frozenset[str],
+        leading: frozenset[_Site],
+        known: frozenset[ContentPath],
     ) -> "tuple[_View, list[object]]":
         """A view of places, and all parts of what they hold now that its walk leads by."""
         values = [place.read() for place in places]
@@ -298,15 +305,21 @@ class _View(NamedTuple):
         functions = [at for at in helpers if is_of(parts[at].value, FunctionType)]
         on_the_way = content.above([*nodes, *helpers])
         objects = [at for at in content.objects if at in on_the_way]
-        walk = Walk(content, [*nodes, *helpers, *_open_parts(content, used)])
+        # Not without end, where each node comes to a place of its own.
+        if len(known) > _MOST_KNOWN:
+            known = frozenset()
+        known |= {parts[at].path for at in content.above(nodes)}
+        earlier = [at for at, part in enumerate(parts) if part.path in known]
+        walk = Walk(content, [*nodes, *helpers, *earlier, *_open_parts(content, used)])
         found = walk.again(values)
         # Another thread has changed something since: once more.
         if found is None:
-            return cls.of(places, used, leading)
+            return cls.of(places, used, leading, known)
         view = cls(
             places,
             used,
             leading,
+            known,
             walk,
             [walk.positions[at] for at in nodes],
             Paths([parts[at].path for at in nodes]),
@@ -327,16 +340,19 @@ def _open_parts(content: Content, used: Collection[str]) -> list[int]:
     ]
 
 
+_MOST_KNOWN: Final = 1000
+
 _NO_VIEW: Final = _View(
-    (),
-    frozenset(),
-    frozenset(),
-    Walk(content_of([], []), []),
-    [],
-    Paths(),
-    (),
-    [],
-    Paths(),
+    places=(),
+    used=frozenset(),
+    leading=frozenset(),
+    known=frozenset(),
+    walk=Walk(content_of([], []), []),
+    nodes=[],
+    paths=Paths(),
+    classes=(),
+    functions=[],
+    helper_paths=Paths(),
 )
 
 

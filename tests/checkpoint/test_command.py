@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import graphnode as gn
 from graphnode.__main__ import main
+from graphnode.checkpoint import _command
 from tests.checkpoint.nets import net, read, tied, write
 
 
@@ -41,6 +42,20 @@ def test_show_lists_what_there_is(tmp_path: Path):
         "model.dec (Linear) is also at model.enc",
         "optimizer.tx is not described: a GradientTransformationExtraArgs, which a live one must have",
     ]
+
+
+def test_show_prints_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """To the character, so that a file can be made of it; for a terminal with its commands escaped."""
+    text = "width: 3\r\nname: a\\x1b[31m\u00a0é\n"
+    gn.checkpoint.save(tmp_path / "run", {"step": 3}, config=text)
+    assert run("show", tmp_path / "run")[1][1] == "config: 2 lines, which --config prints"
+    done = CliRunner().invoke(main, ["checkpoint", "show", "--config", str(tmp_path / "run")])
+    assert (done.exit_code, done.stdout_bytes.decode()) == (0, text)
+    monkeypatch.setattr(_command, "_is_terminal", lambda: True)
+    assert run("show", "--config", tmp_path / "run")[1] == ["width: 3", "name: a\\x1b[31m\\xa0é"]
+    gn.checkpoint.save(tmp_path / "without", {"step": 3})
+    expected = f"{tmp_path}/without has no configuration: save(..., config=text) keeps one\n"
+    assert run("show", "--config", tmp_path / "without") == (1, [], expected)
 
 
 def test_diff_lists_what_differs(tmp_path: Path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import graphnode as gn
 from graphnode.checkpoint._compare import matched
 from graphnode.checkpoint._manifest import ManifestFaultError, manifest_of, manifest_to_json, parse
-from graphnode.checkpoint._save import prepared
+from graphnode.checkpoint._save import Extra, prepared
 from graphnode.checkpoint._show import differences, shown
 from graphnode.checkpoint._tree import take_tree
 from tests.checkpoint.nets import MANIFEST, Counter, Net, net, read, refused, same, tied, values, write
@@ -28,7 +28,7 @@ KEPT = Path(__file__).parent / "kept"
 
 def manifest_data(tree: Any) -> Any:
     """The manifest of a tree, as it is in a file."""
-    manifest, _ = prepared(take_tree(tree, "test"), "test", {"a": 1})
+    manifest, _ = prepared(take_tree(tree, "test"), "test", Extra({"a": 1}, "width: 3\n"))
     return json.loads(json.dumps(manifest_to_json(manifest)))
 
 

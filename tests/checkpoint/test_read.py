@@ -1,5 +1,6 @@
 """`read` and `write`: arrays of other programs into a model, and a model as they have it."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from flax import nnx
 import graphnode as gn
 from graphnode.checkpoint import Cast, Changes, Drop, Fill, Join, Rename, Reshape, Split, Transpose
 from graphnode.checkpoint._npz import write_npz
+from graphnode.checkpoint._safetensors import open_safetensors
 from tests.checkpoint.nets import net, refused, same, tied, values
 
 LINEAR = Changes([Rename("fc.kernel", "weight"), Rename("fc.bias", "bias")])
@@ -129,6 +131,20 @@ def test_a_file_of_numpy_is_written_and_read(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
 
 
+def test_a_safetensors_file_is_written_and_read(tmp_path: Path):
+    """In bfloat16, transposed, with the further paths of tied weights in its metadata; and a directory of such files."""
+    first, second = gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16), gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16)
+    changes = Changes([Transpose("a.weight")])
+    gn.checkpoint.write({"a": first, "b": first}, tmp_path / "x.safetensors", changes=changes)
+    for source in (tmp_path / "x.safetensors", tmp_path):
+        second.weight.value = jnp.zeros((2, 3), jnp.bfloat16)
+        gn.checkpoint.read(source, into={"a": second}, changes=changes.inverse())
+        assert same(values(second), values(first))
+    with open_safetensors(tmp_path / "x.safetensors") as file:
+        assert file["a.weight"].shape == (3, 2)
+        assert json.loads(file.metadata["graphnode.aliases"]) == {"b.bias": "a.bias", "b.weight": "a.weight"}
+
+
 def test_what_has_no_place_in_a_file_is_refused(tmp_path: Path):
     """Random keys, numbers, dtypes of other libraries, shapes without values, suffixes: with what would do."""
     tree = {"rngs": gn.Rngs(0), "layer": gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16)}
@@ -141,7 +157,7 @@ def test_what_has_no_place_in_a_file_is_refused(tmp_path: Path):
         "Drop('rngs.streams.default.key') leaves it out",
         "Fill('x'): only a model that is read into can be filled",
     ]
-    with refused("cannot write PATH/a.npy: the suffix is one of .npz"):
+    with refused("cannot write PATH/a.npy: the suffix is one of .npz, .safetensors"):
         gn.checkpoint.write(net(), tmp_path / "a.npy")
     with refused(
         "cannot write PATH/a.npz: 2 faults:",
@@ -293,7 +309,9 @@ def test_what_is_no_source_is_refused(tmp_path: Path):
         gn.checkpoint.read(3, into=layer)
     with refused("cannot read PATH/a.npz: not a file of NumPy: File is not a zip file"):
         gn.checkpoint.read(tmp_path / "a.npz", into=layer)
-    with refused("cannot read PATH/a.bin: it is a file of none of the formats .npz"):
+    with refused(
+        "cannot read PATH/a.bin: it is a file of none of the formats .npz, .safetensors, .safetensors.index.json"
+    ):
         gn.checkpoint.read(tmp_path / "a.bin", into=layer)
     with refused("cannot read PATH/none: not a checkpoint: it does not exist"):
         gn.checkpoint.read(tmp_path / "none", into=layer)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.checkpoint._leaf import DTYPES
-from tests.checkpoint.nets import Counter, Net, net, same, tied, values
+from tests.checkpoint.nets import Counter, Net, net, refused, same, tied, values
 from tests.properties.strategies import Item, World, worlds
 
 
@@ -284,6 +284,20 @@ def test_any_graph_comes_back(world: World, rng: random.Random, tmp_path_factory
         assert gn.graphdef(loaded) is gn.graphdef(node)
         assert same(values(loaded), values(node))
     assert isinstance(world.nodes[0], Item)
+
+
+def test_a_configuration_is_kept_as_text(tmp_path: Path):
+    """By a single checkpoint, and by the steps of a run; nothing else is taken for one."""
+    text = "width: 3  # é\n"
+    gn.checkpoint.save(tmp_path / "net", net(), config=text)
+    assert gn.checkpoint.manifest(tmp_path / "net").config == text
+    with gn.checkpoint.Checkpointer(tmp_path / "run") as checkpoints:
+        checkpoints.save(3, net(), config=text)
+    assert gn.checkpoint.manifest(tmp_path / "run" / "3").config == text
+    wrong: Any = {"width": 3}
+    with refused("cannot save to PATH/other: config is a text (str); found a dict; gn.config.dump gives one"):
+        gn.checkpoint.save(tmp_path / "other", net(), config=wrong)
+    assert not (tmp_path / "other").exists()
 
 
 def test_orbax_is_imported_when_arrays_are(tmp_path: Path):

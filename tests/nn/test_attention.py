@@ -352,7 +352,7 @@ def test_a_cache_has_the_dtype_that_is_computed_in():
 REFUSED: dict[str, tuple[Any, str]] = {
     "another batch": (
         (2, 1, 1, 2),
-        "expected batch_size = 1 of {contract}, found shape (2, 1, 1, 2)",
+        "expected batch = 1 of {contract}, found shape (2, 1, 1, 2)",
     ),
     "other heads": ((1, 1, 2, 2), "expected num_heads = 1 of {contract}, found shape (1, 1, 2, 2)"),
     "no axis of heads": ((1, 1, 2), "expected rank 4 of {contract}, found shape (1, 1, 2)"),
@@ -367,7 +367,7 @@ def test_entries_of_another_shape_are_refused(shape: tuple[int, ...], text: str)
     before = [state.value for state in gn.states(cache).values()]
     with pytest.raises(gn.ContractError) as caught:
         cache.append(jnp.ones(shape), entries(1))
-    contract = 'Float[Array, "batch_size time num_heads head_size"]'
+    contract = 'Float[Array, "batch time num_heads head_size"]'
     assert str(caught.value) == f"KeyValueCache: keys: {text.format(contract=contract)}"
     assert all(state.value is value for state, value in zip(gn.states(cache).values(), before, strict=True))
 
@@ -378,7 +378,7 @@ def test_keys_and_values_are_of_one_length():
     cache = nn.KeyValueCache(1, 3, 1, 2)
     with pytest.raises(gn.ContractError) as caught:
         cache.append(entries(1), entries(2))
-    contract = 'Float[Array, "batch_size time num_heads head_size"]'
+    contract = 'Float[Array, "batch time num_heads head_size"]'
     assert str(caught.value) == f"KeyValueCache: values: expected time = 1 of {contract}, found shape (1, 2, 1, 2)"
 
 
@@ -388,8 +388,8 @@ def test_a_sequence_of_another_batch_is_refused_by_the_cache_of_a_layer():
     layer.init_cache(1, 2)
     with pytest.raises(gn.ContractError) as caught:
         layer(numbers(2, 1, 4))
-    where, contract = "MultiHeadAttention.cache (KeyValueCache)", 'Float[Array, "batch_size time num_heads head_size"]'
+    where, contract = "MultiHeadAttention.cache (KeyValueCache)", 'Float[Array, "batch time num_heads head_size"]'
     assert str(caught.value) == (
-        f"2 faults:\n  {where}: keys: expected batch_size = 1 of {contract}, found shape (2, 1, 2, 2)"
-        f"\n  {where}: values: expected batch_size = 1 of {contract}, found shape (2, 1, 2, 2)"
+        f"2 faults:\n  {where}: keys: expected batch = 1 of {contract}, found shape (2, 1, 2, 2)"
+        f"\n  {where}: values: expected batch = 1 of {contract}, found shape (2, 1, 2, 2)"
     )

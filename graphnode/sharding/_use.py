@@ -1,0 +1,190 @@
+"""What is done by a plan: make a model in place, move one, and make it whole again."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from .._errors import listed
+from .._graph._binding_cache import binding_of
+from .._paths import Path, path_str
+from .._split import clone, states
+from .._stream import scope
+from .._update import update_states
+from ..transforms import eval_shape
+from ._plan import Plan
+
+T = TypeVar("T")
+
+
+def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
+    """Make a model laid out as a plan says: each device makes its own part, and nothing is whole anywhere.
+
+    The values are those that `build()` gives under `gn.random.scope(key)`, within
+    rounding. `build` runs twice, as JAX traces it; what it does beside making the model
+    happens twice.
+
+    Args:
+        build: A function without arguments that makes the model, or a pytree of nodes.
+        key: What its random numbers come from.
+        plan: The plan, of an abstract model of the same build.
+
+    Raises:
+        ValueError: The plan is of another model, or its mesh is abstract.
+
+    Example:
+        >>> build = lambda: gn.nn.Linear(8, 4)
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        >>> rules = gn.sharding.Rules(params={"in": "data"}, default=None)
+        >>> plan = gn.sharding.plan(gn.eval_shape(build), mesh, rules)
+        >>> gn.sharding.init(build, jax.random.key(0), plan).weight.value.sharding.spec
+        P('data', None)
+    """
+    model = eval_shape(build)
+    shardings = tuple(_of_model("init", model, plan).values())
+
+    def make(key: jax.Array) -> tuple[Any, ...]:
+        """The values of all States."""
+        with scope(key):
+            made = build()
+        return tuple([state.value for state in binding_of(made).states])
+
+    values = jax.jit(make, out_shardings=shardings)(key)
+    _write(model, values)
+    return model
+
+
+def place(model: T, plan: Plan) -> T:
+    """Move the States of a model to where a plan says. In place: nodes and States keep their identity.
+
+    Args:
+        model: The model, or a pytree of nodes.
+        plan: Its plan.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ValueError: The plan is of another model, or its mesh is abstract.
+
+    Example:
+        >>> model = gn.nn.Linear(8, 4)
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        >>> plan = gn.sharding.plan(model, mesh, gn.sharding.Rules(params={"in": "data"}, default=None))
+        >>> gn.sharding.place(model, plan).weight.value.sharding.spec
+        P('data', None)
+
+    See also: `gather`, the inverse; `init`, for a model that is too large for one device.
+    """
+    shardings = _of_model("place", model, plan)
+    current = states(model)
+    _write(
+        model,
+        [
+            jax.device_put(current[path].value, sharding)
+            for path, sharding in shardings.items()
+        ],
+    )
+    return model
+
+
+def gather(model: T, plan: Plan) -> T:
+    """Give each device of a plan's mesh all of every State. In place: nodes and States keep their identity.
+
+    Args:
+        model: The model, or a pytree of nodes.
+        plan: Its plan.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ValueError: The plan is of another model, or its mesh is abstract.
+    """
+    shardings = _of_model("gather", model, plan)
+    everywhere: Any = PartitionSpec
+    whole = NamedSharding(plan._devices(), everywhere())
+    current = states(model)
+    values = tuple([current[path].value for path in shardings])
+    # Compiled, so that several hosts can take part.
+    _write(model, jax.jit(tuple, out_shardings=whole)(values))
+    return model
+
+
+def abstract(model: T, plan: Plan) -> T:
+    """A copy of a model that has no arrays: shapes, dtypes, and where each is to be. Checkpoints restore into it.
+
+    Args:
+        model: The model, abstract or not.
+        plan: Its plan.
+
+    Raises:
+        ValueError: The plan is of another model, or its mesh is abstract.
+    """
+    shardings = _of_model("abstract", model, plan)
+    copy = eval_shape(lambda: clone(model))
+    current = states(copy)
+    struct: Any = jax.ShapeDtypeStruct  # JAX has no types for it
+    _write(
+        copy,
+        [
+            jax.tree.map(
+                lambda leaf, sharding=sharding: struct(
+                    leaf.shape, leaf.dtype, sharding=sharding
+                ),
+                current[path].value,
+            )
+            for path, sharding in shardings.items()
+        ],
+    )
+    return copy
+
+
+@contextmanager
+def use(plan: Plan) -> Generator[Plan]:
+    """Make a plan active, as `with plan:` does.
+
+    Raises:
+        ValueError: The mesh is abstract.
+    """
+    with plan:
+        yield plan
+
+
+def _write(model: object, values: Any) -> None:
+    """Give all States their values, in layout order."""
+    layout = binding_of(model).graphdef.layout
+    update_states(model, dict(zip(layout.paths(), values, strict=True)))
+
+
+def _of_model(name: str, model: object, plan: Plan) -> dict[Path, NamedSharding]:
+    """The shardings of the States of a model, in its order.
+
+    Raises:
+        ValueError: The plan has others, or was made for other shapes.
+    """
+    shardings = plan.shardings
+    rows = {row.path: row for row in plan.rows}
+    faults: list[str] = []
+    binding = binding_of(model)
+    paths = list(binding.graphdef.layout.paths())
+    for path, value in zip(paths, binding.peek(), strict=True):
+        shape = getattr(value, "shape", ())
+        if path not in rows:
+            faults.append(f"{path_str(path)}: not in the plan")
+        elif rows[path].shape != shape:
+            faults.append(
+                f"{path_str(path)}: the plan is for the shape {rows[path].shape}, found {shape}"
+            )
+    faults += [
+        f"{path_str(path)}: in the plan alone"
+        for path in rows
+        if path not in set(paths)
+    ]
+    if faults:
+        raise ValueError(
+            f"gn.sharding.{name}: the plan is of another model: {listed(faults)}"
+        )
+    return {path: shardings[path] for path in paths}
