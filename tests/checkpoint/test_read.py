@@ -132,7 +132,7 @@ def test_a_file_of_numpy_is_written_and_read(tmp_path: Path):
 
 
 def test_a_safetensors_file_is_written_and_read(tmp_path: Path):
-    """In bfloat16, transposed, with the further paths of tied weights in its metadata; and a directory of such files."""
+    """In bfloat16, transposed, with the further paths of tied weights in its metadata; and a directory of them."""
     first, second = gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16), gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16)
     changes = Changes([Transpose("a.weight")])
     gn.checkpoint.write({"a": first, "b": first}, tmp_path / "x.safetensors", changes=changes)
