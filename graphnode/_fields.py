@@ -37,6 +37,9 @@ H = TypeVar("H", bound=StaticValue)
 # As in `jax.nn.initializers`: from key, shape and dtype to an array.
 Initializer: TypeAlias = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
+# The names that a field or class had before.
+Names: TypeAlias = str | Sequence[str]
+
 METADATA_KEY: Final = "graphnode"
 
 
@@ -91,6 +94,7 @@ class Specifier(NamedTuple):
     name: str | None = None
     tag: str | None = None
     sharding: Hashable = None
+    was: tuple[str, ...] = ()
 
     @property
     def makes_value(self) -> bool:
@@ -143,21 +147,52 @@ def _dataclass_field(specifier: Specifier, **options: Any) -> Any:
     return dataclasses.field(metadata=metadata, **options)
 
 
-@overload
-def static(*, default: H, init: bool = ..., kw_only: bool = ...) -> H: ...
+def names_of(was: Names, subject: str) -> tuple[str, ...]:
+    """The argument `was` of the specifiers, and of classes: the former names.
+
+    Raises:
+        FieldError: Something among them is not a name.
+    """
+    names = (was,) if isinstance(was, str) else tuple(was)
+    for name in names:
+        # A class may have been in another module.
+        if not isinstance(name, str) or not all(
+            part.isidentifier() or part == "<locals>" for part in name.split(".")
+        ):
+            raise FieldError(
+                f"{subject}: was= takes the name that it had before, or several; found {name!r}"
+            )
+    return names
+
+
 @overload
 def static(
-    *, default_factory: Callable[[], H], init: bool = ..., kw_only: bool = ...
+    *, default: H, was: Names = ..., init: bool = ..., kw_only: bool = ...
 ) -> H: ...
 @overload
 def static(
-    *, factory: Callable[[Any], H], init: bool = ..., kw_only: bool = ...
+    *,
+    default_factory: Callable[[], H],
+    was: Names = ...,
+    init: bool = ...,
+    kw_only: bool = ...,
+) -> H: ...
+@overload
+def static(
+    *,
+    factory: Callable[[Any], H],
+    was: Names = ...,
+    init: bool = ...,
+    kw_only: bool = ...,
 ) -> H: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
-def static(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
+def static(*, was: Names = ..., init: bool = ..., kw_only: bool = ...) -> Any: ...
 def static(
-    *values: object, factory: Callable[[Any], Any] | None = None, **options: Any
+    *values: object,
+    factory: Callable[[Any], Any] | None = None,
+    was: Names = (),
+    **options: Any,
 ) -> Any:
     """Declare a field that is part of the structure: hashable, compared by type and value.
 
@@ -169,6 +204,8 @@ def static(
         factory: From the node under construction to the value, where the constructor is
             not given one: for what follows from other fields. It runs once, when the
             field is first read, or else when the constructor is done.
+        was: The name that the field had before, or several: under which a checkpoint may
+            still have it.
         init: Whether the constructor takes the field; otherwise its factory makes it,
             or `__post_init__` sets it.
         kw_only: Whether the constructor takes it by keyword only.
@@ -190,7 +227,8 @@ def static(
     if factory is not None:
         _check_factory(Kind.STATIC, factory)
         options = _computed_options(options)
-    return _dataclass_field(Specifier(Kind.STATIC, factory=factory), **options)
+    specifier = Specifier(Kind.STATIC, factory=factory, was=names_of(was, "gn.static"))
+    return _dataclass_field(specifier, **options)
 
 
 @overload
@@ -202,17 +240,24 @@ def state(
     name: str | None = ...,
     tag: str | None = ...,
     sharding: Hashable = ...,
+    was: Names = ...,
     init: Literal[False] = False,
 ) -> Any: ...
 @overload
-def state(*, default: T, init: bool = ..., kw_only: bool = ...) -> T: ...
+def state(
+    *, default: T, was: Names = ..., init: bool = ..., kw_only: bool = ...
+) -> T: ...
 @overload
 def state(
-    *, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...
+    *,
+    default_factory: Callable[[], T],
+    was: Names = ...,
+    init: bool = ...,
+    kw_only: bool = ...,
 ) -> T: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
-def state(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
+def state(*, was: Names = ..., init: bool = ..., kw_only: bool = ...) -> Any: ...
 def state(
     initializer: Initializer | None = None,
     /,
@@ -221,6 +266,7 @@ def state(
     name: str | None = None,
     tag: str | None = None,
     sharding: Hashable = None,
+    was: Names = (),
     **options: Any,
 ) -> Any:
     """Declare a field that holds a State, or a list, tuple or dict of States.
@@ -237,6 +283,8 @@ def state(
         tag: Tag of the State that is made.
         sharding: Sharding of the State that is made: `jax.P(...)` for mesh axes, or a
             tuple of roles, one for each axis.
+        was: The name that the field had before, or several: under which a checkpoint may
+            still have it.
         default: The value of the field when the constructor is not given one; only
             `None` is of use.
         default_factory: Called without arguments for the default.
@@ -256,7 +304,8 @@ def state(
         _check_undescribed(
             [part for part, value in description.items() if value is not None]
         )
-        return _dataclass_field(Specifier(Kind.STATE), **options)
+        specifier = Specifier(Kind.STATE, was=names_of(was, "gn.state"))
+        return _dataclass_field(specifier, **options)
     _check_initializer(initializer, shape)
     specifier = Specifier(
         Kind.STATE,
@@ -265,6 +314,7 @@ def state(
         name=name,
         tag=tag,
         sharding=sharding,
+        was=names_of(was, "gn.state"),
     )
     line = "gn.state(initializer)"
     options = _node_made_options(Kind.STATE, "an initializer", line, options)
@@ -465,24 +515,37 @@ def _check_undescribed(parts: Sequence[str]) -> None:
 
 
 @overload
-def subnode(*, factory: Callable[[Any], T], init: Literal[False] = False) -> T: ...
-@overload
-def subnode(*, default: T, init: bool = ..., kw_only: bool = ...) -> T: ...
+def subnode(
+    *, factory: Callable[[Any], T], was: Names = ..., init: Literal[False] = False
+) -> T: ...
 @overload
 def subnode(
-    *, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...
+    *, default: T, was: Names = ..., init: bool = ..., kw_only: bool = ...
+) -> T: ...
+@overload
+def subnode(
+    *,
+    default_factory: Callable[[], T],
+    was: Names = ...,
+    init: bool = ...,
+    kw_only: bool = ...,
 ) -> T: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
-def subnode(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
+def subnode(*, was: Names = ..., init: bool = ..., kw_only: bool = ...) -> Any: ...
 def subnode(
-    *values: object, factory: Callable[[Any], Any] | None = None, **options: Any
+    *values: object,
+    factory: Callable[[Any], Any] | None = None,
+    was: Names = (),
+    **options: Any,
 ) -> Any:
     """Declare a field that holds a node, or a list, tuple or dict of nodes.
 
     Args:
         factory: From the node under construction to the field's value; the constructor
             does not take the field.
+        was: The name that the field had before, or several: under which a checkpoint may
+            still have it.
         default: The value of the field when the constructor is not given one; only
             `None` is of use.
         default_factory: Called without arguments for the default.
@@ -503,7 +566,10 @@ def subnode(
         _check_factory(Kind.SUBNODE, factory)
         line = "gn.subnode(factory=...)"
         options = _node_made_options(Kind.SUBNODE, "factory=", line, options)
-    return _dataclass_field(Specifier(Kind.SUBNODE, factory=factory), **options)
+    specifier = Specifier(
+        Kind.SUBNODE, factory=factory, was=names_of(was, "gn.subnode")
+    )
+    return _dataclass_field(specifier, **options)
 
 
 def specifier_of(field: "dataclasses.Field[Any]") -> Specifier | None:

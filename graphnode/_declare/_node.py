@@ -25,7 +25,7 @@ from typing_extensions import dataclass_transform
 from .._class_faults import ClassFault, Rule, defining, registration_fault
 from .._compat import is_tracing
 from .._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
-from .._fields import NodeBase, set_version, state, static, subnode
+from .._fields import Names, NodeBase, names_of, set_version, state, static, subnode
 from .._hints import did_you_mean
 from .._members import (
     declaring_classes,
@@ -86,6 +86,9 @@ class Node(NodeBase):
     or its specifier says; lists, tuples and dicts of States or nodes, `None`, shared
     and cyclic references are all welcome. Hash and equality are identity.
 
+    `class Net(gn.Node, was="OldNet")` gives the name that the class had before, or
+    several: under which a checkpoint may still have it.
+
     Raises:
         SchemaError: At class creation (or at first use, when annotations name what
             comes later): all faults.
@@ -112,11 +115,14 @@ class Node(NodeBase):
 
     _plan: ClassVar[Plan] = NO_PLAN
     _has_own_init: ClassVar[bool] = False
+    _was: ClassVar[tuple[str, ...]] = ()  # each class's own former names
 
     # No `**kwargs` for other bases: with them no checker would find a misspelt
     # `kw_only`.
-    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
+    def __init_subclass__(cls, *, kw_only: bool = False, was: Names = ()) -> None:
         super().__init_subclass__()
+        if was:
+            cls._was = names_of(was, f"class {cls.__name__}")
         with defining(cls):
             _define(cls, kw_only)
 

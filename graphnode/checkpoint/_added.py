@@ -5,7 +5,7 @@ field without a default is a difference like any other.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .._declare._schema import schema
@@ -40,18 +40,25 @@ def _completed(
     cls = classes.get(names[spec["node"]]) if "node" in spec else None
     if cls is None:
         return spec
-    static = dict(spec["static"])
+    added = added_fields(cls, spec["static"])
+    return {**spec, "static": {**spec["static"], **added}} if added else spec
+
+
+# Any: the class of a node, which is a dataclass; JSON.
+def added_fields(cls: type[Any], known: Collection[str]) -> dict[str, Any]:
+    """The defaults of the static fields of a class that a file does not know, as JSON."""
+    added: dict[str, Any] = {}
     for name, field in schema(cls).fields.items():
         # A factory is not called: nothing runs because of what a file says.
         default = cls.__dataclass_fields__[name].default
         if (
             field.kind is Kind.STATIC
-            and name not in static
+            and name not in known
             and default is not dataclasses.MISSING
         ):
             try:
-                static[name] = to_json(default)
+                added[name] = to_json(default)
             # It stays a difference.
             except JsonValueError:
                 continue
-    return {**spec, "static": static} if len(static) > len(spec["static"]) else spec
+    return added

@@ -9,12 +9,14 @@ from typing import Any, Final, Literal, TypeVar
 
 from .._errors import CheckpointError
 from .._filters import AnyFilter
+from ._changes import Change, Changes
 from ._choose import Shardings
 from ._files import absolute, metadata_of, refusals
 from ._manifest import manifest_to_json
 from ._orbax import Steps
 from ._processes import are_several, by_first, in_any, together
 from ._progress import Progress
+from ._report import Report
 from ._restore import restore
 from ._save import check_same_manifest, checked_extra, prepared
 from ._tree import take_tree
@@ -163,6 +165,8 @@ class Checkpointer:
         allow_changed: "str | Iterable[str]" = (),
         cast: "AnyFilter | None" = None,
         shardings: "Shardings | None" = None,
+        changes: "Changes | Iterable[Change]" = (),
+        report: "Callable[[Report], object] | None" = None,
     ) -> T:
         """Read a step into a live tree, as `gn.checkpoint.restore` does.
 
@@ -175,6 +179,8 @@ class Checkpointer:
             allow_changed: As there.
             cast: As there.
             shardings: As there.
+            changes: As there.
+            report: As there.
 
         Raises:
             CheckpointError: There is no such step, or it does not fit.
@@ -191,6 +197,8 @@ class Checkpointer:
             allow_changed=allow_changed,
             cast=cast,
             shardings=shardings,
+            changes=changes,
+            report=report,
             progress=self._progress,
         )
 

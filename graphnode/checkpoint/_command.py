@@ -9,6 +9,7 @@ import click
 from .._errors import CheckpointError
 from ._inspect import manifest
 from ._manifest import Manifest
+from ._propose import proposed
 from ._show import changed_values, differences, printable, shown
 
 _PATH = click.Path(path_type=Path)
@@ -82,6 +83,9 @@ def _is_terminal() -> bool:
 def diff_command(context: click.Context, left: Path, right: Path, values: bool) -> None:
     """Print how two checkpoints differ: States that one has alone, classes, shapes, static values, sharing.
 
+    And the changes (gn.checkpoint.Changes) that may lead from A to B, by shapes, dtypes
+    and the nearest names: a guess, to be read before it is used.
+
     The exit code is 0 if they do not differ, 1 if they do, and 2 if one of them is no
     checkpoint. Other numbers in the arrays are a difference with --values alone.
     """
@@ -90,6 +94,9 @@ def diff_command(context: click.Context, left: Path, right: Path, values: bool) 
     changed = changed_values(*manifests)
     if values:
         lines += [f"{path}: other values" for path in changed]
+    changes = [f"  {change!r}," for change in proposed(*manifests)]
+    if changes:
+        lines += ["changes that may lead from A to B:", *changes]
     for line in printable(lines):
         click.echo(line)
     if not values and changed:

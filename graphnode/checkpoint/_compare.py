@@ -153,7 +153,7 @@ class _Walk:
         is_same_kind = a.is_state is b.is_state
         may_differ = is_same_class(a.cls, b.cls) or self._is_allowed(path)
         if not (is_same_kind and may_differ):
-            self._change("class", path, *_class_texts(a.cls, b.cls), x, y)
+            self._change("class", path, *class_texts(a.cls, b.cls), x, y)
             # Of nodes of two classes hardly anything fits.
             return False
         if not a.is_state:
@@ -163,18 +163,10 @@ class _Walk:
     def _compare_statics(self, path: Path, x: int, y: int) -> None:
         """For `_meet`: note where the static values of two nodes differ."""
         left, right = self._left.specs[x].parts, self._right.specs[y].parts
-        for name in sorted(left.keys() | right.keys()):
-            if name in left and name in right:
-                a, b = left[name], right[name]
-                # As texts: to Python 1 equals True.
-                if _is_opaque(a) or _is_opaque(b) or _text(a) == _text(b):
-                    continue
-            if self._is_allowed((*path, name)):
-                continue
-            texts = (_static_text(left, name), _static_text(right, name))
-            if texts[0] == texts[1]:
-                texts = texts[0], "another one"
-            self._change("static", (*path, name), *texts, x, y)
+        for name, first, second in static_differences(left, right):
+            place = (*path, name)
+            if not self._is_allowed(place):
+                self._change("static", place, first, second, x, y)
 
     def _single(self, path: Path, left: int | None, right: int | None) -> None:
         """For `run`: note what stands on one side alone, unless its States are told of."""
@@ -218,6 +210,20 @@ def _shared(structure: Structure, number: int, partner: int | None) -> str:
     return f"the object at {place_text(structure.paths[number])}"
 
 
+def static_differences(
+    left: Mapping[str, Any], right: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """The static values in which two nodes differ: the field, and what each has, as texts."""
+    for name in sorted(left.keys() | right.keys()):
+        if name in left and name in right:
+            a, b = left[name], right[name]
+            # As texts: to Python 1 equals True.
+            if _is_opaque(a) or _is_opaque(b) or _text(a) == _text(b):
+                continue
+        first, second = _static_text(left, name), _static_text(right, name)
+        yield name, first, "another one" if first == second else second
+
+
 def _static_text(parts: Mapping[str, Any], name: str) -> str:
     """For `_compare_statics`: the static value of a field, for a message."""
     return value_text(parts[name]) if name in parts else "no such field"
@@ -241,7 +247,7 @@ def is_same_class(left: str, right: str) -> bool:
     return is_script and class_text(left) == class_text(right)
 
 
-def _class_texts(left: str, right: str) -> tuple[str, str]:
+def class_texts(left: str, right: str) -> tuple[str, str]:
     """Two classes for a message; with their modules where the names are the same."""
     texts = class_text(left), class_text(right)
     return (left, right) if texts[0] == texts[1] else texts

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from .. import (
@@ -14,15 +15,22 @@ from .._graph._unflatten import build
 from .._hints import did_you_mean
 from .._paths import Path, parse_path, path_str
 from ._added import with_added_fields
-from ._choose import Shardings, sharding_at, sharding_of_each
+from ._changes import Change, Changes, as_changes
+from ._choose import Given, Shardings, sharding_at, sharding_of_each
 from ._compare import is_same_class, place_text
+from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._forms import other_pytrees
+from ._item import NODE, Item
 from ._manifest import Manifest
+from ._plan_changes import Outcome
 from ._processes import together
-from ._progress import Progress, Report
-from ._read import Wanted, read_values
+from ._progress import Meter, Progress
+from ._read import Checkpoint, Wanted, evaluated_from, placed
+from ._rebuild import changed_outcome, rebuilt
+from ._report import Report, report_of, tell
 from ._structure import OPAQUE, Structure, class_text
+from ._was import may_rename
 
 N = TypeVar("N", bound=Node)
 
@@ -34,6 +42,8 @@ def load(
     *,
     at: "str | Path" = "",
     shardings: "Shardings | None" = None,
+    changes: "Changes | Iterable[Change]" = (),
+    report: "Callable[[Report], object] | None" = None,
     progress: Progress = None,
 ) -> N:
     """Make a node from a checkpoint alone: structure, static values, sharing and arrays are those that were saved.
@@ -44,8 +54,11 @@ def load(
     Args:
         path: The directory.
         cls: The class of the node, or a base of it.
-        at: Where the node stands in the tree that was saved: `"model"`.
+        at: Where the node stands in the tree that was saved, once it is changed:
+            `"model"`.
         shardings: As of `restore`, by paths from the node on.
+        changes: How the classes have changed since: see `Changes`.
+        report: As of `restore`.
         progress: As of `restore`.
 
     Returns:
@@ -65,32 +78,103 @@ def load(
     See also: `restore`, which reads into live nodes; `save`.
     """
     task = f"cannot load from {os.fspath(path)}"
+    items: list[Item] | None = None
     with together(task):
-        report = Report(progress, f"read {os.fspath(path)}", is_counted=True)
+        start, changes = _as_path(at, task), as_changes(changes)
+        meter = Meter(progress, f"read {os.fspath(path)}", is_counted=True)
         directory = located(absolute(path), task)
         manifest, identity = read_manifest(directory, task)
+        source = Checkpoint(directory, identity, manifest, task, meter)
+        if changes or may_rename([manifest.structure], cls):
+            outcome = changed_outcome(manifest, changes, cls, task)
+            if _is_node(outcome, start):
+                manifest, items = rebuilt(manifest, outcome, start, cls, task)
+                start = ()
         manifest = with_added_fields(manifest)
-        structure = manifest.structure
-        number = _number_at(structure, _as_path(at, task), cls, task)
-        _check_described(structure, number, task)
-        graphdef = _graphdef_of(structure, number, task)
-        if not issubclass(graphdef.type, cls):
-            what = f"is a {graphdef.type.__name__}, not a {cls.__name__}"
-            raise CheckpointError(
-                task, [Fault(what, path=place_text(structure.paths[number]))]
-            )
-        numbers = [at for at in structure.below(number) if structure.specs[at].is_state]
-        _check_values(manifest, numbers, task)
+        graphdef, numbers = _described(manifest, start, cls, task)
         given = sharding_of_each(graphdef.layout, (), shardings)
-        wanted: list[Wanted] = []
-        for rank, number in enumerate(numbers):
-            keys, shardings_of_one = manifest.by_state[number].keys, given.get(rank, {})
-            targets = [sharding_at(shardings_of_one, key) for key in keys]
-            wanted.append(Wanted(number, targets))
-    with together(task), report:
-        values = read_values(directory, identity, manifest, wanted, task, report)
+        places = [given.get(rank, {}) for rank in range(len(numbers))]
+    with together(task), meter:
+        if items is None:
+            values = source.read_all(_wanted(manifest, numbers, places))
+        else:
+            values = _read_items(source, items, places)
+            tell(_report(items, manifest), f"loaded from {os.fspath(path)}", report)
     node: N = build(graphdef, values)
     return node
+
+
+def _described(
+    manifest: Manifest, start: Path, cls: type[N], task: str
+) -> tuple[GraphDef[Any], list[int]]:
+    """For `load`: the structure of the node at a path, and the numbers of its States.
+
+    Raises:
+        CheckpointError: There is none, or it cannot be made.
+    """
+    structure = manifest.structure
+    number = _number_at(structure, start, cls, task)
+    _check_described(structure, number, task)
+    graphdef = _graphdef_of(structure, number, task)
+    if not issubclass(graphdef.type, cls):
+        what = f"is a {graphdef.type.__name__}, not a {cls.__name__}"
+        raise CheckpointError(
+            task, [Fault(what, path=place_text(structure.paths[number]))]
+        )
+    numbers = [at for at in structure.below(number) if structure.specs[at].is_state]
+    _check_values(manifest, numbers, task)
+    return graphdef, numbers
+
+
+def _wanted(
+    manifest: Manifest, numbers: Sequence[int], places: Sequence[Given]
+) -> list[Wanted]:
+    """For `load`: States to read, each with the places for its arrays."""
+    wanted: list[Wanted] = []
+    for number, place in zip(numbers, places, strict=True):
+        keys = manifest.by_state[number].keys
+        wanted.append(Wanted(number, [sharding_at(place, key) for key in keys]))
+    return wanted
+
+
+def _is_node(outcome: Outcome, path: Path) -> bool:
+    """For `load`: whether changes put a node at a path."""
+    item = outcome.items.get(path)
+    return item is not None and item.kind == NODE
+
+
+def _read_items(
+    source: Checkpoint, items: Sequence[Item], places: Sequence[Given]
+) -> list[Any]:
+    """For `load`: the values of changed States: at once where only their paths are others, else array by array."""
+    source.begin([item.expression for item in items])
+    values: list[Any] = [None] * len(items)
+    plain = {at: item.key for at, item in enumerate(items) if isinstance(item.key, int)}
+    wanted = _wanted(
+        source.manifest, list(plain.values()), [places[at] for at in plain]
+    )
+    for at, value in zip(plain, source.read(wanted), strict=True):
+        values[at] = value
+    made = [at for at in range(len(items)) if at not in plain]
+
+    def finish(rank: int, array: Array) -> Any:
+        value = items[made[rank]].value
+        assert value is not None
+        sharding = sharding_at(places[made[rank]], value.keys[0])
+        return placed(array, value.leaves[0].kind, sharding)
+
+    expressions = [items[at].expression for at in made]
+    for at, value in zip(
+        made, evaluated_from(source, expressions, finish), strict=True
+    ):
+        values[at] = value
+    return values
+
+
+def _report(items: Sequence[Item], manifest: Manifest) -> Report:
+    """For `load`: what was read from where."""
+    paths = [manifest.structure.paths[number] for number in manifest.structure.states]
+    return report_of(zip(paths, items, strict=True), (), ())
 
 
 def _as_path(at: "str | Path", task: str) -> Path:

@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
 import jax
@@ -131,6 +131,49 @@ def wanted_numpy(
 ) -> "np.ndarray[Any, np.dtype[Any]]":
     """What `read` takes for an array of NumPy: one of the same shape and dtype that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+# Any: of each array the shape and dtype as the store has them, else a number or text.
+def nested_metadata(path: str) -> Any:
+    """What a checkpoint that some other program has written holds: a tree of what has shape and dtype, and of numbers.
+
+    Raises:
+        ModuleNotFoundError: Orbax is not installed.
+    """
+    return _imported_orbax().metadata(path).metadata
+
+
+def read_nested(path: str, metadata: Any, wanted: Sequence[Sequence[Any]]) -> Any:
+    """Some arrays of such a checkpoint, as arrays of NumPy in a tree of the same form, with `None` for others in lists.
+
+    Args:
+        path: The directory; an absolute path.
+        metadata: What `nested_metadata` gave.
+        wanted: The keys that lead to each.
+    """
+    orbax = _imported_orbax()
+    context = orbax.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        return orbax.load(path, _part(metadata, wanted, 0))
+
+
+def _part(metadata: Any, wanted: Sequence[Sequence[Any]], depth: int) -> Any:
+    """For `read_nested`: what the store is asked for, by recursion."""
+    if any(len(keys) == depth for keys in wanted):
+        return wanted_numpy(metadata.shape, metadata.dtype)
+    below: dict[Any, list[Sequence[Any]]] = {}
+    for keys in wanted:
+        below.setdefault(keys[depth], []).append(keys)
+    if isinstance(metadata, Mapping):
+        return {
+            key: _part(metadata[key], rows, depth + 1) for key, rows in below.items()
+        }
+    # A place in a list counts: what is not wanted is `None`.
+    return [
+        _part(item, below[at], depth + 1) if at in below else None
+        for at, item in enumerate(metadata)
+    ]
 
 
 class Steps:

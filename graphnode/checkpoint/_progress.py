@@ -21,7 +21,7 @@ _DELAY: Final = 2.0
 _BETWEEN: Final = 0.2
 
 
-class Report:
+class Meter:
     """What is told of one read or write; its end without an error is the end of the work.
 
     Args:
@@ -68,7 +68,7 @@ class Report:
         if self._tell is not None:
             self._tell(self._done, self._total)
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "Meter":
         return self
 
     def __exit__(

@@ -1,18 +1,47 @@
 """Read values of a checkpoint: the arrays of some States, each checked, and put together again."""
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
 from ._arrays import CorruptError, checksums_of, fault_of, from_store, to_read
+from ._expressions import Array, Expression, bytes_of, evaluated, keys_of
 from ._files import check_unchanged
 from ._forms import put_together
-from ._manifest import Manifest
+from ._leaf import ARRAY, NUMPY
+from ._manifest import Manifest, Value
 from ._orbax import read
-from ._progress import Report
+from ._progress import Meter
+
+
+class Within:
+    """Tells of several reads as of one, which was begun before; or nobody, without a meter."""
+
+    def __init__(self, meter: Meter | None) -> None:
+        self._meter = meter
+
+    def start(self, total: int) -> None:
+        """A read begins."""
+
+    def add(self, size: int) -> None:
+        """So many bytes more are done."""
+        if self._meter is not None:
+            self._meter.add(size)
 
 
 class Wanted(NamedTuple):
@@ -35,7 +64,7 @@ def read_values(
     manifest: Manifest,
     wanted: Sequence[Wanted],
     task: str,
-    report: Report,
+    meter: "Meter | Within",
 ) -> list[Any]:
     """The values of some States; none unless all of them are what was saved.
 
@@ -45,21 +74,21 @@ def read_values(
         manifest: Its manifest.
         wanted: The States.
         task: For messages.
-        report: Is told of each portion that is read.
+        meter: Is told of each portion that is read.
 
     Raises:
         CheckpointError: The arrays cannot be read, or are not those that were saved;
             names all.
     """
     requests = _requests(manifest, wanted, task)
-    report.start(sum(map(_bytes_of, requests.values())))
+    meter.start(sum(map(_bytes_of, requests.values())))
     arrays: dict[str, Any] = {}
     checksums: dict[str, int | None] = {}
     for portion in _portions(requests):
         read_now = _read_arrays(directory, identity, portion, task)
         checksums.update(checksums_of(read_now))
         arrays.update(read_now)
-        report.add(sum(map(_bytes_of, portion.values())))
+        meter.add(sum(map(_bytes_of, portion.values())))
     check_unchanged(directory, identity, task)
     values: list[Any] = []
     faults: list[Fault] = []
@@ -149,3 +178,86 @@ def _read_arrays(
         raise CheckpointError(
             task, [f"the arrays cannot be read: {text[:300]}"]
         ) from error
+
+
+def as_numpy(manifest: Manifest, numbers: Collection[Any]) -> Manifest:
+    """A manifest by which some States, each of one array, are read as arrays of NumPy."""
+    values = list(manifest.values)
+    for at, number in enumerate(manifest.structure.states):
+        if number in numbers:
+            leaf = dataclasses.replace(values[at].leaves[0], kind=NUMPY, weak=False)
+            values[at] = Value(values[at].form, values[at].keys, [leaf])
+    return dataclasses.replace(manifest, values=values)
+
+
+def placed(
+    array: "np.ndarray[Any, np.dtype[Any]]", kind: str, sharding: Sharding | None
+) -> Any:
+    """An array of NumPy as a State holds it: of JAX, where it is to be, or of NumPy."""
+    # A view would keep all of what it is a part of, and JAX may not copy on the host.
+    if not array.flags.owndata or not array.flags.c_contiguous:
+        array = np.array(array, order="C")
+    if kind != ARRAY:
+        return array if kind == NUMPY else array[()]
+    return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
+
+
+class Checkpoint(NamedTuple):
+    """What is read from, in several reads.
+
+    Attributes:
+        directory: The checkpoint.
+        identity: What `read_manifest` gives of its manifest.
+        manifest: Its manifest.
+        task: For messages.
+        meter: Who is told of each portion, if anybody is.
+    """
+
+    directory: str
+    identity: object
+    manifest: Manifest
+    task: str
+    meter: Meter | None = None
+
+    def begin(self, expressions: Iterable[Expression]) -> None:
+        """Tell how much will be read for what is made of some States, whose keys are numbers."""
+        keys = {key for expression in expressions for key in keys_of(expression)}
+        values = [self.manifest.by_state[key] for key in keys if isinstance(key, int)]
+        if self.meter is not None:
+            leaves = [leaf for value in values for leaf in value.leaves]
+            self.meter.start(sum(map(bytes_of, leaves)))
+
+    def read_all(self, wanted: Sequence[Wanted]) -> list[Any]:
+        """The values of some States, as `read_values` gives them, where nothing else is read."""
+        return self._read(wanted, self.meter or Within(None))
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Any]:
+        """The values of some States, as `read_values` gives them, in one of several reads."""
+        return self._read(wanted, Within(self.meter))
+
+    def _read(self, wanted: Sequence[Wanted], meter: "Meter | Within") -> list[Any]:
+        place = (self.directory, self.identity, self.manifest)
+        return read_values(*place, wanted, self.task, meter)
+
+
+def evaluated_from(
+    source: Checkpoint,
+    expressions: Sequence[Expression],
+    finish: Callable[[int, Array], Any],
+) -> list[Any]:
+    """What becomes of arrays that are made of those of a checkpoint, whose keys are numbers."""
+    keys = {key for expression in expressions for key in keys_of(expression)}
+    leaves = {
+        key: source.manifest.by_state[key].leaves[0]
+        for key in keys
+        if isinstance(key, int)
+    }
+    # To the host, where they are changed: no device has to hold what is not wanted there.
+    on_host = source._replace(manifest=as_numpy(source.manifest, keys))
+
+    def read(keys: Sequence[Hashable]) -> dict[Hashable, Array]:
+        wanted = [Wanted(key, [None]) for key in keys if isinstance(key, int)]
+        return dict(zip(keys, on_host.read(wanted), strict=True))
+
+    sizes: dict[Hashable, int] = {key: bytes_of(leaf) for key, leaf in leaves.items()}
+    return evaluated(expressions, sizes, read, finish)

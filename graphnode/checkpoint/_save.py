@@ -14,7 +14,7 @@ from ._files import absolute, metadata_of, written
 from ._manifest import Manifest, Value, manifest_to_json
 from ._orbax import write
 from ._processes import check_same, together
-from ._progress import Progress, Report
+from ._progress import Meter, Progress
 from ._tree import Tree, declared_fields, take_tree
 
 
@@ -66,14 +66,14 @@ def save(
     target = absolute(path)
     task = f"cannot save to {path}"
     with together(task):
-        report = Report(progress, f"write {os.fspath(path)}", is_counted=False)
+        meter = Meter(progress, f"write {os.fspath(path)}", is_counted=False)
         extra = checked_extra(metadata, config, task)
         taken = take_tree(tree, task)
-    # The report is over when the checkpoint is at its place.
-    with report, written(target, task, overwrite=overwrite) as directory:
+    # The meter is at its end when the checkpoint is at its place.
+    with meter, written(target, task, overwrite=overwrite) as directory:
         with together(task):
             manifest, arrays = prepared(taken, task, extra)
-            report.start(sum(array.nbytes for array in arrays.values()))
+            meter.start(sum(array.nbytes for array in arrays.values()))
         data = manifest_to_json(manifest)
         check_same_manifest(data, task)
         write(directory, arrays, metadata_of(data))
@@ -138,7 +138,7 @@ def prepared(tree: Tree, task: str, extra: Extra) -> tuple[Manifest, dict[str, A
         for (name, leaf), value in zip(
             manifest.stored(number), taken.leaves, strict=True
         ):
-            fault = _value_fault(value)
+            fault = value_fault(value)
             if fault is not None:
                 faults.append(Fault(fault, path=name))
             elif leaf.is_stored:
@@ -156,8 +156,8 @@ def prepared(tree: Tree, task: str, extra: Extra) -> tuple[Manifest, dict[str, A
     return _manifest(tree, values, extra), arrays
 
 
-def _value_fault(value: Any) -> str | None:
-    """For `prepared`: why there is nothing to save, though there is a shape and dtype; `None` if there is."""
+def value_fault(value: Any) -> str | None:
+    """Why there is nothing to save, though there is a shape and dtype; `None` if there is."""
     if isinstance(value, jax.ShapeDtypeStruct):
         return "a shape and dtype without a value"
     if isinstance(value, jax.Array) and value.is_deleted():

@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .._paths import path_str
 from ._compare import Matching, matched, place_text
-from ._leaf import DTYPES, Leaf
+from ._expressions import bytes_of
 from ._manifest import Manifest, Value
+from ._report import table
 from ._structure import OPAQUE, Structure, class_text, value_text
 
 
@@ -34,7 +35,7 @@ def shown(manifest: Manifest) -> Iterator[str]:
                 _notes(structure, number, others),
             )
         )
-    yield from _table(rows)
+    yield from table(rows)
     for number, names in others.items():
         if not structure.specs[number].is_state:
             where = place_text(structure.paths[number])
@@ -55,14 +56,8 @@ def _summary(manifest: Manifest) -> str:
     versions = ", ".join(
         f"{name} {version}" for name, version in manifest.versions.items()
     )
-    size = float(sum(map(_bytes_of, leaves)))
+    size = float(sum(map(bytes_of, leaves)))
     return f"{len(manifest.values):,} States, {count:,} numbers in arrays, {_size_text(size)}; written by {versions}"
-
-
-def _bytes_of(leaf: Leaf) -> int:
-    """For `_summary`: the bytes of an array; those of keys are not known here."""
-    dtype = DTYPES.get(leaf.dtype)
-    return 0 if dtype is None else math.prod(leaf.shape) * dtype.itemsize
 
 
 def _size_text(size: float) -> str:
@@ -102,14 +97,6 @@ def _notes(structure: Structure, number: int, others: dict[int, list[str]]) -> s
     if number in others:
         notes.append(f"also at {', '.join(others[number])}")
     return "; ".join(notes)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Rows as lines, with columns below each other as long as they are not wide."""
-    widths = [min(max(map(len, column)), 60) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
 
 
 def differences(left: Manifest, right: Manifest) -> Iterator[str]:

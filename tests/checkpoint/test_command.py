@@ -82,6 +82,8 @@ def test_diff_lists_what_differs(tmp_path: Path):
         "model.rate: 0.1 -> 0.2",
         "+ new: PlainValue float32[2]",
         "- old: PlainValue float32[2]",
+        "changes that may lead from A to B:",
+        "  Rename('old', 'new'),",
     ]
     code, lines, beside = run("diff", tmp_path / "a", tmp_path / "c")
     assert (code, lines) == (0, [])
@@ -93,6 +95,9 @@ def test_diff_lists_what_differs(tmp_path: Path):
         "model.enc: a Linear of its own -> the object at model.dec",
         "old: PlainValue -> State",
         'old: tag=null -> tag="x"',
+        "changes that may lead from A to B:",
+        "  Drop('model.enc.bias'),",
+        "  Drop('model.enc.weight'),",
     ]
 
 
@@ -122,3 +127,34 @@ def test_show_needs_no_class_of_the_users(tmp_path: Path):
         "assert not {'orbax', 'tensorstore', 'tests'} & {name.partition('.')[0] for name in sys.modules}\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_diff_proposes_changes(tmp_path: Path):
+    """For States of one shape and dtype, by the nearest name; what a glob says is not said one by one."""
+
+    def layers(first: str, second: str) -> list[Any]:
+        return [{first: {"w": jnp.ones(2), "b": jnp.ones(3)}, second: jnp.ones(5)} for _ in range(3)]
+
+    gn.checkpoint.save(
+        tmp_path / "a", {"blocks": layers("mlp", "norm"), "head": jnp.ones((2, 4)), "x": jnp.ones(7), "c": jnp.ones(2)}
+    )
+    gn.checkpoint.save(
+        tmp_path / "b",
+        {
+            "layers": layers("mlp", "scale"),
+            "heads": jnp.ones((4, 2)),
+            "y": jnp.ones(8),
+            "c": jnp.ones(2, jnp.bfloat16),
+        },
+    )
+    code, lines, _ = run("diff", tmp_path / "a", tmp_path / "b")
+    assert code == 1
+    assert lines[lines.index("changes that may lead from A to B:") + 1 :] == [
+        "  Rename('head', 'heads'),",
+        "  Rename('blocks.*.mlp.**', 'layers.*.mlp.**'),",
+        "  Rename('blocks.*.norm', 'layers.*.scale'),",
+        "  Cast('c', 'bfloat16', before='float32'),",
+        "  Transpose('heads'),",
+        "  Drop('x'),",
+        "  Fill('y'),",
+    ]

@@ -49,3 +49,30 @@ with tempfile.TemporaryDirectory() as folder:
     gn.checkpoint.restore(whole, run, shardings={"**.weight": one})
     gn.checkpoint.restore(whole, run, shardings=one)
     assert_type(gn.checkpoint.manifest(whole), gn.checkpoint.Manifest)
+
+    # Changes
+    rename, turned = gn.checkpoint.Rename("model.**", "m.**"), gn.checkpoint.Transpose("m.weight")
+    changes = gn.checkpoint.Changes([rename, turned, gn.checkpoint.Cast("**", jax.numpy.float32, before="float32")])
+    assert_type(changes[0], gn.checkpoint.Change)
+    assert_type(changes[1:], gn.checkpoint.Changes)
+    assert_type(changes + [rename], gn.checkpoint.Changes)
+    assert_type(changes.inverse(), gn.checkpoint.Changes)
+    assert_type(gn.checkpoint.Changes.from_json(changes.to_json()), gn.checkpoint.Changes)
+    assert_type(rename.inverted(), gn.checkpoint.Rename)
+    there_and_back = [*changes, *changes.inverse()]
+    reports: list[gn.checkpoint.Report] = []
+    assert_type(gn.checkpoint.restore(whole, run, changes=there_and_back, report=reports.append), Run)
+    assert_type(gn.checkpoint.load(whole, Run, changes=there_and_back, report=print), Run)
+    report = gn.checkpoint.write(model, f"{folder}/model.npz", changes=[gn.checkpoint.Rename("bias", "b")])
+    assert_type(report, gn.checkpoint.Report)
+    read = gn.checkpoint.read(f"{folder}/model.npz", into=model, allow_unused="b", allow_missing=gn.PathIn("bias"))
+    assert_type(read, gn.checkpoint.Report)
+
+
+class Former(gn.Node, was=("Older", "Oldest")):
+    width: int = gn.static(default=3, was="size")
+    weight: gn.ParamState = gn.state(jax.nn.initializers.zeros, shape=lambda self: (3,), was=["kernel", "w"])
+    head: gn.nn.Linear | None = gn.subnode(default=None, was="top")
+
+
+assert_type(Former(width=2).head, gn.nn.Linear | None)
