@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any, Final, TypeAlias, cast
 
+import jax
 import numpy as np
+from jax.sharding import Sharding
 
 Index: TypeAlias = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
 
@@ -35,6 +37,35 @@ _PRIVATE: Final[dict[str, int]] = (
     if hasattr(mmap, "MAP_ANONYMOUS")
     else {}
 )
+
+
+def on_devices(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    sharding: Sharding,
+    read: "Callable[[tuple[slice, ...]], np.ndarray[Any, np.dtype[Any]]]",
+) -> jax.Array:
+    """An array over the devices of a sharding, each of which gets its part.
+
+    Args:
+        shape: Of the array.
+        dtype: Of the array.
+        sharding: Where it is to be.
+        read: Reads a part: of each axis, a start and a stop.
+    """
+    # Devices with the same part: it is read once.
+    parts: dict[tuple[tuple[int, int], ...], np.ndarray[Any, np.dtype[Any]]] = {}
+
+    def part_at(
+        index: tuple[slice, ...] | None,
+    ) -> "np.ndarray[Any, np.dtype[Any]]":
+        rows = zip(index or (), shape, strict=False)
+        key = tuple([slice_.indices(size)[:2] for slice_, size in rows])
+        if key not in parts:
+            parts[key] = read(tuple([slice(*ends) for ends in key]))
+        return parts[key]
+
+    return jax.make_array_from_callback(shape, sharding, part_at, dtype=dtype)
 
 
 def read_box(

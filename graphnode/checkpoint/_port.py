@@ -1,34 +1,41 @@
 """Read the arrays of other programs into a model, and write a model as they have it."""
 
 import dataclasses
+import functools
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
 from .._filters import AnyFilter
 from .._graph._states_json import classes_by_name
 from .._paths import Path, path_str
+from ._boxes import on_devices
 from ._changes import Change, Changes, as_changes
 from ._choose import Globs, Shardings, chosen, sharding_of_each
 from ._commit import commit, move, moved_back_on_error, prepared
-from ._expressions import Array, Expression, compute, evaluated
+from ._expressions import Array, Expression, compute, evaluated, keys_of
 from ._files import absolute
 from ._fit import fitted, value_faults
 from ._forms import LEAF
 from ._globs import name_of_path
 from ._item import Item, state_items
 from ._items import other_paths
-from ._leaf import ARRAY, DTYPES, NUMPY
+from ._leaf import ARRAY, DTYPES, NUMPY, Leaf
 from ._manifest import Value
 from ._plan_changes import Outcome, planned
 from ._read import placed
 from ._report import Report, report_of
 from ._restore import targets_of
+from ._safetensors_write import write_safetensors
 from ._save import value_fault
+from ._slices import part_of
 from ._sources import WRITERS, Source, opened, suffix_of
 from ._tree import IteratorState, PlainValue, Tree, take_tree
 from ._was import renames_of
@@ -53,7 +60,8 @@ def read(
     Changes lead from their names and layouts to those of the model. All is compared
     before an array is read: names that no State takes, States that nothing is for,
     shapes, dtypes. If anything does not fit, nothing is changed. Arrays are read one by
-    one.
+    one; what is to be over several devices is read part by part, each device its own,
+    from `.safetensors` and from arrays in memory.
 
     Args:
         source: A file (`.npz`, `.safetensors`, an index of several of these, or their directory), a
@@ -115,20 +123,69 @@ def read(
         if faults:
             raise CheckpointError(task, faults)
         places = [position[number] for number in numbers]
-
-        def finish(rank: int, array: Array) -> Any:
-            at = places[rank]
-            kind = live.values[at].leaves[0].kind
-            return placed(array, kind, targets_of(live, at, given)[0])
-
-        expressions = [fit.items[number].expression for number in numbers]
-        source_ = opened_source
-        values = evaluated(expressions, source_.sizes, source_.read, finish)
+        wanted = [
+            _Wanted(
+                fit.items[number].expression,
+                live.values[at].leaves[0],
+                targets_of(live, at, given)[0],
+            )
+            for number, at in zip(numbers, places, strict=True)
+        ]
+        values = _values(opened_source, wanted)
     with moved_back_on_error() as moved:
         writes = prepared(live, places, values, task)
         move(writes.iterators, moved, task)
         commit(writes, moved)
     return fit.report
+
+
+class _Wanted(NamedTuple):
+    """An array for a State: how it is made, what it is, and where it is to be."""
+
+    expression: Expression
+    leaf: Leaf
+    sharding: Sharding | None
+
+
+def _values(source: Source, wanted: Sequence[_Wanted]) -> list[Any]:
+    """For `read`: an array for each State; over several devices, each reads its part, if the source has parts."""
+    values: list[Any] = [None] * len(wanted)
+    whole: list[int] = []
+    for at, one in enumerate(wanted):
+        if _has_parts(source, one):
+            values[at] = _by_parts(source, one)
+        else:
+            whole.append(at)
+
+    def finish(rank: int, array: Array) -> Any:
+        one = wanted[whole[rank]]
+        return placed(array, one.leaf.kind, one.sharding)
+
+    expressions = [wanted[at].expression for at in whole]
+    results = evaluated(expressions, source.sizes, source.read, finish)
+    for at, value in zip(whole, results, strict=True):
+        values[at] = value
+    return values
+
+
+def _has_parts(source: Source, wanted: _Wanted) -> bool:
+    """For `_values`: whether an array is read part by part."""
+    if wanted.sharding is None or len(wanted.sharding.device_set) == 1:
+        return False
+    keys = set(keys_of(wanted.expression))
+    is_array = wanted.leaf.kind == ARRAY and math.prod(wanted.leaf.shape) > 0
+    return is_array and keys <= source.shapes.keys()
+
+
+def _by_parts(source: Source, wanted: _Wanted) -> jax.Array:
+    """For `_values`: an array over several devices, none of which gets more than its part."""
+    assert source.read_part is not None
+    assert wanted.sharding is not None
+    read = functools.partial(
+        part_of, wanted.expression, shapes=source.shapes, read=source.read_part
+    )
+    leaf = wanted.leaf
+    return on_devices(leaf.shape, DTYPES[leaf.dtype], wanted.sharding, read)
 
 
 def _name_of(source: object) -> str:
@@ -190,6 +247,7 @@ def write(
     *,
     changes: "Changes | Iterable[Change]" = (),
     metadata: "Mapping[str, str] | None" = None,
+    max_shard_bytes: int | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Write the arrays of a model to a file, by the names and in the layout of another program.
@@ -199,10 +257,13 @@ def write(
 
     Args:
         model: A node, or a pytree of nodes.
-        path: The file; its suffix says the format: `.npz` or `.safetensors`.
+        path: The file; its suffix says the format: `.npz` or `.safetensors`. With
+            `max_shard_bytes` a directory.
         changes: From the paths of the model to the names of the file: the `inverse()` of
             those by which such a file is read.
         metadata: Texts for a format that has a place for them.
+        max_shard_bytes: Write a directory of `.safetensors` files and their index, of
+            which none has more bytes of arrays, unless one array has.
         overwrite: Whether what is at the path is replaced.
 
     Returns:
@@ -226,9 +287,7 @@ def write(
     """
     target = absolute(path)
     task = f"cannot write {os.fspath(path)}"
-    writer = WRITERS.get(suffix_of(target, WRITERS))
-    if writer is None:
-        raise CheckpointError(task, [f"the suffix is one of {', '.join(WRITERS)}"])
+    writer = _writer_of(target, max_shard_bytes, task)
     live = take_tree(model, task)
     _check_is_model(live, task)
     arrays = {
@@ -269,6 +328,27 @@ def write(
     writer(target, lazy, metadata=texts, overwrite=overwrite)
     fits: list[tuple[Path, Item]] = [(item.path, item) for item in names.values()]
     return report_of(fits, (), outcome.dropped)
+
+
+def _writer_of(
+    path: str, max_shard_bytes: int | None, task: str
+) -> Callable[..., None]:
+    """For `write`: what writes a file, or a directory of several.
+
+    Raises:
+        CheckpointError: The path has the suffix of neither.
+    """
+    suffix = suffix_of(path, WRITERS)
+    if max_shard_bytes is None:
+        if suffix:
+            return WRITERS[suffix]
+        what = f"the suffix is one of {', '.join(WRITERS)}"
+        hint = "max_shard_bytes= writes a directory"
+        raise CheckpointError(task, [Fault(what, hint=hint)])
+    if suffix:
+        what = "with max_shard_bytes the path is a directory, and has no suffix"
+        raise CheckpointError(task, [what])
+    return functools.partial(write_safetensors, max_shard_bytes=max_shard_bytes)
 
 
 def _unwritable(item: Item, arrays: Mapping[int, Any]) -> str:

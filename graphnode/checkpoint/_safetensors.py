@@ -25,7 +25,7 @@ from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
 from ._aside import OLD
-from ._boxes import Bytes, Index, read_box
+from ._boxes import Bytes, Index, on_devices, read_box
 from ._safetensors_header import (
     LENGTH_BYTES,
     MAX_HEADER,
@@ -129,23 +129,7 @@ class FileArray:
             )
         if sharding is None:
             return jnp.asarray(self.read())
-        # Devices with the same part: the file is read once.
-        parts: dict[
-            tuple[tuple[int | None, int | None], ...], np.ndarray[Any, np.dtype[Any]]
-        ] = {}
-
-        def part_of(
-            index: tuple[slice, ...] | None,
-        ) -> "np.ndarray[Any, np.dtype[Any]]":
-            index = index or ()
-            key = tuple([(rows.start, rows.stop) for rows in index])
-            if key not in parts:
-                parts[key] = self.read(index)
-            return parts[key]
-
-        return jax.make_array_from_callback(
-            self.shape, sharding, part_of, dtype=self.dtype
-        )
+        return on_devices(self.shape, self.dtype, sharding, self.read)
 
 
 class Safetensors(Mapping[str, FileArray]):

@@ -5,6 +5,7 @@ To read another format, add its suffix to `READERS`; to write it, to `WRITERS`.
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,8 +30,9 @@ from ._manifest import Value, parse
 from ._npz import opened_npz, write_npz
 from ._orbax import METADATA_FILE, METADATA_KEY, nested_metadata, read_nested
 from ._read import Checkpoint, Wanted, as_numpy
-from ._safetensors import INDEX_SUFFIX, SUFFIX, open_safetensors
+from ._safetensors import INDEX_SUFFIX, SUFFIX, FileArray, open_safetensors
 from ._safetensors_write import write_safetensors
+from ._slices import Box
 from ._structure import Structure
 
 READERS: Final[
@@ -64,12 +66,16 @@ class Source:
         read: Reads some of it, by key.
         sizes: The bytes of each, by key.
         other_paths: Further paths, each with the first one.
+        shapes: Those of arrays that can be read in parts, by key.
+        read_part: Reads a part of one of these.
     """
 
     items: Callable[[Changes, Structure | None], Iterator[Item]]
     read: Callable[[Sequence[Hashable]], Mapping[Hashable, Array]]
     sizes: Mapping[Hashable, int]
     other_paths: Mapping[Path, Path]
+    shapes: Mapping[Hashable, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    read_part: Callable[[Hashable, Box], Array] | None = None
 
 
 # Any: whatever somebody reads from.
@@ -152,7 +158,27 @@ def _named(arrays: Mapping[Any, Any], aliases: Mapping[str, str], task: str) -> 
     def read(keys: Sequence[Hashable]) -> dict[Hashable, Array]:
         return {key: _values(arrays[key]) for key in keys}
 
-    return Source(lambda changes, target: state_items(rows), read, sizes, others)
+    def read_part(key: Hashable, box: Box) -> Array:
+        array = arrays[key]
+        # JAX may not copy on the host: what somebody else holds might change later.
+        return array[box] if isinstance(array, FileArray) else np.array(array[box])
+
+    shapes: dict[Hashable, tuple[int, ...]] = {
+        name: tuple(array.shape)
+        for name, array in arrays.items()
+        if isinstance(array, (FileArray, jax.Array, np.ndarray))
+    }
+    items = functools.partial(_items, rows)
+    return Source(items, read, sizes, others, shapes, read_part)
+
+
+def _items(
+    rows: Sequence[tuple[Path, Hashable, Value]],
+    changes: Changes,
+    target: Structure | None,
+) -> Iterator[Item]:
+    """What there is in a source of States alone, which is the same for all changes."""
+    return state_items(rows)
 
 
 def _description(array: Any) -> Leaf:
@@ -249,7 +275,7 @@ def _of_orbax(directory: str, task: str) -> Source:
         tree = read_nested(directory, metadata, rows) if rows else {}
         return {name: _at(tree, keys[name]) for name in names}
 
-    return Source(lambda changes, target: state_items(rows), read, sizes, {})
+    return Source(functools.partial(_items, rows), read, sizes, {})
 
 
 # Any: a shape and dtype, as the store describes it.

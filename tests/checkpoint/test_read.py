@@ -145,6 +145,21 @@ def test_a_safetensors_file_is_written_and_read(tmp_path: Path):
         assert json.loads(file.metadata["graphnode.aliases"]) == {"b.bias": "a.bias", "b.weight": "a.weight"}
 
 
+def test_a_directory_of_several_files_is_written_and_read(tmp_path: Path):
+    """Each of them has at most so many bytes; an index says which array is where."""
+    first, second = net(), net()
+    path = tmp_path / "net"
+    gn.checkpoint.write(first, path, max_shard_bytes=40)
+    assert [part.name for part in sorted(path.iterdir())][-1] == "model.safetensors.index.json"
+    for source in (path, path / "model.safetensors.index.json"):
+        for state in gn.states(second).values():
+            state.value = jnp.zeros_like(state.value)
+        gn.checkpoint.read(source, into=second)
+        assert same(values(second), values(first))
+    with refused("cannot write PATH/a.npz: with max_shard_bytes the path is a directory, and has no suffix"):
+        gn.checkpoint.write(first, tmp_path / "a.npz", max_shard_bytes=40)
+
+
 def test_what_has_no_place_in_a_file_is_refused(tmp_path: Path):
     """Random keys, numbers, dtypes of other libraries, shapes without values, suffixes: with what would do."""
     tree = {"rngs": gn.Rngs(0), "layer": gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16)}
@@ -157,7 +172,9 @@ def test_what_has_no_place_in_a_file_is_refused(tmp_path: Path):
         "Drop('rngs.streams.default.key') leaves it out",
         "Fill('x'): only a model that is read into can be filled",
     ]
-    with refused("cannot write PATH/a.npy: the suffix is one of .npz, .safetensors"):
+    with refused(
+        "cannot write PATH/a.npy: the suffix is one of .npz, .safetensors; max_shard_bytes= writes a directory"
+    ):
         gn.checkpoint.write(net(), tmp_path / "a.npy")
     with refused(
         "cannot write PATH/a.npz: 2 faults:",

@@ -433,3 +433,56 @@ def test_two_processes_write_the_steps_of_a_run(tmp_path: Path):
         tmp_path,
     )
     assert sorted(os.listdir(tmp_path / "run")) == ["20", "30"]
+
+
+@pytest.mark.slow
+def test_a_file_of_another_program_is_read_onto_a_mesh():
+    """Each device gets its part of what changes make, and no array is read as a whole, unless it is reshaped."""
+    run("""
+from graphnode.checkpoint import Changes, Rename, Reshape, Split, Stack, Transpose
+from graphnode.checkpoint import _safetensors
+from graphnode.checkpoint._safetensors_write import write_safetensors
+
+class Wide(gn.Node):
+    query: gn.ParamState
+    key: gn.ParamState
+    layers: gn.ParamState
+    flat: gn.ParamState
+
+rng = np.random.default_rng(0)
+arrays = {
+    "qk": rng.standard_normal((32, 8), np.float32),
+    **{f"layers.{at}": rng.standard_normal((8, 4), np.float32) for at in range(4)},
+    "flat": rng.standard_normal(64, np.float32),
+}
+shapes = {"query": (8, 16), "key": (8, 16), "layers": (4, 8, 4), "flat": (8, 8)}
+spread = NamedSharding(mesh(2, 4), P("x", "y"))
+zeros = {name: jax.device_put(np.zeros(shape, np.float32), spread) for name, shape in shapes.items()}
+wide = Wide(**{name: gn.ParamState(value) for name, value in zeros.items()})
+sizes = []
+read = _safetensors.FileArray.read
+def noted(self, index=...):
+    part = read(self, index)
+    sizes.append((self.name, part.size))
+    return part
+_safetensors.FileArray.__getitem__ = noted
+with tempfile.TemporaryDirectory() as folder:
+    path = folder + "/wide.safetensors"
+    write_safetensors(path, arrays)
+    gn.checkpoint.read(path, into=wide, changes=Changes([
+        Transpose("qk"), Split("qk", ["query", "key"], axis=1),
+        Stack("layers.*", "layers", axis=0), Reshape("flat", (8, 8)),
+    ]))
+expected = {
+    "query": arrays["qk"].T[:, :16], "key": arrays["qk"].T[:, 16:],
+    "layers": np.stack([arrays[f"layers.{at}"] for at in range(4)]), "flat": arrays["flat"].reshape(8, 8),
+}
+for name, value in expected.items():
+    found = getattr(wide, name).value
+    check_leaf(found, spread)
+    np.testing.assert_array_equal(found, value)
+largest = {}
+for name, size in sizes:
+    largest[name] = max(largest.get(name, 0), size)
+assert largest == {"qk": 16, **{f"layers.{at}": 8 for at in range(4)}, "flat": 64}, largest
+""")
