@@ -44,8 +44,8 @@ class Made:
 Expression: TypeAlias = "Read | Made"
 
 
-# Bytes that are read at once, however small the arrays are.
-_SMALL: Final = 2**26
+# In bytes. To ask a store for each of a thousand small arrays by itself would take longer than they do.
+AT_ONCE: Final = 2**26
 
 
 def _slice(array: Array, axis: int, start: int, stop: int) -> Array:
@@ -103,11 +103,12 @@ def evaluated(
     sizes: Mapping[Hashable, int],
     read: "Callable[[Sequence[Hashable]], Mapping[Hashable, Array]]",
     finish: Callable[[int, Array], Any],
+    at_once: int = AT_ONCE,
 ) -> list[Any]:
     """What becomes of the arrays that some expressions stand for.
 
     In memory are, beyond the results, the arrays that one of the expressions takes, or
-    several that together are not larger, or small.
+    several that together are small.
 
     Args:
         expressions: The expressions.
@@ -115,11 +116,9 @@ def evaluated(
         read: Reads some of these.
         finish: Makes the result of the array of an expression, by its number; what it
             gives is kept, and the array is not.
+        at_once: Bytes that are read together, unless one expression takes more.
     """
     needed = [dict.fromkeys(keys_of(part)) for part in expressions]
-    most = max([_size(keys, sizes) for keys in needed], default=0)
-    # To ask for each of a thousand small arrays by itself would take longer than they do.
-    most = max(most, _SMALL)
     # The parts of one array follow each other, so that it is read once.
     first_use: dict[Hashable, int] = {}
     for keys in needed:
@@ -137,7 +136,8 @@ def evaluated(
         while end < len(order):
             further = needed[order[end]].keys() - together.keys()
             total += _size(further, sizes)
-            if total > most:
+            # What is read anyway may serve one more.
+            if further and total > at_once:
                 break
             together.update(needed[order[end]])
             end += 1

@@ -162,7 +162,7 @@ def _values(source: Source, wanted: Sequence[_Wanted]) -> list[Any]:
         return placed(array, one.leaf.kind, one.sharding)
 
     expressions = [wanted[at].expression for at in whole]
-    results = evaluated(expressions, source.sizes, source.read, finish)
+    results = evaluated(expressions, source.sizes, source.read, finish, source.at_once)
     for at, value in zip(whole, results, strict=True):
         values[at] = value
     return values

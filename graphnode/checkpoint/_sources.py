@@ -18,7 +18,7 @@ from .._describe import describe
 from .._errors import CheckpointError, Fault
 from .._paths import Key, Path, path_str
 from ._changes import Changes
-from ._expressions import Array, bytes_of
+from ._expressions import AT_ONCE, Array, bytes_of
 from ._files import OUR_KEY, absolute, located, read_manifest
 from ._forms import LEAF
 from ._globs import path_of_name
@@ -68,6 +68,7 @@ class Source:
         other_paths: Further paths, each with the first one.
         shapes: Those of arrays that can be read in parts, by key.
         read_part: Reads a part of one of these.
+        at_once: The bytes to read together: 0 where a call of `read` takes no time.
     """
 
     items: Callable[[Changes, Structure | None], Iterator[Item]]
@@ -76,6 +77,7 @@ class Source:
     other_paths: Mapping[Path, Path]
     shapes: Mapping[Hashable, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     read_part: Callable[[Hashable, Box], Array] | None = None
+    at_once: int = AT_ONCE
 
 
 # Any: whatever somebody reads from.
@@ -169,7 +171,7 @@ def _named(arrays: Mapping[Any, Any], aliases: Mapping[str, str], task: str) -> 
         if isinstance(array, (FileArray, jax.Array, np.ndarray))
     }
     items = functools.partial(_items, rows)
-    return Source(items, read, sizes, others, shapes, read_part)
+    return Source(items, read, sizes, others, shapes, read_part, at_once=0)
 
 
 def _items(

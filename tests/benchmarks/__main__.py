@@ -25,6 +25,7 @@ from .measures import Figure, Result
 from .model_figures import MODEL_STEP, measure_models
 from .model_report import Models, model_figures_table, ways_table
 from .report import Written, read, tables, updated, write
+from .safetensors_figures import PACKAGE, conversion_peaks, measure_safetensors
 from .timing import Effort
 from .transformer import MODEL_NAMES, Sizes, load_ways
 from .workbench import Workbench, depth_for
@@ -141,16 +142,18 @@ def _models(plan: Plan) -> _Models:
 
 
 def _checkpoints(plan: Plan) -> list[Result]:
-    results = measure_checkpoints(plan.effort.rounds)
-    names = (GRAPHNODE, ORBAX, SAVE)
+    results = [*measure_checkpoints(plan.effort.rounds), *measure_safetensors(5)]
+    names = (GRAPHNODE, ORBAX, SAVE, PACKAGE)
     rows = [
         (one.title, f"{one.states:,}", mark(one), value_of(one), limit_of(one), *cells(one, names)) for one in results
     ]
     memory = [(name, f"{number / 1e6:,.0f} MB") for name, number in peaks(3).items()]
+    converted = [(name, f"{number / 1e6:,.0f} MB") for name, number in conversion_peaks().items()]
     _show(
         {
             "checkpoints": table(("figure", "States", "", "measured", "limit", *names), rows),
             "most memory to read 1 GB": table(("", "beyond before"), memory),
+            "most memory to transpose and cast 60 arrays of 17 MB": table(("", "beyond the model"), converted),
         }
     )
     return results

@@ -28,8 +28,8 @@ SAVE: Final = "the whole save"
 _MOST: Final = 1.1
 _MANIFEST_PART: Final = 0.05
 _SHOW_SECONDS: Final = 0.5
-_SHAPE: Final = (4096, 1024)
-_LARGE: Final = 60
+SHAPE: Final = (4096, 1024)
+LARGE: Final = 60
 
 
 class Block(gn.Node):
@@ -67,7 +67,7 @@ def deep(blocks: int) -> Deep:
 def wide() -> Wide:
     rng = np.random.default_rng(0)
     # Noise, which the store cannot compress.
-    return Wide([gn.ParamState(jnp.asarray(rng.standard_normal(_SHAPE, np.float32))) for _ in range(_LARGE)])
+    return Wide([gn.ParamState(jnp.asarray(rng.standard_normal(SHAPE, np.float32))) for _ in range(LARGE)])
 
 
 def nested(model: gn.Node) -> dict[str, Any]:
@@ -192,9 +192,9 @@ def peaks(rounds: int) -> dict[str, float]:
 def peak_of(name: str, folder: str) -> int:
     """For `peaks`: read the checkpoint, and give the most memory beyond what was taken before."""
     orbax = _orbax()
-    abstract = gn.eval_shape(lambda: Wide([gn.ParamState(jnp.zeros(_SHAPE)) for _ in range(_LARGE)]))
+    abstract = gn.eval_shape(lambda: Wide([gn.ParamState(jnp.zeros(SHAPE)) for _ in range(LARGE)]))
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    arrays = {str(at): jax.ShapeDtypeStruct(_SHAPE, jnp.float32, sharding=one) for at in range(_LARGE)}
+    arrays = {str(at): jax.ShapeDtypeStruct(SHAPE, jnp.float32, sharding=one) for at in range(LARGE)}
     jnp.zeros(()).block_until_ready()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if name == ORBAX:
