@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from .. import (
     _filters_json as _filters_json,  # so that filters among static values are read
 )
+from .._compat import weakly_typed
 from .._declare._node import Node
 from .._errors import CheckpointError, ConfigError, Fault, PathError
 from .._graph._graphdef import GraphDef
@@ -18,17 +19,21 @@ from ._added import with_added_fields
 from ._changes import Change, Changes, as_changes
 from ._choose import Given, Shardings, sharding_at, sharding_of_each
 from ._compare import is_same_class, place_text
+from ._embedded import embedded_manifest, is_array_file
 from ._expressions import Array
 from ._files import absolute, located, read_manifest
+from ._fit import value_faults
 from ._forms import other_pytrees
 from ._item import NODE, Item
 from ._manifest import Manifest
-from ._plan_changes import Outcome
+from ._plan_changes import Outcome, planned
 from ._processes import together
 from ._progress import Meter, Progress
 from ._read import Checkpoint, Wanted, evaluated_from, placed
 from ._rebuild import changed_outcome, rebuilt
 from ._report import Report, report_of, tell
+from ._source_values import WantedArray, values_of
+from ._sources import opened
 from ._structure import OPAQUE, Structure, class_text
 from ._was import may_rename
 
@@ -52,12 +57,13 @@ def load(
     imported, called or evaluated because of what the file says.
 
     Args:
-        path: The directory.
+        path: The directory that `save` has written, or a file of safetensors that `write`
+            has.
         cls: The class of the node, or a base of it.
         at: Where the node stands in the tree that was saved, once it is changed:
             `"model"`.
         shardings: As of `restore`, by paths from the node on.
-        changes: How the classes have changed since: see `Changes`.
+        changes: How the classes have changed since: see `Changes`. Not for a file.
         report: As of `restore`.
         progress: As of `restore`.
 
@@ -81,6 +87,8 @@ def load(
     items: list[Item] | None = None
     with together(task):
         start, changes = _as_path(at, task), as_changes(changes)
+        if is_array_file(absolute(path)):
+            return _load_file(absolute(path), cls, start, shardings, changes, task)
         meter = Meter(progress, f"read {os.fspath(path)}", is_counted=True)
         directory = located(absolute(path), task)
         manifest, identity = read_manifest(directory, task)
@@ -100,6 +108,54 @@ def load(
         else:
             values = _read_items(source, items, places)
             tell(_report(items, manifest), f"loaded from {os.fspath(path)}", report)
+    node: N = build(graphdef, values)
+    return node
+
+
+def _load_file(
+    path: str,
+    cls: type[N],
+    start: Path,
+    shardings: "Shardings | None",
+    changes: Changes,
+    task: str,
+) -> N:
+    """For `load`: a node of a file of arrays, by what its metadata say of the model.
+
+    Raises:
+        CheckpointError: They say nothing, the file has not what they say, or there are
+            changes.
+    """
+    if changes:
+        what = "changes= are for what save has written"
+        hint = "read(..., into=model) takes them for a file"
+        raise CheckpointError(task, [Fault(what, hint=hint)])
+    manifest, to_model = embedded_manifest(path, task)
+    manifest = with_added_fields(manifest)
+    graphdef, numbers = _described(manifest, start, cls, task)
+    given = sharding_of_each(graphdef.layout, (), shardings)
+    with opened(path, task) as source:
+        outcome = planned(source.items(to_model, None), to_model, {})
+        faults = list(outcome.faults)
+        wanted: list[WantedArray] = []
+        for rank, number in enumerate(numbers):
+            state_path, value = (
+                manifest.structure.paths[number],
+                manifest.by_state[number],
+            )
+            item = outcome.items.get(state_path)
+            if item is None:
+                faults.append(Fault("missing in the file", path=path_str(state_path)))
+                continue
+            faults += value_faults(state_path, value, item)
+            sharding = sharding_at(given.get(rank, {}), ())
+            wanted.append(WantedArray(item.expression, value.leaves[0], sharding))
+        if faults:
+            raise CheckpointError(task, faults)
+        values = values_of(source, wanted)
+    for at, one in enumerate(wanted):
+        if one.leaf.weak:
+            values[at] = weakly_typed(values[at])
     node: N = build(graphdef, values)
     return node
 

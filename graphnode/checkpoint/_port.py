@@ -3,39 +3,35 @@
 import dataclasses
 import functools
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
-import jax
 import numpy as np
-from jax.sharding import Sharding
 
 from .._errors import CheckpointError, Fault
 from .._filters import AnyFilter
 from .._graph._states_json import classes_by_name
 from .._paths import Path, path_str
-from ._boxes import on_devices
 from ._changes import Change, Changes, as_changes
 from ._choose import Globs, Shardings, chosen, sharding_of_each
 from ._commit import commit, move, moved_back_on_error, prepared
-from ._expressions import Array, Expression, compute, evaluated, keys_of
+from ._embedded import embedded
+from ._expressions import Array, Expression, compute
 from ._files import absolute
 from ._fit import fitted, value_faults
 from ._forms import LEAF
 from ._globs import name_of_path
 from ._item import Item, state_items
 from ._items import other_paths
-from ._leaf import ARRAY, DTYPES, NUMPY, Leaf
+from ._leaf import ARRAY, DTYPES, NUMPY
 from ._manifest import Value
 from ._plan_changes import Outcome, planned
-from ._read import placed
 from ._report import Report, report_of
 from ._restore import targets_of
 from ._safetensors_write import write_safetensors
-from ._save import value_fault
-from ._slices import part_of
+from ._save import Extra, manifest_of_tree, value_fault
+from ._source_values import WantedArray, values_of
 from ._sources import WRITERS, Source, opened, suffix_of
 from ._tree import IteratorState, PlainValue, Tree, take_tree
 from ._was import renames_of
@@ -124,68 +120,19 @@ def read(
             raise CheckpointError(task, faults)
         places = [position[number] for number in numbers]
         wanted = [
-            _Wanted(
+            WantedArray(
                 fit.items[number].expression,
                 live.values[at].leaves[0],
                 targets_of(live, at, given)[0],
             )
             for number, at in zip(numbers, places, strict=True)
         ]
-        values = _values(opened_source, wanted)
+        values = values_of(opened_source, wanted)
     with moved_back_on_error() as moved:
         writes = prepared(live, places, values, task)
         move(writes.iterators, moved, task)
         commit(writes, moved)
     return fit.report
-
-
-class _Wanted(NamedTuple):
-    """An array for a State: how it is made, what it is, and where it is to be."""
-
-    expression: Expression
-    leaf: Leaf
-    sharding: Sharding | None
-
-
-def _values(source: Source, wanted: Sequence[_Wanted]) -> list[Any]:
-    """For `read`: an array for each State; over several devices, each reads its part, if the source has parts."""
-    values: list[Any] = [None] * len(wanted)
-    whole: list[int] = []
-    for at, one in enumerate(wanted):
-        if _has_parts(source, one):
-            values[at] = _by_parts(source, one)
-        else:
-            whole.append(at)
-
-    def finish(rank: int, array: Array) -> Any:
-        one = wanted[whole[rank]]
-        return placed(array, one.leaf.kind, one.sharding)
-
-    expressions = [wanted[at].expression for at in whole]
-    results = evaluated(expressions, source.sizes, source.read, finish, source.at_once)
-    for at, value in zip(whole, results, strict=True):
-        values[at] = value
-    return values
-
-
-def _has_parts(source: Source, wanted: _Wanted) -> bool:
-    """For `_values`: whether an array is read part by part."""
-    if wanted.sharding is None or len(wanted.sharding.device_set) == 1:
-        return False
-    keys = set(keys_of(wanted.expression))
-    is_array = wanted.leaf.kind == ARRAY and math.prod(wanted.leaf.shape) > 0
-    return is_array and keys <= source.shapes.keys()
-
-
-def _by_parts(source: Source, wanted: _Wanted) -> jax.Array:
-    """For `_values`: an array over several devices, none of which gets more than its part."""
-    assert source.read_part is not None
-    assert wanted.sharding is not None
-    read = functools.partial(
-        part_of, wanted.expression, shapes=source.shapes, read=source.read_part
-    )
-    leaf = wanted.leaf
-    return on_devices(leaf.shape, DTYPES[leaf.dtype], wanted.sharding, read)
 
 
 def _name_of(source: object) -> str:
@@ -253,7 +200,8 @@ def write(
     """Write the arrays of a model to a file, by the names and in the layout of another program.
 
     Arrays are made and written one by one. A State that the model has at several places
-    is written once, at its first path; the metadata of the file have the others.
+    is written once, at its first path; the metadata of the file have the others, and
+    what model it is of (`.safetensors`): `load` makes it of the file alone.
 
     Args:
         model: A node, or a pytree of nodes.
@@ -297,7 +245,8 @@ def write(
     }
     others = other_paths(live.structure)
     rows = [(live.layout.path(at), at, value) for at, value in enumerate(live.values)]
-    outcome = planned(state_items(rows), as_changes(changes), others)
+    changes = as_changes(changes)
+    outcome = planned(state_items(rows), changes, others)
     faults = list(outcome.faults)
     names: dict[str, Item] = {}
     for item in outcome.items.values():
@@ -312,7 +261,8 @@ def write(
     ]
     if faults:
         raise CheckpointError(task, faults)
-    texts = dict(metadata or {})
+    manifest = manifest_of_tree(live, live.values, Extra(None, None))
+    texts = {**embedded(manifest, changes), **(metadata or {})}
     if others:
         table = {path_str(other): path_str(first) for other, first in others.items()}
         texts.setdefault(ALIASES, json.dumps(table))

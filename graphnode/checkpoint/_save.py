@@ -131,7 +131,7 @@ def prepared(tree: Tree, task: str, extra: Extra) -> tuple[Manifest, dict[str, A
     Raises:
         CheckpointError: A State has no value, or none any more; names all.
     """
-    manifest = _manifest(tree, tree.values, extra)
+    manifest = manifest_of_tree(tree, tree.values, extra)
     arrays: dict[str, Any] = {}
     faults: list[Fault] = []
     for number, taken in zip(tree.structure.states, tree.taken, strict=True):
@@ -153,7 +153,7 @@ def prepared(tree: Tree, task: str, extra: Extra) -> tuple[Manifest, dict[str, A
             for name, leaf in manifest.stored(number)
         ]
         values.append(Value(value.form, value.keys, leaves))
-    return _manifest(tree, values, extra), arrays
+    return manifest_of_tree(tree, values, extra), arrays
 
 
 def value_fault(value: Any) -> str | None:
@@ -165,8 +165,8 @@ def value_fault(value: Any) -> str | None:
     return None
 
 
-def _manifest(tree: Tree, values: list[Value], extra: Extra) -> Manifest:
-    """For `prepared`: the manifest of a tree with these values."""
+def manifest_of_tree(tree: Tree, values: list[Value], extra: Extra) -> Manifest:
+    """The manifest of a tree with these values."""
     package: Any = sys.modules[__name__.partition(".")[0]]
     versions = {"graphnode": package.__version__, "jax": jax.__version__}
     return Manifest(
