@@ -85,7 +85,8 @@ def _inner_box(
         case "cast":
             dtype = DTYPES[arguments[0]]
             return box, lambda array: array.astype(dtype)
-    raise AssertionError(made.kind)
+        case _:
+            raise AssertionError(made.kind)
 
 
 def _united(
