@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Final, TypeVar
 
 from .._errors import CheckpointError, Fault
-from .._processes import Group, process_name
+from .._processes import Difference, Group, process_name
 
 T = TypeVar("T")
 
@@ -66,18 +66,24 @@ def check_same(describe: Callable[[], Sequence[tuple[str, str]]], task: str) -> 
     Raises:
         CheckpointError: Names all paths at which they differ.
     """
-    faults: list[Fault] = []
-    for path, processes in _all(task).differences(describe):
-        if None in processes:
-            missing = process_name(processes[None][0])
-            faults.append(Fault(f"{missing} has no such part, others have", path=path))
-            continue
-        first, *others = processes.values()
-        another = process_name(others[0][0])
-        what = f"{another} has another one than {process_name(first[0])}"
-        faults.append(Fault(what, path=path, hint=_ONE_FOR_ALL))
+    differences = _all(task).differences(describe)
+    missing = [each for each in differences if None in each.processes]
+    # Where parts are missing, the graphs differ in any case.
+    faults = [_difference_fault(each) for each in missing or differences]
     if faults:
         raise CheckpointError(task, faults)
+
+
+def _difference_fault(difference: Difference) -> Fault:
+    """For `check_same`: what to say of one place."""
+    path, processes = difference
+    if None in processes:
+        other = next(numbers for text, numbers in processes.items() if text is not None)
+        names = process_name(other[0]), process_name(processes[None][0])
+        return Fault(f"{names[0]} has it, {names[1]} has not", path=path)
+    first, second, *_ = processes.values()
+    what = f"{process_name(second[0])} has another one than {process_name(first[0])}"
+    return Fault(what, path=path, hint=_ONE_FOR_ALL)
 
 
 _ONE_FOR_ALL: Final = (

@@ -355,7 +355,9 @@ def test_two_processes_get_an_error_each(tmp_path: Path):
         assert own.startswith("own: process 1 has another one than process 0; a checkpoint has one for all"), own
         assert step.startswith("step: process 1 has another one"), step
         (text,) = raised(gn.checkpoint.save, folder + "/other", {"a": 1, **({"b": 2} if rank else {})})
-        assert text == "b: process 0 has no such part, others have", text
+        assert text == "b: process 1 has it, process 0 has not", text
+        (text,) = raised(lambda: gn.checkpoint.save(folder + "/other", {"a": 1}, metadata=rank))
+        assert text.startswith("the manifest's metadata: process 1 has another one than process 0"), text
         gn.checkpoint.save(folder + "/other", {"a": 1})
         """,
         tmp_path,
