@@ -84,6 +84,7 @@ LAYERS = (
     "check",
     "_typechecker",
     "config",
+    "_processes",
     "sharding",
     "checkpoint",
 )

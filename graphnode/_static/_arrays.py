@@ -61,6 +61,13 @@ def _array_key(array: Array) -> Hashable:
     ref, cached = _DIGESTS.get(id(array), (None, None))
     if ref is not None and ref() is array:
         return cached
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        raise StaticValueError(
+            "an array with parts in other processes cannot be static, as its content is not "
+            "known here: hold it in a State"
+        )
     # A key array has no bytes of its own; its data are integers.
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         dtype: Hashable = str(array.dtype)

@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import jax
 import numpy as np
 
 from .._errors import CheckpointError, Fault
 from .._filters import AnyFilter
 from .._graph._states_json import classes_by_name
+from .._keys import is_on_host
 from .._paths import Path, path_str
 from ._changes import Change, Changes, as_changes
 from ._choose import Globs, Shardings, chosen, sharding_of_each
@@ -29,7 +31,7 @@ from ._manifest import Value
 from ._plan_changes import Outcome, planned
 from ._report import Report, report_of
 from ._restore import targets_of
-from ._safetensors_write import write_safetensors
+from ._safetensors_write import IN_PART, write_safetensors
 from ._save import Extra, manifest_of_tree, value_fault
 from ._source_values import WantedArray, values_of
 from ._sources import WRITERS, Source, opened, suffix_of
@@ -307,8 +309,13 @@ def _unwritable(item: Item, arrays: Mapping[int, Any]) -> str:
     assert value is not None
     if value.form != LEAF or value.leaves[0].kind not in (ARRAY, NUMPY):
         return f"a file of arrays has no place for {value}"
-    at = item.key
-    return (isinstance(at, int) and value_fault(arrays[at])) or ""
+    if not isinstance(item.key, int):
+        return ""
+    array = arrays[item.key]
+    fault = value_fault(array)
+    if fault is None and isinstance(array, jax.Array) and not is_on_host(array):
+        return IN_PART
+    return fault or ""
 
 
 @dataclasses.dataclass(frozen=True)

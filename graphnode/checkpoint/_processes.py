@@ -1,121 +1,41 @@
-"""Several processes, under `jax.distributed`, that save or restore one checkpoint together.
+"""Several processes that save or restore one checkpoint together: all of them, with the errors of checkpoints."""
 
-    process 0    compare: a fault    ─┐                     raise it
-                                      ├─ told to each other
-    process 1    compare: it fits    ─┘                     raise that process 0 has one
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, TypeVar
 
-A process that went on alone would wait in the store for the others, until it gives up. They
-talk by the texts that `jax.distributed` keeps, rather than by arrays: threads may do that,
-whatever the devices do. A program of one process passes through all of it.
-"""
-
-import contextlib
-import itertools
-import json
-import zlib
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, TypeVar
-
-import jax
-
-from .._compat import coordinator
 from .._errors import CheckpointError, Fault
+from .._processes import Difference, Group, process_name
 
 T = TypeVar("T")
 
-_TIMEOUT_MS: Final = 600_000
-# All processes save and restore in the same order, so that these are the same in each.
-_steps: Final = itertools.count()
+
+def _all(task: str) -> Group:
+    """All processes.
+
+    Args:
+        task: What an error begins with.
+    """
+    return Group(
+        None,
+        lambda faults: CheckpointError(task, faults),
+        "it does not save or restore with the others",
+    )
 
 
 def are_several() -> bool:
     """Whether there are other processes to agree with."""
-    return jax.process_count() > 1 and coordinator() is not None
+    return _all("").is_several
 
 
 def is_first() -> bool:
     """Whether this is the process that creates, renames and deletes directories."""
-    return not are_several() or jax.process_index() == 0
+    return _all("").is_first
 
 
-# Any: JSON.
-def _exchange(message: Any, task: str) -> list[Any]:
-    """What each process says at this step, in their order.
-
-    Raises:
-        CheckpointError: A process does not come to this step.
-    """
-    step, client = next(_steps), coordinator()
-    own, count = jax.process_index(), jax.process_count()
-    client.key_value_set(_key(step, own), json.dumps(message))
-    messages: list[Any] = []
-    for process in range(count):
-        try:
-            text = client.blocking_key_value_get(_key(step, process), _TIMEOUT_MS)
-        except jax.errors.JaxRuntimeError as error:
-            what = "it does not save or restore with the others"
-            raise CheckpointError(
-                task, [Fault(what, path=_process(process))]
-            ) from error
-        messages.append(json.loads(text))
-    # Who has come to this step has read what was said at the one before.
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        client.key_value_delete(_key(step - 1, own))
-    return messages
-
-
-def _key(step: int, process: int) -> str:
-    """For `_exchange`: where a process puts what it says."""
-    return f"graphnode/checkpoint/{step}/{process}"
-
-
-def _process(number: int) -> str:
-    """The name of a process in messages."""
-    return f"process {number}"
-
-
-@contextlib.contextmanager
-def together(task: str) -> Generator[None]:
-    """A block that all processes run: if it raises in one, it raises in all.
-
-    Args:
-        task: What an error of another process begins with.
-
-    Raises:
-        CheckpointError: The block has raised in another process; names its faults.
-    """
-    if not are_several():
-        yield
-        return
-    raised: Exception | None = None
-    try:
-        yield
-    except Exception as error:
-        raised = error
-    messages = _exchange(_texts_of(raised), task)
-    if raised is not None:
-        raise raised
-    _raise_of_others(messages, task)
-
-
-def _texts_of(error: Exception | None) -> list[str]:
-    """The faults of an error, for other processes; none without an error."""
-    if error is None:
-        return []
-    if isinstance(error, CheckpointError):
-        return [str(fault) for fault in error.faults]
-    return [f"{type(error).__name__}: {error}"]
-
-
-def _raise_of_others(messages: Sequence[list[str]], task: str) -> None:
-    """Raise if processes have faults: by their numbers."""
-    faults = [
-        Fault(text, path=_process(process))
-        for process, texts in enumerate(messages)
-        for text in texts
-    ]
-    if faults:
-        raise CheckpointError(task, faults)
+def together(task: str) -> AbstractContextManager[None]:
+    """A block that all processes run: if it raises in one, it raises in all, with the faults of that one."""
+    return _all(task).together()
 
 
 def by_first(work: Callable[[], T], task: str) -> T:
@@ -124,21 +44,7 @@ def by_first(work: Callable[[], T], task: str) -> T:
     Raises:
         CheckpointError: The first process has failed.
     """
-    if not are_several():
-        return work()
-    raised: Exception | None = None
-    result: Any = None
-    if is_first():
-        try:
-            result = work()
-        except Exception as error:
-            raised = error
-    texts, result = _exchange([_texts_of(raised), result], task)[0]
-    if raised is not None:
-        raise raised
-    _raise_of_others([texts], task)
-    returned: T = result
-    return returned
+    return _all(task).by_first(work)
 
 
 def in_any(flag: bool, task: str) -> bool:
@@ -147,7 +53,7 @@ def in_any(flag: bool, task: str) -> bool:
     Raises:
         CheckpointError: A process does not come to this step.
     """
-    return any(_exchange(flag, task)) if are_several() else flag
+    return _all(task).in_any(flag)
 
 
 def check_same(describe: Callable[[], Sequence[tuple[str, str]]], task: str) -> None:
@@ -160,26 +66,24 @@ def check_same(describe: Callable[[], Sequence[tuple[str, str]]], task: str) -> 
     Raises:
         CheckpointError: Names all paths at which they differ.
     """
-    if not are_several():
-        return
-    rows = describe()
-    checksums = [zlib.crc32(f"{path} {text}".encode()) for path, text in rows]
-    total = zlib.crc32(repr(checksums).encode())
-    if len(set(_exchange(total, task))) == 1:
-        return
-    first, *others = _exchange(checksums, task)
-    faults: list[Fault] = []
-    for process, other in enumerate(others, 1):
-        if len(other) != len(first):
-            what = f"it has another tree than {_process(0)}"
-            faults.append(Fault(what, path=_process(process)))
-            continue
-        for at, pair in enumerate(zip(first, other, strict=True)):
-            if pair[0] != pair[1]:
-                path = rows[at][0] if at < len(rows) else ""
-                what = f"{_process(process)} has another one than {_process(0)}"
-                faults.append(Fault(what, path=path, hint=_ONE_FOR_ALL))
-    raise CheckpointError(task, faults)
+    differences = _all(task).differences(describe)
+    missing = [each for each in differences if None in each.processes]
+    # Where parts are missing, the graphs differ in any case.
+    faults = [_difference_fault(each) for each in missing or differences]
+    if faults:
+        raise CheckpointError(task, faults)
+
+
+def _difference_fault(difference: Difference) -> Fault:
+    """For `check_same`: what to say of one place."""
+    path, processes = difference
+    if None in processes:
+        other = next(numbers for text, numbers in processes.items() if text is not None)
+        names = process_name(other[0]), process_name(processes[None][0])
+        return Fault(f"{names[0]} has it, {names[1]} has not", path=path)
+    first, second, *_ = processes.values()
+    what = f"{process_name(second[0])} has another one than {process_name(first[0])}"
+    return Fault(what, path=path, hint=_ONE_FOR_ALL)
 
 
 _ONE_FOR_ALL: Final = (

@@ -26,6 +26,7 @@ import numpy as np
 from .._compat import Tracer, alias_of
 from .._describe import describe
 from .._errors import CheckpointError, Fault
+from .._keys import is_on_host
 from ._aside import NEW, OLD, put_back
 from ._safetensors import INDEX_SUFFIX, SUFFIX
 from ._safetensors_header import (
@@ -36,6 +37,9 @@ from ._safetensors_header import (
     check_shape,
     shown,
 )
+
+# Of an array that lies over the devices of several processes.
+IN_PART: Final = "this process has a part of it alone; gather it in all processes first, with gn.sharding.gather"
 
 _STEM: Final = "model"
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
@@ -204,10 +208,8 @@ def _description_of(value: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
             raise ValueError(
                 "its memory was given away (donated), so that it has no value"
             )
-        if not value.is_fully_addressable:
-            raise ValueError(
-                "this process has a part of it alone; gather it with jax.experimental.multihost_utils"
-            )
+        if not is_on_host(value):
+            raise ValueError(IN_PART)
     dtype = np.dtype(value.dtype).newbyteorder("=")
     if dtype not in _NAMES:
         raise ValueError(f"the format has no dtype for {dtype}; cast it")

@@ -90,10 +90,11 @@ def check_same_manifest(data: dict[str, Any], task: str) -> None:
 
 
 def _rows(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """The parts of a manifest that processes compare, by path; the last one is all but the States."""
+    """The parts of a manifest that processes compare: States by path, and the others by what they are."""
     rows = [(str(state["path"]), json.dumps(state)) for state in data["states"]]
     rest = {key: part for key, part in data.items() if key != "states"}
-    return [*rows, ("", json.dumps(rest))]
+    # With spaces, as no path has them that is not quoted.
+    return rows + [(f"the manifest's {key}", json.dumps(rest[key])) for key in rest]
 
 
 class Extra(NamedTuple):

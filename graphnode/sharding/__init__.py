@@ -2,6 +2,7 @@
 
 from .._constrain import constrain as constrain
 from .._roles import Roles as Roles
+from ._agreement import ProcessError as ProcessError
 from ._plan import Plan as Plan
 from ._plan import PlanError as PlanError
 from ._plan import Row as Row

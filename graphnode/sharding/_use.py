@@ -2,18 +2,30 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from .._compat import weakly_typed
 from .._errors import listed
 from .._graph._binding_cache import binding_of
+from .._keys import is_key, is_on_host
 from .._paths import Path, path_str
 from .._split import clone, states
 from .._stream import scope
 from .._update import update_states
 from ..transforms import eval_shape
+from ._agreement import (
+    group_of,
+    host_copy,
+    key_text,
+    program_text,
+    raise_if_any,
+    rows_of,
+    value_rows,
+)
 from ._plan import Plan
 
 T = TypeVar("T")
@@ -24,7 +36,8 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
 
     The values are those that `build()` gives under `gn.random.scope(key)`, within
     rounding. `build` runs twice, as JAX traces it; what it does beside making the model
-    happens twice.
+    happens twice. Several processes call it together, and compare first what they are about
+    to make.
 
     Args:
         build: A function without arguments that makes the model, or a pytree of nodes.
@@ -33,6 +46,8 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
 
     Raises:
         ValueError: The plan is of another model, or its mesh is abstract.
+        ProcessError: Key, plan, model, or what `build` computes are not the same in all
+            processes, or one of them has failed; names all.
 
     Example:
         >>> build = lambda: gn.nn.Linear(8, 4)
@@ -42,8 +57,12 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
         >>> gn.sharding.init(build, jax.random.key(0), plan).weight.value.sharding.spec
         P('data', None)
     """
-    model = eval_shape(build)
-    shardings = tuple(_of_model("init", model, plan).values())
+    group = group_of(plan._devices(), "init")
+    with group.together():
+        model = eval_shape(build)
+        shardings = tuple(_of_model("init", model, plan).values())
+    given = group.differences(lambda: [("key", key_text(key)), *rows_of(model, plan)])
+    raise_if_any(given, "init")
 
     def make(key: jax.Array) -> tuple[Any, ...]:
         """The values of all States."""
@@ -51,9 +70,20 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
             made = build()
         return tuple([state.value for state in binding_of(made).states])
 
-    values = jax.jit(make, out_shardings=shardings)(key)
-    _write(model, values)
+    program = jax.jit(make, out_shardings=shardings)
+    # The constants in it too: arrays of NumPy that `build` has made or read.
+    computed = group.differences(
+        lambda: [("what build computes", program_text(program.lower(key).as_text()))]
+    )
+    raise_if_any(computed, "init", _OWN_CONSTANT)
+    _write(model, program(key))
     return model
+
+
+_OWN_CONSTANT: Final = (
+    "numbers that differ between processes, such as those of np.random, a file or "
+    "jax.process_index(), are constants there: draw them from the key"
+)
 
 
 def place(model: T, plan: Plan) -> T:
@@ -68,6 +98,8 @@ def place(model: T, plan: Plan) -> T:
 
     Raises:
         ValueError: The plan is of another model, or its mesh is abstract.
+        ProcessError: Plan, model, or the values that each process has whole are not the
+            same in all processes, or one of them has failed; names all.
 
     Example:
         >>> model = gn.nn.Linear(8, 4)
@@ -78,15 +110,7 @@ def place(model: T, plan: Plan) -> T:
 
     See also: `gather`, the inverse; `init`, for a model that is too large for one device.
     """
-    shardings = _of_model("place", model, plan)
-    current = states(model)
-    _write(
-        model,
-        [
-            jax.device_put(current[path].value, sharding)
-            for path, sharding in shardings.items()
-        ],
-    )
+    _place("place", model, plan)
     return model
 
 
@@ -102,8 +126,10 @@ def gather(model: T, plan: Plan) -> T:
 
     Raises:
         ValueError: The plan is of another model, or its mesh is abstract.
+        ProcessError: As of `place`.
     """
-    shardings = _of_model("gather", model, plan)
+    # What processes have on devices of their own would count as replicated, whatever it is.
+    shardings = _place("gather", model, plan)
     everywhere: Any = PartitionSpec
     whole = NamedSharding(plan._devices(), everywhere())
     current = states(model)
@@ -151,6 +177,46 @@ def use(plan: Plan) -> Generator[Plan]:
     """
     with plan:
         yield plan
+
+
+def _place(name: str, model: object, plan: Plan) -> dict[Path, NamedSharding]:
+    """For `place` and `gather`: move the States of a model to where a plan says.
+
+    Returns:
+        The shardings, by path.
+    """
+    group = group_of(plan._devices(), name)
+    with group.together():
+        shardings = _of_model(name, model, plan)
+    current = states(model)
+    values = {path: current[path].value for path in shardings}
+    different = group.differences(lambda: [*rows_of(model, plan), *value_rows(values)])
+    raise_if_any(different, name)
+    _write(
+        model,
+        [
+            jax.tree.map(partial(_moved, sharding=sharding), values[path])
+            for path, sharding in shardings.items()
+        ],
+    )
+    return shardings
+
+
+# Any: abstract values are JAX's to refuse.
+def _moved(leaf: Any, sharding: NamedSharding) -> Any:
+    """An array where a sharding says. Of one that this process has whole, each of its devices takes its part."""
+    if jax.process_count() == 1 or not is_on_host(leaf) or leaf.sharding == sharding:
+        return jax.device_put(leaf, sharding)
+    # Not by `device_put`: it takes no keys here, and no arrays that were put on a device;
+    # of others it sends all items to all processes, to compare them.
+    host = host_copy(leaf)
+    moved = jax.make_array_from_callback(
+        host.shape, sharding, lambda index: host[index]
+    )
+    if is_key(leaf):
+        keys: Any = jax.random.wrap_key_data(moved, impl=jax.random.key_impl(leaf))
+        return keys
+    return weakly_typed(moved) if leaf.weak_type else moved
 
 
 def _write(model: object, values: Any) -> None:

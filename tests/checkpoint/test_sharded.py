@@ -1,17 +1,12 @@
 """Arrays that are laid out over devices: saved on one mesh, restored on another, by one process and by two."""
 
 import os
-import socket
-import subprocess
-import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
-import graphnode as gn
-from tests.devices import run_with_devices
+from tests.devices import run_two, run_with_devices
 
 PREAMBLE = """
 import sys, tempfile
@@ -240,12 +235,7 @@ def test_arrays_are_restored_onto_another_mesh():
     run_with_devices(ANOTHER_MESH, 8)
 
 
-TWO = """
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-jax.distributed.initialize(f"localhost:{port}", 2, rank)
-assert len(jax.devices()) == 8 and len(jax.local_devices()) == 4
-
+TOGETHER = """
 def together(value, sharding):
     host = np.asarray(value)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
@@ -279,41 +269,15 @@ def parts(node):
 """
 
 
-def run_two(body: str, folder: Path) -> None:
-    """Run a program in two processes with four devices each, which find each other on this machine."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = str(probe.getsockname()[1])
-    program = PREAMBLE + TWO + textwrap.dedent(body)
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(gn.__file__).parents[1]),
-    }
-    outputs = [folder.parent / f"{folder.name}-{rank}" for rank in range(2)]
-    processes: list[subprocess.Popen[bytes]] = []
-    for rank, output in enumerate(outputs):
-        command = [sys.executable, "-c", program, str(rank), port, str(folder)]
-        with output.open("wb") as stream:
-            processes.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
-    try:
-        end = time.monotonic() + 120
-        # Until all have ended, or one has failed, for which the other one may wait.
-        while None in (codes := [process.poll() for process in processes]) and not any(codes):
-            assert time.monotonic() < end, [output.read_text() for output in outputs]
-            time.sleep(0.1)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0, 0], "\n".join(output.read_text() for output in outputs)
+def run_processes(body: str, folder: Path) -> None:
+    """Run a program in two processes with four devices each."""
+    run_two(PREAMBLE + TOGETHER + textwrap.dedent(body), folder)
 
 
 @pytest.mark.slow
 def test_two_processes_save_and_restore_together(tmp_path: Path):
     """Each its parts, also over what is there; on another mesh, and in one process alone."""
-    run_two(
+    run_processes(
         """
         for by in (1, 2):
             saved = shared(by, mesh(4, 2))
@@ -344,7 +308,7 @@ def test_two_processes_save_and_restore_together(tmp_path: Path):
 @pytest.mark.slow
 def test_two_processes_get_an_error_each(tmp_path: Path):
     """What one of them finds is told by both, none waits for the other, and nothing is changed."""
-    run_two(
+    run_processes(
         """
         saved = shared(1, mesh(4, 2))
         gn.checkpoint.save(folder + "/run", {"model": saved, "step": 1})
@@ -391,7 +355,9 @@ def test_two_processes_get_an_error_each(tmp_path: Path):
         assert own.startswith("own: process 1 has another one than process 0; a checkpoint has one for all"), own
         assert step.startswith("step: process 1 has another one"), step
         (text,) = raised(gn.checkpoint.save, folder + "/other", {"a": 1, **({"b": 2} if rank else {})})
-        assert text == "process 1: it has another tree than process 0", text
+        assert text == "b: process 1 has it, process 0 has not", text
+        (text,) = raised(lambda: gn.checkpoint.save(folder + "/other", {"a": 1}, metadata=rank))
+        assert text.startswith("the manifest's metadata: process 1 has another one than process 0"), text
         gn.checkpoint.save(folder + "/other", {"a": 1})
         """,
         tmp_path,
@@ -402,7 +368,7 @@ def test_two_processes_get_an_error_each(tmp_path: Path):
 @pytest.mark.slow
 def test_two_processes_write_the_steps_of_a_run(tmp_path: Path):
     """A fault of one is told by both, and a SIGTERM that has come to one ends both after the same step."""
-    run_two(
+    run_processes(
         """
         import signal
         saved, small = shared(1, mesh(4, 2)), shared(2, mesh(4, 2))
