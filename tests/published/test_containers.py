@@ -23,7 +23,7 @@ class Command:
 
 def write(path: Path, *pickles: Any, numbers: bytes = b"") -> None:
     """Pickles, one after the other, and what stands behind them."""
-    path.write_bytes(b"".join([pickle.dumps(item, protocol=2) for item in pickles]) + numbers)
+    path.write_bytes(b"".join([pickle.dumps(item, protocol=4) for item in pickles]) + numbers)
 
 
 def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
