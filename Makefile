@@ -112,7 +112,7 @@ clean: ## remove the virtual environments, caches and builds
 	@rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	@find graphnode tests docs -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# make_venv(directory, what pip installs)
+# make_venv(directory, what pip installs, what it installs without what that needs)
 define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "graphnode needs Python 3.11 or newer, and $(PYTHON) is not: set PYTHON=..."; exit 1; }
@@ -120,17 +120,18 @@ define make_venv
 	@$(PYTHON) -m venv $(1)
 	@echo "== venv: installing into $(1), a few minutes the first time"
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+	@$(if $(3),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(3))
 	@touch $(1)/.stamp
 endef
 
-$(VENV)/.stamp: pyproject.toml requirements-dev.txt
-	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]")
+$(VENV)/.stamp: pyproject.toml requirements-dev.txt requirements-published.txt
+	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]",-r requirements-published.txt)
 
 # Without the peers that need a newer JAX: what compares with them is skipped.
-$(OLDEST_VENV)/.stamp: pyproject.toml requirements-dev.txt
+$(OLDEST_VENV)/.stamp: pyproject.toml requirements-dev.txt requirements-published.txt
 	@mkdir -p $(OLDEST_VENV)
 	@grep -vE '^(brainstate|flax)==' requirements-dev.txt >$(OLDEST_VENV)/requirements.txt
-	$(call make_venv,$(OLDEST_VENV),-r $(OLDEST_VENV)/requirements.txt -e ".[examples]" "jax==$(OLDEST_JAX)")
+	$(call make_venv,$(OLDEST_VENV),-r $(OLDEST_VENV)/requirements.txt -e ".[examples]" "jax==$(OLDEST_JAX)",-r requirements-published.txt)
 
 .PHONY: yaml-server
 yaml-server: $(VENV)/.stamp

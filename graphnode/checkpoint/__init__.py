@@ -10,6 +10,7 @@ from ._changes import Rename as Rename
 from ._changes import Reshape as Reshape
 from ._changes import Split as Split
 from ._changes import Stack as Stack
+from ._changes import Sum as Sum
 from ._changes import Transpose as Transpose
 from ._changes import Unstack as Unstack
 from ._checkpointer import Checkpointer as Checkpointer

@@ -136,6 +136,12 @@ def _dtype_faults(name: str, value: object) -> Iterator[str]:
         yield f"{name}: {value!r} is not a valid dtype" + (f"; {hint}" if hint else "")
 
 
+def _repeated_faults(sources: tuple[str, ...]) -> Iterator[str]:
+    """Whether two of the old paths are one."""
+    if len(set(sources)) < len(sources):
+        yield "two of its old paths are the same"
+
+
 def _texts(value: object) -> tuple[str, ...]:
     """Some paths or globs; a single text is one of them, and not its letters."""
     if isinstance(value, tuple) and value:
@@ -223,8 +229,7 @@ class Join(Change):
         yield from _sizes_faults("sizes", self.sizes, 0)
         if isinstance(self.sizes, tuple) and len(self.sizes) != len(self.old):
             yield f"sizes has {len(self.sizes)} sizes for {len(self.old)} paths"
-        if len(set(self.sources)) < len(self.sources):
-            yield "two of its old paths are the same"
+        yield from _repeated_faults(self.sources)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -237,6 +242,40 @@ class Join(Change):
     def inverted(self) -> "Split":
         """The change that undoes it."""
         return Split(self.new, self.old, self.axis, self.sizes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Sum(Change):
+    """Add arrays of one shape and dtype.
+
+    Recurrent layers of PyTorch and Keras have two biases where those of `gn.nn` have
+    one. What an optimizer remembers of several arrays does not add up to what it would
+    remember of their sum: it is refused, and can be filled.
+
+    Example:
+        >>> gn.checkpoint.Sum(["lstm.bias_ih", "lstm.bias_hh"], "lstm.bias")
+        Sum(['lstm.bias_ih', 'lstm.bias_hh'], 'lstm.bias')
+    """
+
+    kind: ClassVar[str] = "sum"
+    old: Sequence[str]
+    new: str
+
+    def _faults(self) -> Iterator[str]:
+        yield from Change._faults(self)
+        yield from _repeated_faults(self.sources)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return _texts(self.old)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.new,)
+
+    def inverted(self) -> str:
+        """What it would take to undo it."""
+        return "a sum does not say what was added"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -454,7 +493,8 @@ class Fill(Change):
 _CLASSES: Final = {
     cls.kind: cls
     for cls in (
-        *(Rename, Split, Join, Transpose, Reshape, Stack, Unstack, Cast, Drop, Fill),
+        *(Rename, Split, Join, Sum, Transpose, Reshape, Stack, Unstack),
+        *(Cast, Drop, Fill),
     )
 }
 

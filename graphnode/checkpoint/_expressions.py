@@ -8,6 +8,7 @@ the next ones.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -31,7 +32,7 @@ class Made:
     """An array that is made of others.
 
     Attributes:
-        kind: One of the keys of `_OPERATIONS`.
+        kind: One of the keys of `_OPERATIONS` or `UNIONS`.
         inputs: What it is made of.
         arguments: Numbers that belong to the kind.
     """
@@ -59,9 +60,15 @@ _OPERATIONS: "dict[str, Callable[..., Array]]" = {
     "reshape": lambda array, *shape: array.reshape(shape),
     "cast": lambda array, dtype: array.astype(DTYPES[dtype]),
     "take": lambda array, axis, at: array[(slice(None),) * axis + (at,)],
-    "join": lambda *arrays, axis: np.concatenate(arrays, axis),
-    "stack": lambda *arrays, axis: np.stack(arrays, axis),
 }
+"""What makes an array of one, and of the arguments."""
+
+UNIONS: "dict[str, Callable[..., Array]]" = {
+    "join": np.concatenate,
+    "stack": np.stack,
+    "sum": lambda arrays: functools.reduce(np.add, arrays),
+}
+"""What makes an array of a list of several, and of the arguments."""
 
 
 def keys_of(expression: Expression) -> Iterator[Hashable]:
@@ -86,12 +93,10 @@ def compute(expression: Expression, read: Callable[[Hashable], Array]) -> Array:
         array = read(expression.key)
     else:
         inputs = [compute(part, read) for part in expression.inputs]
-        (axis,) = expression.arguments
-        array = _OPERATIONS[expression.kind](*inputs, axis=axis)
+        array = UNIONS[expression.kind](inputs, *expression.arguments)
     for step in reversed(steps):
-        if step.kind in ("join", "stack"):
-            (axis,) = step.arguments
-            array = _OPERATIONS[step.kind](array, axis=axis)
+        if step.kind in UNIONS:
+            array = UNIONS[step.kind]([array], *step.arguments)
         else:
             array = _OPERATIONS[step.kind](array, *step.arguments)
     return array

@@ -77,7 +77,7 @@ def _of_brainstate(module: Any) -> Iterator[tuple[str, Any, object]]:
 def _of_torch(module: Any) -> Iterator[tuple[str, Any, object]]:
     # With their identity, which shows what is tied.
     for name, tensor in module.state_dict(keep_vars=True).items():
-        yield name, from_torch(tensor), tensor
+        yield name, tensor, tensor
 
 
 def _leaves(path: tuple[Any, ...], value: Any) -> Iterator[tuple[str, Any, object]]:
@@ -112,14 +112,21 @@ def is_tensor(value: object) -> bool:
 
 
 def from_torch(tensor: Any) -> "np.ndarray[Any, np.dtype[Any]]":
-    """A tensor as an array of NumPy, on the host."""
-    host = tensor.detach().cpu()
-    # NumPy has no bfloat16 of its own, and PyTorch does not know JAX's.
-    if str(host.dtype) == "torch.bfloat16":
+    """A tensor as an array of NumPy, on the host.
+
+    Raises:
+        TypeError, RuntimeError: NumPy has nothing for it, as for one that is sparse, is
+            quantized or has no values; PyTorch says what would do.
+    """
+    name = str(tensor.dtype).removeprefix("torch.")
+    # NumPy has none of these of its own, and PyTorch does not know JAX's.
+    if name == "bfloat16" or name.startswith("float8"):
         torch: Any = importlib.import_module("torch")
-        bits: np.ndarray[Any, np.dtype[Any]] = host.view(torch.int16).numpy()
-        return bits.view(jnp.bfloat16)
-    array: np.ndarray[Any, np.dtype[Any]] = host.numpy()
+        bits = torch.int16 if name == "bfloat16" else torch.uint8
+        host: np.ndarray[Any, np.dtype[Any]] = tensor.detach().cpu().view(bits).numpy()
+        return host.view(getattr(jnp, name))
+    # With `force`, also from a device, and what is only marked as conjugate.
+    array: np.ndarray[Any, np.dtype[Any]] = tensor.numpy(force=True)
     return array
 
 

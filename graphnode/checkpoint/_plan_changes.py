@@ -14,7 +14,7 @@ Such an item is taken by a rule for the model too, by its *alias* there, `model.
 
 import copy
 import dataclasses
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from .._errors import Fault
@@ -32,6 +32,7 @@ from ._changes import (
     Reshape,
     Split,
     Stack,
+    Sum,
     Transpose,
     Unstack,
 )
@@ -40,9 +41,9 @@ from ._expressions import Made
 from ._forms import LEAF
 from ._globs import Captures, Glob
 from ._item import NODE, REFERENCE, STATE, Item, Mirror
-from ._leaf import ARRAY, NUMPY, Leaf
+from ._leaf import ARRAY, DTYPES, NUMPY, Leaf
 from ._manifest import Value
-from ._shapes import changed_array, described, inserted, unlike, with_size
+from ._shapes import changed_array, described, inserted, kind_of, unlike, with_size
 
 # Names are compared with each other for hints, which takes a while.
 _MAX_COMPARED: Final = 20_000
@@ -279,6 +280,9 @@ class _Planner:
             case Join():
                 if all(slots):
                     self._join(slots, change)
+            case Sum():
+                if all(slots):
+                    self._sum(slots, change)
             case Stack():
                 self._stack(slots[0], change)
             case Unstack():
@@ -371,25 +375,55 @@ class _Planner:
                     _made(item, "take", (axis, layer), described(leaf, shape), change)
                 )
 
-    def _join(self, slots: Sequence[Sequence[_Met]], change: Join) -> None:
-        new = Glob(change.new)
+    def _groups(
+        self, slots: Sequence[Sequence[_Met]], verb: str
+    ) -> Iterator[Sequence[_Met]]:
+        """For `Join` and `Sum`: what becomes one array, for each; notes a fault where a part is missing."""
         groups: dict[Hashable, dict[int, _Met]] = {}
         for slot, row in enumerate(slots):
             for met in row:
                 groups.setdefault((met.group, met.captures), {})[slot] = met
         for group in groups.values():
             mets = [group[slot] for slot in sorted(group)]
-            if len(group) < len(slots):
-                lacking = [
-                    path_str(self._globs[self._at][slot].path(mets[0].captures))
-                    for slot in range(len(slots))
-                    if slot not in group
-                ]
-                self._fault(
-                    f"there is no {', '.join(lacking)} to join it with",
-                    mets[0].item.path,
-                )
+            if len(group) == len(slots):
+                yield mets
                 continue
+            lacking = [
+                path_str(self._globs[self._at][slot].path(mets[0].captures))
+                for slot in range(len(slots))
+                if slot not in group
+            ]
+            self._fault(
+                f"there is no {', '.join(lacking)} to {verb} it with",
+                mets[0].item.path,
+            )
+
+    def _sum(self, slots: Sequence[Sequence[_Met]], change: Sum) -> None:
+        new = Glob(change.new)
+        for mets in self._groups(slots, "add"):
+            first = mets[0]
+            leaves = self._arrays_of(mets)
+            if leaves is None:
+                continue
+            # The gradient of a sum is that of each part, so that moments of the parts
+            # are not to be added; what else an optimizer remembers, nobody knows.
+            if first.by_alias:
+                what = "is what an optimizer remembers, which does not add up"
+                self._fault(what, first.item.path, "Drop it first, and Fill it")
+                continue
+            what = unlike(leaves, None)
+            if not what and kind_of(DTYPES[leaves[0].dtype]) is None:
+                what = f"{leaves[0]} is not of numbers"
+            if what:
+                self._fault(what, first.item.path)
+                continue
+            path = new.path(first.captures)
+            leaf = described(leaves[0], leaves[0].shape)
+            self._unite(mets, path, "sum", (), leaf, change)
+
+    def _join(self, slots: Sequence[Sequence[_Met]], change: Join) -> None:
+        new = Glob(change.new)
+        for mets in self._groups(slots, "join"):
             leaves = self._arrays_of(mets)
             axis = (
                 None if leaves is None else self._axis(leaves[0], change.axis, mets[0])
@@ -415,7 +449,7 @@ class _Planner:
                 mets,
                 new.path(mets[0].captures),
                 "join",
-                axis,
+                (axis,),
                 described(leaves[0], shape),
                 change,
             )
@@ -455,14 +489,15 @@ class _Planner:
                 continue
             axis = change.axis % (axes + 1)
             shape = inserted(leaves[0].shape, axis, len(mets))
-            self._unite(mets, path, "stack", axis, described(leaves[0], shape), change)
+            leaf = described(leaves[0], shape)
+            self._unite(mets, path, "stack", (axis,), leaf, change)
 
     def _unite(
         self,
         mets: Sequence[_Met],
         path: Path,
         kind: str,
-        axis: int,
+        arguments: tuple[int, ...],
         leaf: Leaf,
         change: Change,
     ) -> None:
@@ -474,7 +509,8 @@ class _Planner:
         steps = tuple(dict.fromkeys(step for item in items for step in item.steps))
         new = self._moved(mets[0], path)
         new.sources, new.steps = sources, (*steps, change.kind)
-        new.expression = Made(kind, tuple([item.expression for item in items]), (axis,))
+        inputs = tuple([item.expression for item in items])
+        new.expression = Made(kind, inputs, arguments)
         new.value = Value(LEAF, [()], [leaf])
         self._put(new)
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ._expressions import Array, Expression, Made, Read
+from ._expressions import UNIONS, Array, Expression, Made, Read
 from ._leaf import DTYPES
 from ._shapes import inserted, with_size
 
@@ -39,7 +39,7 @@ def part_of(
     """
     # What has one input is followed by a loop: a thousand rules may change one array.
     steps: list[Callable[[Array], Array]] = []
-    while isinstance(expression, Made) and expression.kind not in ("join", "stack"):
+    while isinstance(expression, Made) and expression.kind not in UNIONS:
         (inner,) = expression.inputs
         box, step = _inner_box(expression, box, shape_of(inner, shapes))
         steps.append(step)
@@ -92,7 +92,9 @@ def _inner_box(
 def _united(
     made: Made, box: Box, shapes: Shapes, read: Callable[[Hashable, Box], Array]
 ) -> Array:
-    """For `part_of`: the part of what joins or stacks several arrays: of those of them that have some of it."""
+    """For `part_of`: the part of what several arrays become one by: of those of them that have some of it."""
+    if made.kind == "sum":
+        return UNIONS["sum"]([part_of(one, box, shapes, read) for one in made.inputs])
     (axis,) = made.arguments
     rows = box[axis]
     if made.kind == "stack":
@@ -119,18 +121,20 @@ def whole(shape: Sequence[int]) -> Box:
 def shape_of(expression: Expression, shapes: Shapes) -> tuple[int, ...]:
     """The shape of what an expression stands for."""
     steps: list[Made] = []
-    while isinstance(expression, Made) and expression.kind not in ("join", "stack"):
+    while isinstance(expression, Made) and expression.kind not in UNIONS:
         steps.append(expression)
         (expression,) = expression.inputs
     if isinstance(expression, Read):
         shape = shapes[expression.key]
     else:
-        (axis,) = expression.arguments
         inputs = [shape_of(one, shapes) for one in expression.inputs]
-        if expression.kind == "stack":
-            shape = inserted(inputs[0], axis, len(inputs))
-        else:
-            shape = with_size(inputs[0], axis, sum([one[axis] for one in inputs]))
+        match expression.kind, expression.arguments:
+            case "stack", (axis,):
+                shape = inserted(inputs[0], axis, len(inputs))
+            case "join", (axis,):
+                shape = with_size(inputs[0], axis, sum([one[axis] for one in inputs]))
+            case _:
+                shape = inputs[0]
     for step in reversed(steps):
         match step.kind, step.arguments:
             case "transpose", axes:

@@ -111,8 +111,9 @@ def _opened_path(path: str, task: str) -> Generator[Source]:
             yield _named(arrays, {}, task)
         return
     if os.path.isfile(path):
-        known = ", ".join(READERS)
-        raise CheckpointError(task, [f"it is a file of none of the formats {known}"])
+        what = f"it is a file of none of the formats {', '.join(READERS)}"
+        hint = "let the library that wrote it read the arrays, and pass them by name"
+        raise CheckpointError(task, [Fault(what, hint=hint)])
     directory = located(path, task)
     if _is_ours(directory):
         yield _of_checkpoint(directory, task)
@@ -145,7 +146,7 @@ def _named(arrays: Mapping[Any, Any], aliases: Mapping[str, str], task: str) -> 
         except UnsavableError as error:
             faults.append(Fault(str(error), path=str(name)))
             continue
-        path = path_of_name(name) if isinstance(name, str) else tuple(name)
+        path = _path_of(name)
         if path in paths:
             faults.append(Fault(f"{paths[path]!r} and {name!r} are one path"))
         paths[path] = name
@@ -162,8 +163,10 @@ def _named(arrays: Mapping[Any, Any], aliases: Mapping[str, str], task: str) -> 
 
     def read_part(key: Hashable, box: Box) -> Array:
         array = arrays[key]
+        if isinstance(array, FileArray):
+            return array[box]
         # JAX may not copy on the host: what somebody else holds might change later.
-        return array[box] if isinstance(array, FileArray) else np.array(array[box])
+        return np.array(array[box], array.dtype.newbyteorder("="))
 
     shapes: dict[Hashable, tuple[int, ...]] = {
         name: tuple(array.shape)
@@ -183,6 +186,14 @@ def _items(
     return state_items(rows)
 
 
+# Any: keys of a mapping, which are checked nowhere.
+def _path_of(name: Any) -> Path:
+    """For `_named`: what an array is called, as a path."""
+    if isinstance(name, str):
+        return path_of_name(name)
+    return name if isinstance(name, tuple) else (name,)
+
+
 def _description(array: Any) -> Leaf:
     """For `_named`: the description of an array.
 
@@ -190,7 +201,11 @@ def _description(array: Any) -> Leaf:
         UnsavableError: It is none.
     """
     if is_tensor(array):
-        array = from_torch(array)
+        try:
+            array = from_torch(array)
+        except (TypeError, RuntimeError) as error:
+            what = " ".join(str(error).split())
+            raise UnsavableError(f"no array of NumPy: {what[:200]}") from error
     if not isinstance(array, (jax.Array, np.ndarray, np.generic)):
         shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
         if shape is None or dtype is None or not callable(getattr(array, "read", None)):
@@ -205,13 +220,15 @@ def _description(array: Any) -> Leaf:
 
 
 def _values(array: Any) -> Array:
-    """For `_named`: an array as one of NumPy."""
+    """For `_named`: an array as one of NumPy, with bytes in the order of this machine: JAX takes no other."""
+    values: Array
     if is_tensor(array):
-        return from_torch(array)
-    if isinstance(array, (jax.Array, np.ndarray, np.generic)):
-        return np.asarray(array)
-    values: Array = array.read()
-    return values
+        values = from_torch(array)
+    elif isinstance(array, (jax.Array, np.ndarray, np.generic)):
+        values = np.asarray(array)
+    else:
+        values = array.read()
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _is_ours(directory: str) -> bool:

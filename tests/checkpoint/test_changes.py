@@ -24,6 +24,7 @@ from graphnode.checkpoint import (
     Reshape,
     Split,
     Stack,
+    Sum,
     Transpose,
     Unstack,
 )
@@ -134,6 +135,39 @@ def test_each_change_does_what_numpy_does():
     assert found["n"].dtype == np.int32
 
 
+def test_arrays_are_added():
+    """The two biases of a recurrent layer elsewhere become one: any number of arrays, of any dtype of numbers."""
+    x = {"l.0.b_ih": numbers(3), "l.0.b_hh": 2 * numbers(3), "l.1.b_ih": numbers(2), "l.1.b_hh": -numbers(2)}
+    found = changed(x, [Sum(["l.*.b_ih", "l.*.b_hh"], "l.*.bias")])
+    np.testing.assert_array_equal(found["l.0.bias"], [0, 3, 6])
+    np.testing.assert_array_equal(found["l.1.bias"], [0, 0])
+    halves = {name: numbers(2, dtype="bfloat16") for name in "abc"}
+    summed = changed(halves, [Sum(["a", "b", "c"], "a"), Sum(["a"], "d")])["d"]
+    np.testing.assert_array_equal(summed.astype(np.float32), [0, 3])
+
+
+def test_what_does_not_add_up_is_refused():
+    """Other shapes, other dtypes, a part that is missing, and what is not a number."""
+    wrong = Sum(["*.a", "*.b"], "*.c")
+    x = {
+        "shape.a": numbers(1),
+        "shape.b": numbers(2),
+        "dtype.a": numbers(2),
+        "dtype.b": numbers(2, dtype="int32"),
+        "mask.a": numbers(2, dtype="bool"),
+        "mask.b": numbers(2, dtype="bool"),
+        "lone.a": numbers(2),
+    }
+    assert faults(x, wrong) == [
+        f"shape.a: float32[1] and float32[2] do not go together, by {wrong!r}",
+        f"dtype.a: float32[2] and int32[2] do not go together, by {wrong!r}",
+        f"mask.a: bool[2] is not of numbers, by {wrong!r}",
+        f"lone.a: there is no lone.b to add it with, by {wrong!r}",
+    ]
+    with refused("not a valid change, Sum(['a', 'a'], 'b'): two of its old paths are the same"):
+        Sum(["a", "a"], "b")
+
+
 def test_one_rule_renames_all_at_once():
     """A rule may give a path that another of its matches leaves."""
     x = {"a.0": numbers(1), "a.1": numbers(2), "b.0": numbers(3)}
@@ -222,7 +256,7 @@ def test_not_valid_changes_are_refused():
         Transpose("a", [0, 0])
     with refused("not a valid change, Reshape('a', [-1, -1]): only one size can be left open; found [-1, -1]"):
         Reshape("a", [-1, -1])
-    kinds = "Rename, Split, Join, Transpose, Reshape, Stack, Unstack, Cast, Drop, Fill"
+    kinds = "Rename, Split, Join, Sum, Transpose, Reshape, Stack, Unstack, Cast, Drop, Fill"
     text: Any = "a"
     with refused(f"not valid changes: 'a' is not one of {kinds}"):
         Changes([text])
@@ -244,8 +278,9 @@ ALL = Changes([
 
 def test_changes_are_data():
     """They compare, their repr is code, and JSON gives them back."""
-    assert eval(repr(ALL)) == ALL
-    assert Changes.from_json(ALL.to_json()) == ALL
+    every = ALL + [Sum(["a", "b"], "c"), Drop("x")]
+    assert eval(repr(every)) == every
+    assert Changes.from_json(every.to_json()) == every
     assert hash(Changes(ALL)) == hash(ALL)
     assert ALL[1:3] == Changes([ALL[1], ALL[2]])
     assert Changes(list(reversed(ALL))) != ALL
@@ -262,7 +297,7 @@ def test_json_of_no_changes_is_refused():
         Changes.from_json("{}")
     wrong = '{"change": "drop"}, {"change": "cast", "path": "a", "dtype": "x"}'
     text = f'[{{"change": "renam"}}, {{"change": "drop", "path": "a"}}, {wrong}]'
-    kinds = "rename, split, join, transpose, reshape, stack, unstack, cast, drop, fill"
+    kinds = "rename, split, join, sum, transpose, reshape, stack, unstack, cast, drop, fill"
     with refused(
         "cannot read changes: 3 faults:",
         f'  0: expected an object with "change", one of {kinds}',
@@ -278,12 +313,15 @@ def test_the_inverse_is_there_or_says_what_lacks():
     assert without_fill.inverse().inverse() == without_fill
     assert Changes([Fill("a")]).inverse() == Changes([Drop("a")])
     with refused(
-        "the changes have no inverse: 3 faults:",
+        "the changes have no inverse: 4 faults:",
+        "  Sum(['a', 'd'], 'a'): a sum does not say what was added",
         "  Reshape('a', [2]): before= has to say what the shape was",
         "  Cast('a', 'bfloat16'): before= has to say what the dtype was",
         "  Drop('b'): what is dropped cannot be made again",
     ):
-        Changes([Reshape("a", [2]), Rename("a", "c"), Cast("a", "bfloat16"), Drop("b")]).inverse()
+        Changes([
+            Sum(["a", "d"], "a"), Reshape("a", [2]), Rename("a", "c"), Cast("a", "bfloat16"), Drop("b")
+        ]).inverse()  # fmt: skip
 
 
 @st.composite
@@ -545,6 +583,40 @@ def test_a_memory_of_another_shape_is_not_guessed(tmp_path: Path):
         gn.checkpoint.restore(tmp_path / "a", live, changes=[Transpose("m.weight")])
     changes = [Drop("o.memory.**.weight"), Fill("o.memory.**.weight"), Transpose("m.weight")]
     gn.checkpoint.restore(tmp_path / "a", live, changes=changes)
+
+
+class TwoBiases(gn.Node):
+    """A layer with two biases."""
+
+    first: gn.ParamState[Any] = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))
+    second: gn.ParamState[Any] = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))
+
+
+class OneBias(gn.Node, was="TwoBiases"):
+    """The same with their sum."""
+
+    bias: gn.ParamState[Any] = gn.state(jax.nn.initializers.zeros, shape=lambda self: (2,))
+
+
+def test_what_an_optimizer_remembers_is_not_added(tmp_path: Path):
+    """The moment of a sum is not the sum of moments: it is refused, and can be filled."""
+    gn.checkpoint.save(tmp_path / "a", run(TwoBiases()))
+    live = run(OneBias())
+    change = Sum(["model.first", "model.second"], "model.bias")
+    allowed = "optimizer.tx"
+    with refused(
+        "cannot restore from PATH/a: 8 faults:",
+        "  optimizer.memory.0.mu.bias: nothing is for it (OptimizerState float32[2] in the tree); "
+        "unused is 'optimizer.memory.0.mu.first'",
+        "  optimizer.memory.0.mu.first: is what an optimizer remembers, which does not add up, "
+        f"by {change!r}; Drop it first, and Fill it",
+        "...",
+    ):
+        gn.checkpoint.restore(tmp_path / "a", live, changes=[change], allow_changed=allowed)
+    memory = "optimizer.memory.0.*.*"
+    filled = [Drop(memory), change, Fill(memory)]
+    gn.checkpoint.restore(tmp_path / "a", live, changes=filled, allow_changed=allowed)
+    np.testing.assert_array_equal(live["model"].bias.value, [2, 2])
 
 
 def test_what_does_not_fit_is_told_at_once(tmp_path: Path):

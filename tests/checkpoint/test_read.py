@@ -276,12 +276,10 @@ class Tensor:
         self._array = array
         self.dtype = f"torch.{array.dtype}"
 
-    def detach(self) -> "Tensor":
-        return self
-
-    cpu = detach
-
-    def numpy(self) -> Any:
+    def numpy(self, *, force: bool) -> Any:
+        assert force
+        if self._array.dtype == object:
+            raise TypeError("can't convert Sparse layout tensor to numpy.\nUse Tensor.to_dense() first.")
         return self._array
 
 
@@ -294,10 +292,42 @@ class Module:
     def state_dict(self, *, keep_vars: bool = False) -> dict[str, Any]:
         weight = Tensor(arrays()["fc.kernel"].T)
         bias = Tensor(arrays()["fc.bias"])
-        return {"fc.weight": weight, "fc.bias": bias, "tied.weight": weight if keep_vars else Tensor(weight.numpy())}
+        return {
+            "fc.weight": weight,
+            "fc.bias": bias,
+            "tied.weight": weight if keep_vars else Tensor(weight.numpy(force=True)),
+        }
 
 
 Module.__module__ = "torch.nn.modules.module"
+
+
+def test_a_tensor_that_is_no_array_is_a_fault():
+    """PyTorch says what would do, and the name stands before it."""
+    source = {"weight": Tensor(np.zeros((), object)), "bias": Tensor(np.zeros(3, np.float32))}
+    with refused(
+        "cannot read the arrays: weight: no array of NumPy: "
+        "can't convert Sparse layout tensor to numpy. Use Tensor.to_dense() first."
+    ):
+        gn.checkpoint.read(source, into=gn.nn.Linear(2, 3))
+
+
+def test_bytes_may_be_in_another_order(tmp_path: Path):
+    """Files of other machines have the highest first, which JAX takes from nobody."""
+    swapped = {name: array.astype(">f4") for name, array in arrays().items()}
+    np.savez(tmp_path / "a.npz", **swapped)
+    for source in (swapped, tmp_path / "a.npz"):
+        layer = gn.nn.Linear(2, 3)
+        gn.checkpoint.read(source, into=layer, changes=LINEAR)
+        np.testing.assert_array_equal(layer.weight.value, arrays()["fc.kernel"])
+
+
+def test_arrays_may_be_counted():
+    """A key that is a number is a position."""
+    layer = gn.nn.Linear(2, 3)
+    source = dict(enumerate(arrays().values()))
+    gn.checkpoint.read(source, into=layer, changes=[Rename("0", "weight"), Rename("1", "bias")])
+    np.testing.assert_array_equal(layer.weight.value, source[0])
 
 
 def test_a_module_of_pytorch_is_read():
@@ -327,7 +357,8 @@ def test_what_is_no_source_is_refused(tmp_path: Path):
     with refused("cannot read PATH/a.npz: not a file of NumPy: File is not a zip file"):
         gn.checkpoint.read(tmp_path / "a.npz", into=layer)
     with refused(
-        "cannot read PATH/a.bin: it is a file of none of the formats .npz, .safetensors, .safetensors.index.json"
+        "cannot read PATH/a.bin: it is a file of none of the formats .npz, .safetensors, .safetensors.index.json; "
+        "let the library that wrote it read the arrays, and pass them by name"
     ):
         gn.checkpoint.read(tmp_path / "a.bin", into=layer)
     with refused("cannot read PATH/none: not a checkpoint: it does not exist"):

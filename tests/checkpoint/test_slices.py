@@ -35,14 +35,16 @@ def expressions(draw: st.DrawFn) -> Expression:
     expression = draw(st.sampled_from(STARTS))
     for _ in range(draw(st.integers(0, 4))):
         shape = shape_of(expression, SHAPES)
-        kinds = ["stack", "reshape", "cast", "join", "transpose", "slice", "take"]
-        kind = draw(st.sampled_from(kinds if shape else kinds[:3]))
+        kinds = ["stack", "sum", "reshape", "cast", "join", "transpose", "slice", "take"]
+        kind = draw(st.sampled_from(kinds if shape else kinds[:4]))
         axis = draw(st.integers(0, max(len(shape) - (kind != "stack"), 0)))
         inputs: tuple[Expression, ...] = (expression,)
         arguments: tuple[object, ...] = (axis,)
         match kind:
             case "join" | "stack":
                 inputs = (expression, expression)
+            case "sum":
+                inputs, arguments = (expression, expression), ()
             case "transpose":
                 axes = range(len(shape))
                 arguments = (*axes[axis:], *axes[:axis])
