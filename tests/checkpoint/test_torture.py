@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 
 import graphnode as gn
-from graphnode.checkpoint import _orbax, _read, _restore
+from graphnode.checkpoint import _commit, _orbax, _read, _restore
 from tests.checkpoint.nets import MANIFEST, Counter, Net, net, read, refused, same, values, write
 
 
@@ -355,15 +356,25 @@ def interrupted(real: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("where", ["read_manifest", "take_tree", "read_values", "_prepared", "_move", "value_to_store"])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (_restore, "read_manifest"),
+        (_restore, "take_tree"),
+        (_read, "read_values"),
+        (_restore, "prepared"),
+        (_restore, "move"),
+        (_commit, "value_to_store"),
+    ],
+)
 def test_an_interrupt_in_the_middle_of_a_restore_changes_nothing(
-    where: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, name: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Neither States nor data iterators."""
     gn.checkpoint.save(tmp_path / "run", {"model": net(), "data": Counter(3), "more": Counter(4)})
     live: dict[str, Any] = {"model": net(), "data": Counter(0), "more": Counter(0)}
     before = values(live["model"])
-    monkeypatch.setattr(_restore, where, interrupted(getattr(_restore, where), after=after))
+    monkeypatch.setattr(module, name, interrupted(getattr(module, name), after=after))
     with pytest.raises(KeyboardInterrupt):
         gn.checkpoint.restore(tmp_path / "run", live)
     assert all(new is old for new, old in zip(values(live["model"]), before, strict=True))
