@@ -1,12 +1,13 @@
 """What is done by a plan: make a model in place, move one, and make it whole again."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from .._compat import jaxpr_as_fun
 from .._errors import listed
 from .._graph._binding_cache import binding_of
 from .._paths import Path, path_str
@@ -17,6 +18,11 @@ from ..transforms import eval_shape
 from ._plan import Plan
 
 T = TypeVar("T")
+
+# What `init` makes at once: XLA needs as much again for the random numbers of all arrays
+# of a program, which it makes side by side.
+_PART: Final = 1 / 8
+_LEAST_PART: Final = 256 * 2**20  # bytes, of the whole model
 
 
 def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
@@ -51,9 +57,52 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
             made = build()
         return tuple([state.value for state in binding_of(made).states])
 
-    values = jax.jit(make, out_shardings=shardings)(key)
-    _write(model, values)
+    _write(model, _in_parts(make, key, shardings))
     return model
+
+
+def _in_parts(
+    make: Callable[[jax.Array], tuple[Any, ...]],
+    key: jax.Array,
+    shardings: Sequence[NamedSharding],
+) -> tuple[Any, ...]:
+    """What a function gives for a key, laid out so, by a compiled program for each part of a large result.
+
+    XLA leaves out of each program what its part does not need.
+    """
+    program, result = jax.make_jaxpr(make, return_shape=True)(key)
+    run = jaxpr_as_fun(program)
+    shapes, treedef = jax.tree.flatten(result)
+    # A State may hold several arrays.
+    places = [
+        sharding
+        for sharding, value in zip(shardings, result, strict=True)
+        for _ in jax.tree.leaves(value)
+    ]
+    leaves: list[jax.Array] = []
+    for part in _parts([shape.size * shape.dtype.itemsize for shape in shapes]):
+        compiled = jax.jit(
+            lambda key, part=part: run(key)[part], out_shardings=places[part]
+        )
+        # The memory of one part is free before the next one begins.
+        leaves += [leaf.block_until_ready() for leaf in compiled(key)]
+    made: tuple[Any, ...] = jax.tree.unflatten(treedef, leaves)
+    return made
+
+
+def _parts(sizes: Sequence[int]) -> list[slice]:
+    """Consecutive arrays that are made at once, by the bytes of all arrays."""
+    most = max(_LEAST_PART, _PART * sum(sizes))
+    starts, size = [0], 0
+    for number, own in enumerate(sizes):
+        if size and size + own > most:
+            starts.append(number)
+            size = 0
+        size += own
+    return [
+        slice(start, end)
+        for start, end in zip(starts, [*starts[1:], len(sizes)], strict=True)
+    ]
 
 
 def place(model: T, plan: Plan) -> T:
