@@ -96,7 +96,7 @@ def _norm(params: Params, x: jax.Array) -> jax.Array:
 def compiled_by_hand(sizes: Sizes, weights: Weights, batch: jax.Array, mesh: Mesh, axes: Axes) -> jax.stages.Compiled:
     """A training step with adam, compiled for arrays that are laid out so; parameters and memory are donated."""
     params = nested(weights)
-    transformation = optax.adam(LEARNING_RATE)
+    transformation: Any = optax.adam(LEARNING_RATE)  # of which optax has a protocol that pyrefly does not see
     memory = jax.eval_shape(transformation.init, params)
     everywhere = NamedSharding(mesh, P())
     of_params = jax.tree.map(partial(NamedSharding, mesh), specs_of(axes, sizes), is_leaf=_is_spec)
