@@ -67,9 +67,8 @@ def test_each_layout_computes_the_same_and_communicates_as_it_must():
 
     # The gradients of all parameters are added up over the batch at once.
     assert collectives["data"] == {"all-reduce": 1}
-    # A layer gathers six weights and two scales on its way, and the second weight of the perceptron and that of the
-    # attention's output once more on the way back. Around the layers, the embedding is looked up by its columns, which
-    # go to the rows of the batch and back.
+    # A layer gathers each of its six weights once, and each of its two scales twice. Around the layers are the last
+    # scale, twice, the embedding, and the features that are looked up in it.
     assert collectives["sharded"] == {"all-gather": 10 * LAYERS + 4, "all-reduce": 1, "all-to-all": 2}
     # The attention and the perceptron of a layer add up their parts, on the way and on the way back; and the gradients.
     assert collectives["tensor"] == {"all-reduce": 4 * LAYERS + 1}
