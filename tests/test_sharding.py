@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 import graphnode as gn
 from graphnode.__main__ import main
 from graphnode._roles import roles_in
-from graphnode.sharding import PlanError, Rules, plan
+from graphnode.sharding import PlanError, Rules, _use, plan
 
 P = jax.P
 ones = jax.nn.initializers.ones
@@ -267,3 +267,24 @@ def test_nothing_is_traced_without_a_plan():
     assert gn.sharding.constrain(x, "batch", "length", "embed") is x
     block = gn.nn.TransformerBlock(8, 2)
     assert "sharding_constraint" not in str(gn.make_jaxpr(lambda block, x: block(x))(block, x))
+
+
+def test_a_large_model_is_made_in_parts_of_the_same_values(monkeypatch: pytest.MonkeyPatch):
+    """A program for each part of the bytes: XLA makes the random numbers of one program side by side."""
+
+    def build() -> list[gn.nn.Linear]:
+        return [gn.nn.Linear(4, 4) for _ in range(3)]
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    layout = plan(gn.eval_shape(build), mesh, Rules(params={"in": "data"}, default=None))
+    whole = gn.sharding.init(build, jax.random.key(0), layout)
+    # In layout order, biases of 16 bytes and weights of 64
+    assert _use._parts([16, 64, 16, 64, 16, 64]) == [slice(0, 6)]
+    monkeypatch.setattr(_use, "_LEAST_PART", 80)
+    assert _use._parts([16, 64, 16, 64, 16, 64]) == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    assert _use._parts([100, 1, 100]) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    parts = gn.sharding.init(build, jax.random.key(0), layout)
+    for path, state in gn.states(whole).items():
+        value = gn.states(parts)[path].value
+        assert value.tolist() == state.value.tolist()
+        assert value.sharding == state.value.sharding

@@ -1,4 +1,4 @@
-"""Train a small language model on the text of Python's own help, byte by byte, and let it write.
+r"""Train a small language model on the text of Python's own help, byte by byte, and let it write.
 
 A YAML file says the whole run: the model, made of the layers of `gn.nn`, its optimizer
 and how long it is trained. Its bits per byte on a part of the text that is held out are
@@ -9,16 +9,25 @@ trained is saved as it goes, so that a run that was stopped goes on to the same 
     python docs/examples/language_model.py --config language_model.yaml --config language_model_long.yaml
     python docs/examples/language_model.py --checkpoints runs --resume
     python docs/examples/language_model.py batch_size=64 "optimizer.tx.args[1].weight_decay=0.2"
+
+With a mesh it is trained on many devices, laid out as --layout says. A run that was saved
+goes on with any mesh and layout, and also without. XLA simulates devices that there are
+not:
+
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 \
+        python docs/examples/language_model.py --mesh data=2,model=4 --layout both
 """
 
 import argparse
+import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +53,31 @@ EVALUATIONS = 8  # in a run, evenly
 CACHE_TOLERANCE = 1e-5  # of the largest logit; above it the program fails
 TEMPERATURE = 0.7
 PROMPT = "The "
+
+# How a run is laid out over a mesh with the axes "data" and "model". What has no rule is
+# not split.
+_ALL = ("data", "model")
+_HEADS = {"heads": "model", "kv_heads": "model", "mlp": "model"}
+LAYOUTS: Final[Mapping[str, gn.sharding.Rules]] = {
+    # Each device has the whole model and a part of the batch.
+    "data": gn.sharding.Rules(activations={"batch": _ALL}, default=None),
+    # The same, but of each parameter, and of what Adam remembers of it, it has a part, and
+    # gathers the rest when it is needed.
+    "sharded": gn.sharding.Rules(
+        params={"embed": _ALL}, activations={"batch": _ALL}, default=None
+    ),
+    # The devices along "model" share the work of each layer: each has some of the heads,
+    # and some of the hidden features of the perceptrons.
+    "tensor": gn.sharding.Rules(
+        params=_HEADS, activations={"batch": "data", **_HEADS}, default=None
+    ),
+    # That along "model", and parts of parameters along "data".
+    "both": gn.sharding.Rules(
+        params={"embed": "data", **_HEADS},
+        activations={"batch": "data", **_HEADS},
+        default=None,
+    ),
+}
 
 Tokens: TypeAlias = Int[Array, "batch time"]
 Logits: TypeAlias = Float[Array, "batch time 256"]
@@ -172,14 +206,28 @@ class Result:
         return self.held[-1][1]
 
 
-def make_training(config: gn.config.Config[Training]) -> Training:
-    """With new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
+def make_training(
+    config: gn.config.Config[Training], plan: gn.sharding.Plan | None = None
+) -> Training:
+    """With new parameters, drawn in one compiled function: faster than compiling each draw by itself.
+
+    With a plan, each device draws its own part.
+    """
+    key = jax.random.key(config.seed)
+    if plan is not None:
+        return gn.sharding.init(lambda: build(config), key, plan)
 
     @gn.jit
     def draw(key: jax.Array) -> Training:
-        return gn.config.build(config, key)
+        with gn.random.scope(key):
+            return build(config)
 
-    return draw(jax.random.key(config.seed))
+    return draw(key)
+
+
+def build(config: gn.config.Config[Training]) -> Training:
+    """Parameters from the ambient stream, and not from the key that a config is built with by default."""
+    return gn.config.build(config, gn.random.split_key())
 
 
 def bits_of(model: LanguageModel, text: Tokens) -> Float[Array, "batch time-1"]:
@@ -202,6 +250,11 @@ def step(
     return loss
 
 
+def placed(text: np.ndarray) -> Tokens:
+    """Texts on the devices: where a plan is active, each of those that split the batch has its part."""
+    return gn.sharding.constrain(jnp.asarray(text, jnp.int32), "batch", None)
+
+
 class Batches:
     """A batch for each step: pieces of the text at random places. It says where it is, and goes on from there."""
 
@@ -215,7 +268,7 @@ class Batches:
         count, length = self._shape
         rng = np.random.default_rng([self._seed, self._number])
         starts = rng.integers(0, len(self._text) - length, count)
-        return jnp.asarray(self._text[starts[:, None] + np.arange(length)], jnp.int32)
+        return placed(self._text[starts[:, None] + np.arange(length)])
 
     def get_state(self) -> dict[str, int]:
         """The number of the last batch, for a checkpoint."""
@@ -241,7 +294,7 @@ def evaluate(model: LanguageModel, text: np.ndarray, rows: int = 64) -> float:
     # Batches of one size, for which one function is compiled: the last one is filled
     # with rows that are not counted.
     filled = np.resize(starts, (-(-len(starts) // rows), rows))
-    pieces = jnp.asarray(text[filled[..., None] + np.arange(2 * half + 1)], jnp.int32)
+    pieces = map(placed, text[filled[..., None] + np.arange(2 * half + 1)])
     bits = np.concatenate([second_half(model, one) for one in pieces])[: len(starts)]
     return float(bits.sum() / (len(starts) * half))
 
@@ -459,6 +512,41 @@ def draw(results: Sequence[Result], ngrams: dict[int, float]) -> Figure:
 # The program
 
 
+def mesh_of(text: str) -> jax.sharding.Mesh:
+    """The mesh that `data=2,model=4` describes: of the first devices, with axes that XLA looks after.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is not understood, or there are fewer devices.
+    """
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if name not in ("data", "model") or name in sizes or not size.isdecimal():
+            raise argparse.ArgumentTypeError(f"{text!r}: write data=2,model=4")
+        sizes[name] = int(size)
+    # The layouts name both: of size 1, an axis splits nothing.
+    shape = (sizes.get("data", 1), sizes.get("model", 1))
+    if not 0 < math.prod(shape) <= len(jax.devices()):
+        raise argparse.ArgumentTypeError(
+            f"{text} has {math.prod(shape)} devices, and JAX has {len(jax.devices())}; with "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={math.prod(shape)} it simulates more"
+        )
+    automatic = (jax.sharding.AxisType.Auto,) * 2
+    return jax.make_mesh(shape, ("data", "model"), axis_types=automatic)
+
+
+def plan_of(
+    config: gn.config.Config[Training], mesh: jax.sharding.Mesh, layout: str
+) -> gn.sharding.Plan:
+    """How a run is laid out over a mesh.
+
+    Raises:
+        PlanError: A size is not divided by the devices that are to split it; names all.
+    """
+    abstract = gn.eval_shape(lambda: build(config))
+    return gn.sharding.plan(abstract, mesh, LAYOUTS[layout])
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; `configs` has the name of each run, and what its file and the changes describe."""
     parser = argparse.ArgumentParser(
@@ -511,6 +599,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="bytes of the text that the model writes",
     )
+    add(
+        "--mesh",
+        type=mesh_of,
+        metavar="data=N,model=M",
+        help="train on so many devices",
+    )
+    add(
+        "--layout",
+        choices=LAYOUTS,
+        default="both",
+        help="what is split over the mesh: the batch; also each parameter; heads and hidden features, and the batch; "
+        "or all of these",
+    )
     options = parser.parse_args(arguments)
     try:
         options.configs = [
@@ -520,7 +621,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             )
             for file in getattr(options, "config", [str(CONFIG)])
         ]
-    except gn.ConfigError as error:
+        options.plans = [
+            None
+            if options.mesh is None
+            else plan_of(config, options.mesh, options.layout)
+            for _, config in options.configs
+        ]
+    except (gn.ConfigError, gn.sharding.PlanError) as error:
         parser.error(str(error))
     folder = options.output.absolute().parent
     if not folder.is_dir():
@@ -542,17 +649,23 @@ def directory_of(name: str, options: argparse.Namespace) -> Path | None:
 def run_one(
     name: str,
     config: gn.config.Config[Training],
+    plan: gn.sharding.Plan | None,
     text: Text,
     options: argparse.Namespace,
 ) -> tuple[Result, float]:
     """Train one model, let it write; what was measured, and how far the cache is off."""
-    training = make_training(config)
+    training = make_training(config, plan)
     model, result = training.model, Result(name, training.beats)
     parameters = sum(
         leaf.size for leaf in jax.tree.leaves(gn.treefy_states(model, gn.ParamState))
     )
     size = f"{training.batch_size} x {model.context} bytes"
     print(f"Model: {name}, {parameters:,} parameters; {training.steps} steps of {size}")
+    if plan is not None:
+        sizes = ", ".join(f"{axis}={size}" for axis, size in plan.mesh.shape.items())
+        print(
+            f"Mesh:  {sizes}; layout {options.layout}, {plan.bytes:,} bytes on each device"
+        )
     sys.stdout.flush()  # before the progress bar, which goes to stderr
     train(training, text, result, directory_of(name, options))
     error, share = cache_error(model, text.held)
@@ -590,8 +703,9 @@ def run(options: argparse.Namespace) -> list[str]:
         + " bits per byte"
     )
     results, faults = [], []
-    for name, config in options.configs:
-        result, share = run_one(name, config, text, options)
+    for (name, config), plan in zip(options.configs, options.plans, strict=True):
+        with nullcontext() if plan is None else plan:
+            result, share = run_one(name, config, plan, text, options)
         results.append(result)
         if not result.bits < ngrams[result.beats]:
             faults.append(

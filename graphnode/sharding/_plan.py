@@ -4,6 +4,7 @@ roles of each State   ->  what splits each axis   ->  faults, or rows
 _roles.roles_in           _Answers.of                 _checked
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -199,14 +200,20 @@ def plan(model: object, mesh: AnyMesh, rules: Rules) -> Plan:
     answers = _Answers(model, rules, sizes, faults)
     unanswered: dict[str | None, list[str]] = {}
     rows: list[Row] = []
+    # Most States are laid out as others are, each in its layer.
+    judged: dict[tuple[Any, ...], tuple[list[str], int]] = {}
     all_roles = with_those_of_memory(model, roles_in(model))
     items = zip(binding.graphdef.layout.paths(), binding.states, all_roles, strict=True)
     for number, (path, state, roles) in enumerate(items):
         row = _row(number, path, state, roles, answers, unanswered)
-        row_faults = _row_faults(row, sizes)
-        faults += row_faults
-        # What does not fit has no number of bytes.
-        rows.append(row if row_faults else _with_bytes(row, sizes))
+        kind = row[1:]
+        if kind not in judged:
+            row_faults = _row_faults(row, sizes)
+            # What does not fit has no number of bytes.
+            judged[kind] = row_faults, 0 if row_faults else _bytes_of(row, sizes)
+        row_faults, size = judged[kind]
+        faults += [f"{path_str(path)}: {fault}" for fault in row_faults]
+        rows.append(Row(*row[:-1], size))
     faults += answers.unused()
     faults += _unanswered_faults(unanswered)
     if faults:
@@ -378,11 +385,9 @@ def _row(
     """The row of a State, without its bytes; axes that have no rule are noted."""
     value = looked_at(state)
     shape: tuple[int, ...] = getattr(value, "shape", ())
-    dtype: Any = getattr(value, "dtype", "")
-    if not shape or jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        if not hasattr(value, "shape"):
-            dtype = "pytree"
-        return Row(path, shape, str(dtype), roles, _PartitionSpec(), 0)
+    dtype = _dtype_text(value.dtype) if hasattr(value, "shape") else "pytree"
+    if not shape or dtype.startswith("key<"):
+        return Row(path, shape, dtype, roles, _PartitionSpec(), 0)
     spec: Any = state.sharding
     if not isinstance(spec, PartitionSpec):
         spec = answers.spec(number)
@@ -397,15 +402,24 @@ def _row(
             is_known = all(name in answers.sizes for name in names_of(entry))
             entries.append(entry if is_known else None)
         spec = _PartitionSpec(*entries)
-    return Row(path, shape, str(dtype), roles, spec, 0)
+    return Row(path, shape, dtype, roles, spec, 0)
+
+
+# Any: dtypes of NumPy and of JAX. NumPy puts together the text of one at each call.
+@functools.cache
+def _dtype_text(dtype: Any) -> str:
+    """A dtype as a text: float32, key<fry>."""
+    return str(dtype)
 
 
 def _row_faults(row: Row, sizes: Mapping[str, int]) -> list[str]:
-    """What is wrong with the layout of a State: mesh axes that are not there or stand twice, sizes that they miss."""
-    where = path_str(row.path)
+    """What is wrong with the layout of a State: mesh axes that are not there or stand twice, sizes that they miss.
+
+    Without its path: the same is wrong with all States of its shape, roles and spec.
+    """
     if len(row.spec) > len(row.shape):
         return [
-            f"{where}: P({', '.join(map(repr, row.spec))}) is for {len(row.spec)} axes; the shape is {row.shape}"
+            f"P({', '.join(map(repr, row.spec))}) is for {len(row.spec)} axes; the shape is {row.shape}"
         ]
     faults: list[str] = []
     seen: dict[str, int] = {}
@@ -415,11 +429,11 @@ def _row_faults(row: Row, sizes: Mapping[str, int]) -> list[str]:
         role = row.roles[at] if at < len(row.roles) else None
         axis = f"axis {at}" if role is None else f"axis {at} ({role})"
         unknown = [name for name in names if name not in sizes]
-        faults += [f"{where}: {axis}: {_unknown_axis(name, sizes)}" for name in unknown]
+        faults += [f"{axis}: {_unknown_axis(name, sizes)}" for name in unknown]
         for name in names:
             if name in seen:
                 faults.append(
-                    f"{where}: the mesh axis {name!r} splits axis {seen[name]} and axis {at}; it can split one"
+                    f"the mesh axis {name!r} splits axis {seen[name]} and axis {at}; it can split one"
                 )
             seen[name] = at
         count = 1 if unknown else split_count(names, sizes)
@@ -428,20 +442,18 @@ def _row_faults(row: Row, sizes: Mapping[str, int]) -> list[str]:
             nearest = f"{below} and {above} are" if below else f"{above} is"
             mesh_text = " * ".join(f"{name}={sizes[name]}" for name in names)
             faults.append(
-                f"{where}: {axis} of size {size} is not divided by {mesh_text}; {nearest}"
+                f"{axis} of size {size} is not divided by {mesh_text}; {nearest}"
             )
     return faults
 
 
-def _with_bytes(row: Row, sizes: Mapping[str, int]) -> Row:
-    """A row with what one device has of the State."""
+def _bytes_of(row: Row, sizes: Mapping[str, int]) -> int:
+    """What one device has of a State."""
     if row.dtype == "pytree":
-        return row
+        return 0
     names = [name for entry in row.spec for name in names_of(entry)]
     itemsize = 8 if row.dtype.startswith("key<") else jnp.dtype(row.dtype).itemsize
-    return row._replace(
-        bytes=math.prod(row.shape) // split_count(names, sizes) * itemsize
-    )
+    return math.prod(row.shape) // split_count(names, sizes) * itemsize
 
 
 def _unanswered_faults(unanswered: Mapping[str | None, list[str]]) -> list[str]:

@@ -1,6 +1,6 @@
 """What is done by a plan: make a model in place, move one, and make it whole again."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -8,11 +8,12 @@ from typing import Any, Final, TypeVar
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .._compat import weakly_typed
+from .._compat import jaxpr_as_fun, weakly_typed
 from .._errors import listed
 from .._graph._binding_cache import binding_of
 from .._keys import is_key, is_on_host
 from .._paths import Path, path_str
+from .._processes import Group
 from .._split import clone, states
 from .._stream import scope
 from .._update import update_states
@@ -29,6 +30,11 @@ from ._agreement import (
 from ._plan import Plan
 
 T = TypeVar("T")
+
+# What `init` makes at once: XLA needs as much again for the random numbers of all arrays
+# of a program, which it makes side by side.
+_PART: Final = 1 / 8
+_LEAST_PART: Final = 256 * 2**20  # bytes, of the whole model
 
 
 def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
@@ -70,20 +76,70 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
             made = build()
         return tuple([state.value for state in binding_of(made).states])
 
-    program = jax.jit(make, out_shardings=shardings)
-    # The constants in it too: arrays of NumPy that `build` has made or read.
-    computed = group.differences(
-        lambda: [("what build computes", program_text(program.lower(key).as_text()))]
-    )
-    raise_if_any(computed, "init", _OWN_CONSTANT)
-    _write(model, program(key))
+    _write(model, _in_parts(make, key, shardings, group))
     return model
+
+
+def _in_parts(
+    make: Callable[[jax.Array], tuple[Any, ...]],
+    key: jax.Array,
+    shardings: Sequence[NamedSharding],
+    group: Group,
+) -> tuple[Any, ...]:
+    """What a function gives for a key, laid out so, by a compiled program for each part of a large result.
+
+    XLA leaves out of each program what its part does not need.
+
+    Raises:
+        ProcessError: A program is not the same in all processes.
+    """
+    program, result = jax.make_jaxpr(make, return_shape=True)(key)
+    run = jaxpr_as_fun(program)
+    shapes, treedef = jax.tree.flatten(result)
+    # A State may hold several arrays.
+    places = [
+        sharding
+        for sharding, value in zip(shardings, result, strict=True)
+        for _ in jax.tree.leaves(value)
+    ]
+    leaves: list[jax.Array] = []
+    for part in _parts([shape.size * shape.dtype.itemsize for shape in shapes]):
+        lowered = jax.jit(
+            lambda key, part=part: run(key)[part], out_shardings=places[part]
+        ).lower(key)
+        # The constants in it too: arrays of NumPy that `build` has made or read.
+        describe = partial(_program_rows, lowered)
+        raise_if_any(group.differences(describe), "init", _OWN_CONSTANT)
+        # The memory of one part is free before the next one begins.
+        leaves += [leaf.block_until_ready() for leaf in lowered.compile()(key)]
+    made: tuple[Any, ...] = jax.tree.unflatten(treedef, leaves)
+    return made
+
+
+def _program_rows(lowered: jax.stages.Lowered) -> list[tuple[str, str]]:
+    """For `_in_parts`: what processes compare of a program."""
+    return [("what build computes", program_text(lowered.as_text()))]
 
 
 _OWN_CONSTANT: Final = (
     "numbers that differ between processes, such as those of np.random, a file or "
     "jax.process_index(), are constants there: draw them from the key"
 )
+
+
+def _parts(sizes: Sequence[int]) -> list[slice]:
+    """Consecutive arrays that are made at once, by the bytes of all arrays."""
+    most = max(_LEAST_PART, _PART * sum(sizes))
+    starts, size = [0], 0
+    for number, own in enumerate(sizes):
+        if size and size + own > most:
+            starts.append(number)
+            size = 0
+        size += own
+    return [
+        slice(start, end)
+        for start, end in zip(starts, [*starts[1:], len(sizes)], strict=True)
+    ]
 
 
 def place(model: T, plan: Plan) -> T:

@@ -134,6 +134,7 @@ class Jitted(Transformed, Generic[P, R]):
             executable,
             record_of(call, executable.inputs),
             (call.key, call.held.key),
+            ACTIVATIONS.get(),
             self._call_around,
         )
         return Traced(traced, staged)

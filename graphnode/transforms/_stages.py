@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
 
+from .._constrain import ACTIVATIONS, Activations
 from .._errors import StructureError, listed
 from .._tracebacks import hides_frames
 from ._boundary import Call
@@ -32,12 +33,14 @@ class Staged(NamedTuple):
         executable: What JAX compiles for the call.
         record: The types of the arguments.
         key: What other calls must have to be of the same structure.
+        activations: Of the plan that was active; it must be for other calls, too.
         call_of: Takes other arguments of the function apart.
     """
 
     executable: Executable
     record: TraceRecord
     key: Hashable
+    activations: Activations | None
     call_of: Callable[..., Call]
 
 
@@ -76,7 +79,7 @@ class Traced(_Stage, jax.stages.Traced, Generic[P, R]):
     # Any: `jax.export` hands on what it has, and takes JAX's own object back.
     def lower(self, **options: Any) -> "Lowered[P, R]":
         """Lower it to the language of the compiler; the options are those of JAX."""
-        executable, record, _, _ = self._staged
+        executable, record, *_ = self._staged
         try:
             return Lowered(self.stage.lower(**options), self._staged)
         except ValueError as error:
@@ -106,8 +109,11 @@ class Compiled(_Stage, jax.stages.Compiled, Generic[P, R]):
         Raises:
             StructureError: The arguments have another structure than was compiled.
             TypeError: They have other shapes or dtypes; names all.
+            ValueError: Another plan is active than where it was traced.
         """
-        executable, record, key, call_of = self._staged
+        executable, record, key, activations, call_of = self._staged
+        if ACTIVATIONS.get() is not activations:
+            raise ValueError(_other_plan(activations))
         call = call_of(*args, **kwargs)
         changes = functools.partial(changes_since, record, call, executable.inputs)
         if (call.key, call.held.key) != key:
@@ -128,3 +134,19 @@ class Compiled(_Stage, jax.stages.Compiled, Generic[P, R]):
             executable.explain(error, call)
             raise
         return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
+
+
+def _other_plan(activations: Activations | None) -> str:
+    """The error of a call under another plan than that of the trace, which would lay out activations as that one says.
+
+    Args:
+        activations: Of the plan that was active then, if one was.
+    """
+    if activations is None:
+        was, remedy = "without a plan, and one is active now", "outside of it"
+    else:
+        was, remedy = (
+            "under a plan that is not the active one now",
+            "within `with plan:` of that plan",
+        )
+    return f"gn.jit: it was traced {was}: call it {remedy}, or trace and compile it again here"

@@ -26,14 +26,16 @@ from .model_figures import MODEL_STEP, measure_models
 from .model_report import Models, model_figures_table, ways_table
 from .report import Written, read, tables, updated, write
 from .safetensors_figures import PACKAGE, conversion_peaks, measure_safetensors
+from .sharding_figures import BY_HAND, ITS_BYTES, measure_sharding
+from .steps import GN_JIT, JAX_TUPLE
 from .timing import Effort
 from .transformer import MODEL_NAMES, Sizes, load_ways
 from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
-CHECKPOINTS = "checkpoints"
-"""Printed alone: what a disk takes is not for the page."""
+CHECKPOINTS, SHARDING = "checkpoints", "sharding"
+"""Printed alone: what a disk takes is not for the page, nor what devices do that are not there."""
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -78,6 +80,8 @@ def main() -> None:
     rows = [result for part in measured for result in part.rows]
     if CHECKPOINTS in sections:
         rows += _checkpoints(plan)
+    if SHARDING in sections:
+        rows += _sharding(plan)
     short = [result for result in rows if result.holds is False]
     print(f"{len(short)} of {len(rows)} rows fall short")
 
@@ -143,20 +147,29 @@ def _models(plan: Plan) -> _Models:
 
 def _checkpoints(plan: Plan) -> list[Result]:
     results = [*measure_checkpoints(plan.effort.rounds), *measure_safetensors(5)]
-    names = (GRAPHNODE, ORBAX, SAVE, PACKAGE)
-    rows = [
-        (one.title, f"{one.states:,}", mark(one), value_of(one), limit_of(one), *cells(one, names)) for one in results
-    ]
     memory = [(name, f"{number / 1e6:,.0f} MB") for name, number in peaks(3).items()]
     converted = [(name, f"{number / 1e6:,.0f} MB") for name, number in conversion_peaks().items()]
     _show(
         {
-            "checkpoints": table(("figure", "States", "", "measured", "limit", *names), rows),
+            "checkpoints": _results_table(results, (GRAPHNODE, ORBAX, SAVE, PACKAGE)),
             "most memory to read 1 GB": table(("", "beyond before"), memory),
             "most memory to transpose and cast 60 arrays of 17 MB": table(("", "beyond the model"), converted),
         }
     )
     return results
+
+
+def _sharding(plan: Plan) -> list[Result]:
+    results = measure_sharding(plan.effort)
+    _show({"sharding": _results_table(results, (GRAPHNODE, BY_HAND, ITS_BYTES, GN_JIT, JAX_TUPLE))})
+    return results
+
+
+def _results_table(results: Iterable[Result], names: Iterable[str]) -> str:
+    rows = [
+        (one.title, f"{one.states:,}", mark(one), value_of(one), limit_of(one), *cells(one, names)) for one in results
+    ]
+    return table(("figure", "States", "", "measured", "limit", *names), rows)
 
 
 def _missing(names: Iterable[str], found: set[str]) -> set[str]:
@@ -191,7 +204,7 @@ def _measure_size(figures: list[Figure], states: int, effort: Effort) -> Iterato
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", choices=[[], *SECTIONS, CHECKPOINTS], help="parts (default: all of the page)"
+        "sections", nargs="*", choices=[[], *SECTIONS, CHECKPOINTS, SHARDING], help="parts (default: all of the page)"
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
     parser.add_argument("--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)")

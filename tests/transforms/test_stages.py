@@ -163,6 +163,34 @@ def test_other_captured_states_than_were_compiled_are_named():
         compiled(X)
 
 
+def test_what_is_compiled_is_called_under_the_plan_that_it_was_traced_under():
+    """Under another one it would lay out activations as the first says: an error, before anything runs."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rules = gn.sharding.Rules(activations={"batch": "data"}, default=None)
+    plan, other = [gn.sharding.plan(cell(), mesh, rules) for _ in range(2)]
+    with plan:
+        traced = step.trace(cell(), X)
+        compiled = traced.lower().compile()
+        assert compiled(cell(), X).tolist() == [3.0, 3.0]
+    model = cell()
+    with pytest.raises(ValueError) as caught, other:
+        compiled(model, X)
+    assert str(caught.value) == (
+        "gn.jit: it was traced under a plan that is not the active one now: call it within `with plan:` of that plan, "
+        "or trace and compile it again here"
+    )
+    with pytest.raises(ValueError, match=r"^gn\.jit: it was traced under a plan that is not the active one now: "):
+        traced.lower().compile()(model, X)
+    outside = step.lower(cell(), X).compile()
+    with pytest.raises(ValueError) as caught, plan:
+        outside(model, X)
+    assert str(caught.value) == (
+        "gn.jit: it was traced without a plan, and one is active now: call it outside of it, or trace and compile it "
+        "again here"
+    )
+    assert model.count.value == 0
+
+
 def test_an_untouched_state_may_have_any_shape():
     """It is no input of what was compiled."""
     compiled = step.lower(cell(), X).compile()
