@@ -19,6 +19,7 @@ from ._einsum import Einsum as Einsum
 from ._embedding import Embedding as Embedding
 from ._group_norm import GroupNorm as GroupNorm
 from ._gru_cell import GRUCell as GRUCell
+from ._instance_norm import InstanceNorm as InstanceNorm
 from ._layer_norm import LayerNorm as LayerNorm
 from ._linear import Linear as Linear
 from ._lstm_cell import LSTMCell as LSTMCell

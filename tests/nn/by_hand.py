@@ -30,6 +30,12 @@ def group_norm(p: Any, x: jax.Array) -> Any:
     return y * last(p["scale"], y) + last(p["bias"], y)
 
 
+def instance_norm(p: Any, x: jax.Array) -> Any:
+    x = x - x.mean(1, keepdims=True)
+    y = x * jax.lax.rsqrt(jnp.square(x).mean(1, keepdims=True) + 1e-6)
+    return y * last(p["scale"], y) + last(p["bias"], y)
+
+
 def rms_norm(p: Any, x: jax.Array) -> Any:
     y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
     return y * last(p["scale"], y)
@@ -151,6 +157,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Embedding": ({}, lambda p, tokens: jnp.take(p["weight"], tokens, axis=0)),
     "GRUCell": ({}, gru),
     "GroupNorm": ({}, group_norm),
+    "InstanceNorm": ({}, instance_norm),
     "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
     "Linear": ({}, lambda p, x: affine(p, "", x)),
     "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight"]),

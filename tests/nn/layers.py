@@ -48,7 +48,7 @@ CASES: dict[str, Case] = {
     "AvgPool": Case({"window": 2, "padding": 1}, ((3, 4),), (4, 4), {}, {"count_include_pad": False}, dtypes=()),
     "BatchNorm": Case(
         {"width": 4}, ((3, 4),), (3, 4),
-        {"bias": (4,), "mean": (4,), "scale": (4,), "var": (4,)}, {"use_scale": False, "momentum": 0.5},
+        {"bias": (4,), "mean": (4,), "scale": (4,), "var": (4,)}, {"use_scale": False, "momentum": 0.5, "axis": 1},
     ),
     "Bilinear": Case(
         {"left_size": 2, "right_size": 3, "out_size": 4}, ((5, 2), (5, 3)), (5, 4),
@@ -79,6 +79,7 @@ CASES: dict[str, Case] = {
     "GroupNorm": Case(
         {"width": 4, "num_groups": 2}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False},
     ),
+    "InstanceNorm": Case({"width": 4}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False}),
     "KeyValueCache": Case(
         {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
         {"keys": (1, 3, 2, 4), "position": (), "values": (1, 3, 2, 4)}, {"dtype": jnp.bfloat16}, dtypes=(),
@@ -90,7 +91,8 @@ CASES: dict[str, Case] = {
         {"in_size": 3, "hidden_size": 4}, (), (), {"bias": (16,), "recurrent": (4, 16), "weight": (3, 16)},
     ),
     "LayerNorm": Case(
-        {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)}, {"use_scale": False, "use_bias": False},
+        {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)},
+        {"use_scale": False, "use_bias": False, "width": (3, 4), "reduction_axes": (0, -1), "axis_name": "devices"},
     ),
     "Linear": Case({"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), linear("", 3, 4), {"use_bias": False}),
     "MLP": Case(
@@ -104,7 +106,7 @@ CASES: dict[str, Case] = {
         {**linear("key.", 5, 4), **linear("out.", 8, 8), **linear("query.", 8, 8), **linear("value.", 5, 4)},
         {"use_bias": False, "context_size": 8, "is_causal": True, "rotary_base": 100.0, "head_size": 4},
     ),
-    "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False}),
+    "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False, "feature_axes": 0}),
     "RNN": Case(
         {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}, ((2, 5, 3),), (2, 5, 4),
         {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True}, dtypes=(),

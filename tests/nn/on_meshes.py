@@ -40,6 +40,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "ExponentialSynapse": (lambda: nn.ExponentialSynapse(8, 8), ((8,),)),
     "GRUCell": (lambda: nn.GRUCell(8, 8), ((8,), (8,))),
     "GroupNorm": (lambda: nn.GroupNorm(8, num_groups=2), ((4, 8),)),
+    "InstanceNorm": (lambda: nn.InstanceNorm(8), ((4, 8),)),
     "KeyValueCache": (lambda: nn.KeyValueCache(8, 4, 4, 8), ((2, 4, 8), (2, 4, 8))),
     "LIF": (lambda: nn.LIF(8), ((8,),)),
     "LSTMCell": (lambda: nn.LSTMCell(8, 8), ((8,), (8,), (8,))),

@@ -28,7 +28,13 @@ def message(function: Callable[..., Any], /, *arguments: Any, **options: Any) ->
 
 # Each argument that is one size, for every layer that has it.
 ONE_SIZE: list[tuple[str, str]] = [
-    *[("BatchNorm", "width"), ("GroupNorm", "width"), ("LayerNorm", "width"), ("RMSNorm", "width")],
+    *[
+        ("BatchNorm", "width"),
+        ("GroupNorm", "width"),
+        ("InstanceNorm", "width"),
+        ("LayerNorm", "width"),
+        ("RMSNorm", "width"),
+    ],
     *[("Bilinear", "left_size"), ("Bilinear", "right_size"), ("Bilinear", "out_size")],
     *[("Conv", "in_size"), ("Conv", "out_size"), ("ConvTranspose", "in_size"), ("ConvTranspose", "out_size")],
     *[("Embedding", "num_embeddings"), ("Embedding", "width")],
@@ -719,7 +725,7 @@ def test_a_stacked_layer_is_named_with_its_field():
     model = nn.Sequential([nn.Linear(2, 3), gn.stack([nn.LayerNorm(3), nn.LayerNorm(3)])])
     assert message(model, jnp.ones((5, 2))) == (
         "Sequential.layers.1 (LayerNorm) is stacked: scale has the shape (2, 3), and is declared "
-        f'Float[Array, "width"]. {REMEDY}'
+        f'Float[Array, "*width"]. {REMEDY}'
     )
     convs = gn.stack([nn.Conv(2, 3, (3, 3)), nn.Conv(2, 3, (3, 3))])
     assert message(convs, jnp.ones((1, 4, 4, 2))).startswith(
