@@ -9,6 +9,7 @@ from ._adaptive_pooling import AdaptiveAvgPool as AdaptiveAvgPool
 from ._adaptive_pooling import AdaptiveMaxPool as AdaptiveMaxPool
 from ._attention import MultiHeadAttention as MultiHeadAttention
 from ._batch_norm import BatchNorm as BatchNorm
+from ._bidirectional import Bidirectional as Bidirectional
 from ._bilinear import Bilinear as Bilinear
 from ._cache import KeyValueCache as KeyValueCache
 from ._cell import Cell as Cell

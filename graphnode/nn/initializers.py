@@ -22,7 +22,6 @@ from jax.typing import DTypeLike
 from .._fields import Initializer
 from .._registered import VALUES, by_float32
 
-
 delta_orthogonal: Final[Initializer] = VALUES["delta_orthogonal"]
 """Xiao et al. 2018, "Dynamical Isometry and a Mean Field Theory of CNNs": orthogonal at the centre of a window."""
 glorot_normal: Final[Initializer] = VALUES["glorot_normal"]

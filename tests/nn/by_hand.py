@@ -97,6 +97,19 @@ def rnn(p: Any, x: jax.Array) -> Any:
     return jnp.moveaxis(jax.lax.scan(step, jnp.zeros((2, 4)), jnp.moveaxis(x, -2, 0))[1], 0, -2)
 
 
+def bidirectional(p: Any, x: jax.Array) -> Any:
+    outputs: list[Any] = []
+    for side in ("forward", "backward"):
+
+        def step(h: jax.Array, x: jax.Array, side: str = side) -> Any:
+            h = rnn_cell(p, h, x, f"{side}_rnn.cell.")
+            return h, h
+
+        row = jax.lax.scan(step, jnp.zeros((2, 4)), jnp.moveaxis(x, -2, 0), reverse=side == "backward")[1]
+        outputs.append(jnp.moveaxis(row, 0, -2))
+    return jnp.concatenate(outputs, -1)
+
+
 # Products of matrices are faster than those over several batch axes, so whoever writes attention or a perceptron by
 # hand joins the axes before, once.
 
@@ -149,6 +162,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "AvgPool": ({}, avg_pool),
     "BatchNorm": ({}, batch_norm),
     "BatchNorm, deterministic": ({"deterministic": True}, deterministic_batch_norm),
+    "Bidirectional": ({}, bidirectional),
     "Bilinear": ({}, bilinear),
     "Conv": ({}, conv),
     "ConvTranspose": ({}, conv_transpose),

@@ -50,6 +50,19 @@ CASES: dict[str, Case] = {
         {"width": 4}, ((3, 4),), (3, 4),
         {"bias": (4,), "mean": (4,), "scale": (4,), "var": (4,)}, {"use_scale": False, "momentum": 0.5, "axis": 1},
     ),
+    "Bidirectional": Case(
+        {
+            "forward_rnn": Made("RNN", {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}),
+            "backward_rnn": Made("RNN", {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}),
+        },
+        ((2, 5, 3),), (2, 5, 8),
+        {
+            f"{side}_rnn.cell.{name}": shape
+            for side in ("backward", "forward")
+            for name, shape in (("bias", (4,)), ("recurrent", (4, 4)), ("weight", (3, 4)))
+        },
+        {"time_major": True, "merge_fn": jnp.add}, dtypes=(),
+    ),
     "Bilinear": Case(
         {"left_size": 2, "right_size": 3, "out_size": 4}, ((5, 2), (5, 3)), (5, 4),
         {"bias": (4,), "weight": (2, 3, 4)}, {"use_bias": False},
@@ -89,6 +102,7 @@ CASES: dict[str, Case] = {
     ),
     "LSTMCell": Case(
         {"in_size": 3, "hidden_size": 4}, (), (), {"bias": (16,), "recurrent": (4, 16), "weight": (3, 16)},
+        {"gate_fn": jax.nn.hard_sigmoid, "carry_init": nn.initializers.Constant(0.5)},
     ),
     "LayerNorm": Case(
         {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)},
@@ -109,7 +123,7 @@ CASES: dict[str, Case] = {
     "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False, "feature_axes": 0}),
     "RNN": Case(
         {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}, ((2, 5, 3),), (2, 5, 4),
-        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True}, dtypes=(),
+        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True, "time_major": True}, dtypes=(),
     ),
     "RNNCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
@@ -182,7 +196,7 @@ def _made(value: Any) -> Any:
         return [_made(item) for item in value]
     if not isinstance(value, Made):
         return value
-    return _new(value.name, value.arguments)
+    return _new(value.name, {key: _made(argument) for key, argument in value.arguments.items()})
 
 
 def _configured(value: Any) -> Any:
@@ -191,4 +205,4 @@ def _configured(value: Any) -> Any:
     if not isinstance(value, Made):
         return value
     of: Any = gn.config.config_of(getattr(nn, value.name))
-    return of(**value.arguments)
+    return of(**{key: _configured(argument) for key, argument in value.arguments.items()})

@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "AdaptiveMaxPool": (lambda: nn.AdaptiveMaxPool(2), ((4, 8),)),
     "AvgPool": (lambda: nn.AvgPool(2, padding=1, count_include_pad=False), ((4, 8),)),
     "BatchNorm": (lambda: nn.BatchNorm(8), ((8,),)),
+    "Bidirectional": (lambda: nn.Bidirectional(nn.RNN(nn.GRUCell(8, 8)), nn.RNN(nn.RNNCell(8, 8))), ((4, 8),)),
     "Bilinear": (lambda: nn.Bilinear(8, 8, 8), ((8,), (8,))),
     "Conv": (lambda: nn.Conv(8, 8, (3, 3), padding="REFLECT"), ((4, 4, 8),)),
     "ConvTranspose": (lambda: nn.ConvTranspose(8, 8, 3, strides=2, transpose_kernel=True), ((4, 8),)),
