@@ -159,7 +159,6 @@ LAYER_NAMES: Final[Mapping[str, str]] = {
     "Embed": "gn.nn.Embedding",
     "Flatten": "write x.reshape(len(x), -1) in __call__",
     "GRU": _RECURRENT.format("GRUCell"),
-    "Identity": "gn.nn.Sequential([])",
     "LSTM": _RECURRENT.format("LSTMCell"),
     "Lambda": "gn.nn.Activation",
     "LinearGeneral": "gn.nn.Einsum",

@@ -20,6 +20,7 @@ from ._einsum import Einsum as Einsum
 from ._embedding import Embedding as Embedding
 from ._group_norm import GroupNorm as GroupNorm
 from ._gru_cell import GRUCell as GRUCell
+from ._identity import Identity as Identity
 from ._instance_norm import InstanceNorm as InstanceNorm
 from ._layer_norm import LayerNorm as LayerNorm
 from ._linear import Linear as Linear
@@ -29,6 +30,7 @@ from ._module import Layer as Layer
 from ._module import Module as Module
 from ._pooling import AvgPool as AvgPool
 from ._pooling import MaxPool as MaxPool
+from ._prelu import PReLU as PReLU
 from ._rms_norm import RMSNorm as RMSNorm
 from ._rnn import RNN as RNN
 from ._rnn_cell import RNNCell as RNNCell

@@ -185,6 +185,11 @@ def init_vars(
     return {"use_bias": bias[0] is not None, **variables} if bias else variables
 
 
+def masked(weight: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`weight * mask`, if there is a mask: at each call, since an optimizer may move what is masked."""
+    return weight if mask is None else weight * mask.astype(weight.dtype)
+
+
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """`y + bias` over the last axis, if there is a bias."""
     return y if bias is None else y + of_rank(bias, y)

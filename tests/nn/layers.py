@@ -44,7 +44,7 @@ def linear(path: str, in_size: int, out_size: int) -> dict[str, tuple[int, ...]]
 CASES: dict[str, Case] = {
     "Activation": Case({"function": jax.nn.relu}, ((3, 4),), (3, 4), dtypes=()),
     "AdaptiveAvgPool": Case({"out_size": (2, 1)}, ((3, 2, 4),), (2, 1, 4), dtypes=()),
-    "AdaptiveMaxPool": Case({"out_size": 2}, ((3, 4),), (2, 4), dtypes=()),
+    "AdaptiveMaxPool": Case({"out_size": 2}, ((3, 4),), (2, 4), {}, {"overlap": True}, dtypes=()),
     "AvgPool": Case({"window": 2, "padding": 1}, ((3, 4),), (4, 4), {}, {"count_include_pad": False}, dtypes=()),
     "BatchNorm": Case(
         {"width": 4}, ((3, 4),), (3, 4),
@@ -70,16 +70,21 @@ CASES: dict[str, Case] = {
     "Conv": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": (3, 2), "groups": 2, "padding": "VALID"}, ((2, 5, 5, 4),),
         (2, 3, 4, 6), {"bias": (6,), "weight": (3, 2, 2, 6)},
-        {"use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0))},
+        {
+            "use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0)), "input_dilation": (1, 2),
+            "mask": jnp.ones((3, 2, 2, 6)),
+        },
     ),
     "ConvTranspose": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": 3, "strides": 2, "transpose_kernel": True}, ((2, 5, 4),),
-        (2, 10, 6), {"bias": (6,), "weight": (3, 6, 4)}, {"use_bias": False, "padding": "VALID"},
+        (2, 10, 6), {"bias": (6,), "weight": (3, 6, 4)}, {
+            "use_bias": False, "padding": "CIRCULAR", "groups": 2, "output_padding": 1, "mask": jnp.ones((3, 6, 4)),
+        },
     ),
     "Dropout": Case({"rate": 0.5, "rngs": None, "deterministic": True}, ((3, 4),), (3, 4), dtypes=()),
     "Einsum": Case(
         {"equation": "...i,ihd->...hd", "shape": (4, 2, 3), "bias_shape": (2, 3)}, ((5, 4),), (5, 2, 3),
-        {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None},
+        {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None, "equation": "...i,i...->..."},
     ),
     "Embedding": Case({"num_embeddings": 5, "width": 4}, ((3,),), (3, 4), {"weight": (5, 4)}),
     "ExponentialSynapse": Case(
@@ -92,6 +97,7 @@ CASES: dict[str, Case] = {
     "GroupNorm": Case(
         {"width": 4, "num_groups": 2}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False},
     ),
+    "Identity": Case({}, ((3, 4),), (3, 4), dtypes=()),
     "InstanceNorm": Case({"width": 4}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False}),
     "KeyValueCache": Case(
         {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
@@ -114,16 +120,20 @@ CASES: dict[str, Case] = {
         {**linear("layers.0.", 2, 3), **linear("layers.1.", 3, 3), **linear("layers.2.", 3, 4)},
         {"use_bias": False, "act": jax.nn.gelu},
     ),
-    "MaxPool": Case({"window": (2, 2), "strides": 2}, ((4, 4, 3),), (2, 2, 3), {}, {"padding": "SAME"}, dtypes=()),
+    "MaxPool": Case(
+        {"window": (2, 2), "strides": 2}, ((4, 4, 3),), (2, 2, 3), {}, {"padding": "SAME", "use_ceil": True}, dtypes=(),
+    ),
     "MultiHeadAttention": Case(
         {"width": 8, "num_heads": 4, "num_kv_heads": 2, "context_size": 5}, ((2, 3, 8), (2, 7, 5)), (2, 3, 8),
         {**linear("key.", 5, 4), **linear("out.", 8, 8), **linear("query.", 8, 8), **linear("value.", 5, 4)},
         {"use_bias": False, "context_size": 8, "is_causal": True, "rotary_base": 100.0, "head_size": 4},
     ),
+    "PReLU": Case({"width": 4}, ((3, 4),), (3, 4), {"negative_slope": (4,)}, {"width": None}),
     "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False, "feature_axes": 0}),
     "RNN": Case(
         {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}, ((2, 5, 3),), (2, 5, 4),
-        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True, "time_major": True}, dtypes=(),
+        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True, "time_major": True},
+        dtypes=(),
     ),
     "RNNCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),

@@ -32,6 +32,7 @@ ONE_SIZE: list[tuple[str, str]] = [
         ("BatchNorm", "width"),
         ("GroupNorm", "width"),
         ("InstanceNorm", "width"),
+        ("PReLU", "width"),
         ("LayerNorm", "width"),
         ("RMSNorm", "width"),
     ],
@@ -182,10 +183,20 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {"shape": (4, 2)},
         "Einsum.shape: expected a weight with the axes 'ihd' of the equation; found (4, 2)",
     ),
-    "Einsum, an ellipsis in the weight": (
+    "Einsum, an ellipsis in the weight alone": (
         "Einsum",
         {"equation": "i,...j->ij", "shape": (4, 2)},
-        "Einsum.shape: expected a weight with the axes '...j' of the equation; found (4, 2)",
+        "Einsum.equation: expected an ellipsis in the result, as in the weight; found 'i,...j->ij'",
+    ),
+    "Einsum, fewer axes than letters": (
+        "Einsum",
+        {"equation": "...i,...ij->...j", "shape": (4,)},
+        "Einsum.shape: expected a weight with the axes '...ij' of the equation; found (4,)",
+    ),
+    "PReLU slope": (
+        "PReLU",
+        {"negative_slope_init": float("inf")},
+        "PReLU.negative_slope_init: expected a finite number; found inf",
     ),
     "Einsum, a size": (
         "Einsum",

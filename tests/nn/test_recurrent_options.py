@@ -150,7 +150,11 @@ def test_an_initialiser_of_a_carry_that_draws_needs_a_key():
         "RNN.cell (GRUCell): its carry_init needs a key: pass key= to initial_carry, and what it gives to the RNN "
         "as initial_carry="
     )
-    failing = nn.GRUCell(3, 4, carry_init=lambda key, shape, dtype: 1 / 0, **INITS)
+
+    def divided(key: Any, shape: Any, dtype: Any) -> Any:
+        return 1 / 0
+
+    failing = nn.GRUCell(3, 4, carry_init=divided, **INITS)
     with pytest.raises(ZeroDivisionError):
         failing.initial_carry(key=jax.random.key(0))
 
