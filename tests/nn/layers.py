@@ -61,7 +61,7 @@ CASES: dict[str, Case] = {
             for side in ("backward", "forward")
             for name, shape in (("bias", (4,)), ("recurrent", (4, 4)), ("weight", (3, 4)))
         },
-        {"time_major": True, "merge_fn": jnp.add}, dtypes=(),
+        {"time_major": True}, dtypes=(),
     ),
     "Bilinear": Case(
         {"left_size": 2, "right_size": 3, "out_size": 4}, ((5, 2), (5, 3)), (5, 4),

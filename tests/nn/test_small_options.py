@@ -16,7 +16,8 @@ from tests.nn.peers import drawn, numbers
 def pooled(x: Any, window: int, stride: int, padding: tuple[int, int], kind: str) -> Any:
     """One axis as in PyTorch with `ceil_mode`, whose last window begins in the input or before it."""
     before, after = padding
-    size, rows = len(x), []
+    size = len(x)
+    rows: list[Any] = []
     for start in range(-before, size, stride):
         # The last one that is whole, and one more.
         if rows and start - stride + window >= size + after:
@@ -74,7 +75,8 @@ def outcomes() -> dict[str, Any]:
             found[f"{size}, {count}, mean"] = nn.AdaptiveAvgPool(count, overlap=True)(x)
         return found
 
-    return jax.jit(called)()
+    found: dict[str, Any] = jax.jit(called)()
+    return found
 
 
 @pytest.mark.parametrize("kind", ["max", "padded", "alone"])
@@ -127,7 +129,8 @@ def test_an_identity_gives_its_input():
     """The very array."""
     x = numbers(2)
     assert nn.Identity()(x) is x
-    assert gn.config.build(gn.config.loads("type: Identity", nn.Layer))(x) is x
+    config = gn.config.loads("layers: [{type: Identity}]", nn.Sequential)
+    assert gn.config.build(config)(x) is x
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
