@@ -236,8 +236,9 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "ConvTranspose padding": (
         "ConvTranspose",
-        {"padding": "CIRCULAR"},
-        "ConvTranspose.padding: expected 'SAME', 'VALID', an integer, or 1 integers or pairs of them; found 'CIRCULAR'",
+        {"padding": "REFLECT"},
+        "ConvTranspose.padding: expected 'SAME', 'VALID', 'CIRCULAR', an integer, or 1 integers or pairs of them; "
+        "found 'REFLECT'",
     ),
     "AvgPool padding": (
         "AvgPool",
