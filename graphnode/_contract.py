@@ -59,7 +59,9 @@ class Axis(NamedTuple):
         if self.expression is None or not self.names <= sizes.keys():
             return None
         if self.variadic:
-            return sizes[self.expression]
+            run = sizes[self.expression]
+            # `*width`, of a field that is one size or a tuple of them.
+            return (run,) if isinstance(run, int) else run
         try:
             # `_axis_of` has admitted nothing but arithmetic over names.
             return eval(self.expression, {"__builtins__": {}}, dict(sizes))

@@ -144,7 +144,7 @@ LAYER_NAMES: Final[Mapping[str, str]] = {
     **{
         f"{name}{axes}": f"gn.nn.{name}"
         for name in ("AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "BatchNorm", "Conv", "ConvTranspose", "Dropout",
-                     "MaxPool")
+                     "InstanceNorm", "MaxPool")
         for axes in ("1d", "2d", "3d")
     },
     **{
@@ -159,8 +159,6 @@ LAYER_NAMES: Final[Mapping[str, str]] = {
     "Embed": "gn.nn.Embedding",
     "Flatten": "write x.reshape(len(x), -1) in __call__",
     "GRU": _RECURRENT.format("GRUCell"),
-    "Identity": "gn.nn.Sequential([])",
-    "InstanceNorm": "gn.nn.GroupNorm, with a group for each feature",
     "LSTM": _RECURRENT.format("LSTMCell"),
     "Lambda": "gn.nn.Activation",
     "LinearGeneral": "gn.nn.Einsum",

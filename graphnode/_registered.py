@@ -32,14 +32,32 @@ _INITIALIZERS: Final = (
 )
 # fmt: on
 _orthogonal: Final = jax.nn.initializers.orthogonal()
+_delta_orthogonal: Final = jax.nn.initializers.delta_orthogonal()
 
 
 def orthogonal(
     key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float
 ) -> jax.Array:
     """JAX's initialiser, also for half precision, which its QR decomposition does not support: by way of float32."""
+    return by_float32(_orthogonal, key, shape, dtype)
+
+
+def delta_orthogonal(
+    key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float
+) -> jax.Array:
+    """JAX's initialiser, also for half precision; see `orthogonal`."""
+    return by_float32(_delta_orthogonal, key, shape, dtype)
+
+
+def by_float32(
+    initializer: Callable[..., jax.Array],
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+) -> jax.Array:
+    """What an initialiser that knows no half precision makes, in a dtype that may be of half precision."""
     is_half = jnp.dtype(dtype).itemsize < 4
-    matrix: jax.Array = _orthogonal(key, shape, jnp.float32 if is_half else dtype)
+    matrix = initializer(key, shape, jnp.float32 if is_half else dtype)
     return matrix.astype(dtype) if is_half else matrix
 
 
@@ -53,12 +71,21 @@ VALUES: Final[dict[str, Any]] = {
     **{name: getattr(jax.nn.initializers, name)() for name in _INITIALIZERS},
     **{name: getattr(jax.nn.initializers, name) for name in ("zeros", "ones")},
     "orthogonal": orthogonal,
+    "delta_orthogonal": delta_orthogonal,
     # `gelu` of JAX is the approximation by tanh. Other libraries mean the exact function
     # by that name, so files may say which one they want.
     "gelu_tanh": jax.nn.gelu,
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
     "quick_gelu": quick_gelu,
 }
+
+# Other libraries' names, after those that files are written with.
+VALUES.update(
+    kaiming_normal=VALUES["he_normal"],
+    kaiming_uniform=VALUES["he_uniform"],
+    xavier_normal=VALUES["glorot_normal"],
+    xavier_uniform=VALUES["glorot_uniform"],
+)
 
 HUGGING_FACE: Final[Mapping[str, Callable[[jax.Array], jax.Array]]] = {
     "gelu": VALUES["gelu_exact"],

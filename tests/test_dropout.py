@@ -36,6 +36,15 @@ def test_draws_come_from_the_stream_dropout():
     assert int(rngs["default"].count.value) == 1
 
 
+def test_draws_may_come_from_a_stream_of_another_name():
+    """So that two layers draw apart from one `Rngs`."""
+    rngs = gn.Rngs(0, noise=1)
+    layer = Dropout(0.5, rngs=rngs, rng_collection="noise")
+    kept = jax.random.bernoulli(gn.Rngs(noise=1)("noise"), 0.5, (100,))
+    assert layer(jnp.ones(100)).tolist() == jnp.where(kept, 2.0, 0.0).tolist()
+    assert [int(rngs[name].count.value) for name in ("default", "noise")] == [0, 1]
+
+
 def test_the_rngs_of_the_call_come_first():
     """Rngs that the call is given are drawn from instead of the layer's own."""
     own, given = gn.Rngs(0), gn.Rngs(0)

@@ -14,6 +14,7 @@ import pydantic
 
 from .._filters import Matcher
 from .._static import ByName, DataForm, DataValueError, kind_of, registered_name
+from ..nn.initializers import Preset
 from ..optim._calls import Call, factories
 from ..optim._labels import Labels
 from ..optim._memory import Transformation
@@ -110,9 +111,22 @@ def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
     return {TYPE: name_of(type(call)), **arguments}
 
 
-# Values that stand otherwise in a file than their static kind has it: for an optimizer.
+def _preset_data(preset: Preset, write_part: WritePart) -> dict[str, Any]:
+    """For a file: an initialiser by its name and the arguments that are not the default ones."""
+    data: dict[str, Any] = {TYPE: name_of(type(preset))}
+    fields: Any = preset  # a dataclass, as all of its subclasses are
+    for field in dataclasses.fields(fields):
+        value = getattr(preset, field.name)
+        if value != field.default:
+            data[field.name] = write_part(value)
+    return data
+
+
+# Values that stand otherwise in a file than their static kind has it: for an optimizer,
+# and initialisers.
 _WRITERS: Final[Mapping[type, Callable[[Any, WritePart], Any]]] = {
     Call: _call_data,
+    Preset: _preset_data,
     Labels: labels_data,
     Matcher: lambda matcher, _: filter_data(matcher),
 }

@@ -37,6 +37,7 @@ import typing_extensions
 
 from .._contract import is_jaxtyping
 from .._declare._type_arguments import unaliased
+from .._fields import Initializer
 from .._hints import short
 from .._static import (
     DEFINED,
@@ -47,6 +48,7 @@ from .._static import (
     options_schema,
     read_option,
 )
+from ..nn.initializers import Preset
 from ..optim._arguments import acts_as_transformation
 from ..optim._calls import ScheduleCall, TransformationCall
 from ..optim._labels import Labels
@@ -61,7 +63,7 @@ from ._named_values import (
     value_named,
 )
 from ._records import RecordField
-from ._registry import format_names, near_hint, value_names
+from ._registry import format_names, near_hint, value_names, with_subclasses
 from ._typed import (
     REGISTERED,
     TYPE,
@@ -198,6 +200,27 @@ def _call_or_name(call: Any, is_admitted: Callable[[Any], bool], what: str) -> A
     return by_tag(types, tag_of)
 
 
+def _initializer() -> Any:
+    """The pydantic type of an initialiser: its registered name, or the mapping of one with arguments (`Preset`)."""
+    types = {
+        "name": function_type(list(get_args(Initializer)[0])),
+        "arguments": _record_of((Preset,)),
+    }
+
+    def tag_of(data: Any) -> str:
+        """The member that data is for; the name of one that needs arguments is for the one that says so."""
+        if isinstance(data, dict):
+            return "name" if data.get(TYPE) == REGISTERED else "arguments"
+        needs_arguments = (
+            type(data) is str
+            and data not in value_names()
+            and data in [name_of(cls) for cls in with_subclasses((Preset,))]
+        )
+        return "arguments" if needs_arguments else "name"
+
+    return by_tag(types, tag_of)
+
+
 # Generics: each function takes an annotation and the default of the field.
 
 
@@ -224,7 +247,9 @@ def _literal(annotation: Any, default: object) -> Any:
 
 
 def _function(annotation: Any, default: object) -> Any:
-    """`Callable[[X], Y]`: a registered function that takes as many arguments."""
+    """`Callable[[X], Y]`: a registered function that takes as many arguments, or an initialiser."""
+    if annotation == Initializer:
+        return _initializer()
     parameters, *_ = get_args(annotation) or (...,)  # `typing.Callable` alone has none
     return function_type(parameters)
 

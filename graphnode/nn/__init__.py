@@ -9,6 +9,7 @@ from ._adaptive_pooling import AdaptiveAvgPool as AdaptiveAvgPool
 from ._adaptive_pooling import AdaptiveMaxPool as AdaptiveMaxPool
 from ._attention import MultiHeadAttention as MultiHeadAttention
 from ._batch_norm import BatchNorm as BatchNorm
+from ._bidirectional import Bidirectional as Bidirectional
 from ._bilinear import Bilinear as Bilinear
 from ._cache import KeyValueCache as KeyValueCache
 from ._cell import Cell as Cell
@@ -19,6 +20,8 @@ from ._einsum import Einsum as Einsum
 from ._embedding import Embedding as Embedding
 from ._group_norm import GroupNorm as GroupNorm
 from ._gru_cell import GRUCell as GRUCell
+from ._identity import Identity as Identity
+from ._instance_norm import InstanceNorm as InstanceNorm
 from ._layer_norm import LayerNorm as LayerNorm
 from ._linear import Linear as Linear
 from ._lstm_cell import LSTMCell as LSTMCell
@@ -27,6 +30,7 @@ from ._module import Layer as Layer
 from ._module import Module as Module
 from ._pooling import AvgPool as AvgPool
 from ._pooling import MaxPool as MaxPool
+from ._prelu import PReLU as PReLU
 from ._rms_norm import RMSNorm as RMSNorm
 from ._rnn import RNN as RNN
 from ._rnn_cell import RNNCell as RNNCell

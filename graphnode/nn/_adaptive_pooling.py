@@ -1,6 +1,7 @@
 """`AdaptiveMaxPool` and `AdaptiveAvgPool`, which pool to a given size, whatever the input's."""
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from typing import TypeAlias
 
 import jax
@@ -20,6 +21,9 @@ class _AdaptivePool(Layer):
 
     out_size: int | tuple[int, ...]
     """Size of the result along each spatial axis."""
+    _: KW_ONLY
+    overlap: bool = False
+    """Whether the windows are PyTorch's."""
 
     def __post_init__(self) -> None:
         self.out_size = sizes(f"{type(self).__name__}.out_size", self.out_size)
@@ -30,16 +34,20 @@ class _AdaptivePool(Layer):
         """`x` with the elements of each part combined, along one spatial axis after the other."""
         out_size = sizes("out_size", self.out_size)
         first = x.ndim - 1 - len(out_size)
+        wanted = [1 if self.overlap else size for size in out_size]
         if first < 0 or any(
-            have < want for have, want in zip(x.shape[first:], out_size, strict=False)
+            have < want for have, want in zip(x.shape[first:], wanted, strict=False)
         ):
-            least = ", ".join(f"at least {want}" for want in out_size)
+            least = ", ".join(f"at least {want}" for want in wanted)
             expected = f"an input of shape (..., {least}, channels)"
             raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
         for axis, count in enumerate(out_size, start=first):
+            parts = _split
+            if self.overlap and x.shape[axis] % count:
+                parts = _overlapping
             # The axis of a part's elements comes after that of the parts.
             x = jnp.concatenate(
-                [combine(part, axis + 1) for part in _split(x, axis, count)], axis
+                [combine(part, axis + 1) for part in parts(x, axis, count)], axis
             )
         return x
 
@@ -53,6 +61,9 @@ class AdaptiveMaxPool(_AdaptivePool):
     Args:
         out_size: Size of the result along each spatial axis; an integer is for one
             axis.
+        overlap: Whether the windows are PyTorch's: the one at `i` goes from `floor(i * size /
+            out_size)` to `ceil((i + 1) * size / out_size)`. Where the size is not a
+            multiple they overlap, and the size may be smaller than `out_size`.
 
     Raises:
         ContractError: A size that is not a positive integer; an input that has too few
@@ -79,6 +90,9 @@ class AdaptiveAvgPool(_AdaptivePool):
     Args:
         out_size: Size of the result along each spatial axis; an integer is for one
             axis.
+        overlap: Whether the windows are PyTorch's: the one at `i` goes from `floor(i * size /
+            out_size)` to `ceil((i + 1) * size / out_size)`. Where the size is not a
+            multiple they overlap, and the size may be smaller than `out_size`.
 
     Raises:
         ContractError: A size that is not a positive integer; an input that has too few
@@ -113,3 +127,14 @@ def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
         piece.reshape(*before, parts, piece.shape[axis] // parts, *after)
         for piece, parts in pieces
     ]
+
+
+def _overlapping(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
+    """The windows of `x` that PyTorch takes along an axis, each `[..., 1, length, ...]`."""
+    size = x.shape[axis]
+    windows: list[jax.Array] = []
+    for at in range(count):
+        start, end = at * size // count, -(-(at + 1) * size // count)
+        window = jax.lax.slice_in_dim(x, start, end, axis=axis)
+        windows.append(jnp.expand_dims(window, axis))
+    return windows

@@ -1,18 +1,20 @@
 """`Cell`, the base of recurrent cells: one step of a recurrent network; and that of cells with gates."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .._fields import Initializer, state
+from .._errors import RngError
+from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
-from ._checks import size
+from ._checks import function, place, size
 from ._dtypes import each, inexact, init_vars, parameter
 from ._module import Module
 
@@ -56,6 +58,12 @@ class GatedCell(Cell[C]):
     hidden_size: int
     """Features of what is carried, and of the output."""
     _: KW_ONLY
+    gate_fn: Callable[[jax.Array], jax.Array] = static(default=jax.nn.sigmoid)
+    """Applied to the gates."""
+    activation_fn: Callable[[jax.Array], jax.Array] = static(default=jax.nn.tanh)
+    """Applied to the candidate, and to the memory."""
+    carry_init: Initializer = static(default=initializers.zeros)
+    """Initialiser of what is carried into the first step."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
     """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
@@ -85,6 +93,9 @@ class GatedCell(Cell[C]):
         name, parts = type(self).__name__, self._parts
         self.in_size = size(f"{name}.in_size", self.in_size)
         self.hidden_size = hidden_size = size(f"{name}.hidden_size", self.hidden_size)
+        self.gate_fn = function(f"{name}.gate_fn", self.gate_fn)
+        self.activation_fn = function(f"{name}.activation_fn", self.activation_fn)
+        self.carry_init = function(f"{name}.carry_init", self.carry_init)
         self.dtype = inexact(f"{name}.dtype", self.dtype)
         width = parts * hidden_size
         self.weight = parameter(each(w_init, parts), (self.in_size, width), param_dtype)
@@ -97,3 +108,35 @@ class GatedCell(Cell[C]):
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
         return init_vars(self.weight)
+
+
+def first_carry(
+    cell: Module,
+    carry_init: Initializer,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+) -> jax.Array:
+    """For `initial_carry`: an array of a carry.
+
+    Args:
+        cell: The cell, for the error.
+        carry_init: The initialiser.
+        key: What it draws with, if it does.
+        shape: Of the array.
+        dtype: Of the array.
+
+    Raises:
+        RngError: It needs a key, and there is none.
+    """
+    # Any: most initialisers of a carry are of one value, and need no key.
+    init: Any = carry_init
+    try:
+        return init(key, shape, dtype)  # type: ignore[no-any-return]
+    except Exception as error:  # whatever a function raises that is given no key
+        if key is not None:
+            raise
+        raise RngError(
+            f"{place(cell)}: its carry_init needs a key: pass key= to initial_carry, and what it gives to the RNN "
+            "as initial_carry="
+        ) from error

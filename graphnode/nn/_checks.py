@@ -82,7 +82,9 @@ def count(where: str, value: Any) -> int:
     return int(value)
 
 
-def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
+def sizes(
+    where: str, value: Any, rank: int | None = None, *, least: int = 1
+) -> tuple[int, ...]:
     """For a field such as `Conv.strides`: `value` as a tuple of sizes, one for each axis, or one for all of them.
 
     Args:
@@ -90,6 +92,7 @@ def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
         value: An integer or a tuple of them.
         rank: How many axes there are; 1 to 3 by the length of the tuple, if it is left
             out.
+        least: The least integer that is admitted, 0 for what may be left out.
 
     Raises:
         ContractError: It is neither, or of another length.
@@ -97,10 +100,11 @@ def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
     ranks = range(1, 4) if rank is None else (rank,)
     # An integer alone is one axis, where nothing says how many there are.
     row = value if isinstance(value, tuple) else (value,) * ranks[0]
-    if len(row) not in ranks or not all(map(_is_size, row)):
+    if len(row) not in ranks or not all(is_integer(item, least) for item in row):
         count = "1 to 3" if rank is None else str(rank)
+        kind = "a positive integer" if least else "an integer of at least 0"
         raise ContractError(
-            f"{where}: expected a positive integer or a tuple of {count}; found {value!r}"
+            f"{where}: expected {kind} or a tuple of {count}; found {value!r}"
         )
     return tuple(map(int, row))
 
@@ -146,6 +150,20 @@ def divisor(where: str, value: Any, of: str, whole: int) -> int:
             f"{where}: expected a positive integer that divides {of}={whole}; found {value!r}"
         )
     return int(value)
+
+
+# Any: a field may hold whatever a caller passed in spite of its type.
+def mask_of(where: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """For a field such as `Conv.mask`: `value`, if it is an array of the shape of the weight, or `None`.
+
+    Raises:
+        ContractError: It has another shape.
+    """
+    if value is not None and np.shape(value) != shape:
+        raise ContractError(
+            f"{where}: expected shape {shape} of the weight; found {np.shape(value)}"
+        )
+    return value
 
 
 # Any: a field may hold whatever a caller passed in spite of its type.

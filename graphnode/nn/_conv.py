@@ -8,14 +8,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .._fields import Initializer, state
+from .._errors import ContractError
+from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
-from ._checks import check_inputs, divisor, size, sizes
+from ._checks import check_inputs, divisor, mask_of, size, sizes
 from ._dtypes import (
     add_bias,
     inexact,
     init_vars,
+    masked,
     optional_parameter,
     parameter,
     promoted,
@@ -24,7 +26,15 @@ from ._dtypes import (
 from ._module import Layer
 from ._rows import as_batch
 from ._spread import by_compiler, channels_last
-from ._windows import DIMENSIONS, PADDINGS, Padding, one_batch, pad, padding_of
+from ._windows import (
+    DIMENSIONS,
+    PADDINGS,
+    Padding,
+    around_spread,
+    one_batch,
+    pad,
+    padding_of,
+)
 
 Input: TypeAlias = Float[Array, "... in_size"]
 Output: TypeAlias = Float[Array, "... out_size"]
@@ -49,8 +59,12 @@ class Conv(Layer):
             axis); how many zeros on both sides, for all axes or for each; or a pair for
             each axis, before and after.
         dilation: Steps within a window, along each axis or along all.
+        input_dilation: How far the elements of the input are spread, with zeros between
+            them, along each axis or along all; with padding by zeros alone.
         groups: Input and output channels fall into this number of parts that do not see
             each other.
+        mask: Multiplied with the weight, of its shape; part of the structure, compared by
+            content.
         use_bias: Whether there is a bias.
         w_init: Initialiser of the weight.
         b_init: Initialiser of the bias.
@@ -59,7 +73,8 @@ class Conv(Layer):
 
     Raises:
         ContractError: A size that is not a positive integer or not one for each axis;
-            groups that do not divide the channels; padding that is none of these; an
+            groups that do not divide the channels; padding that is none of these, or
+            not by zeros around an input that is spread; a mask of another shape; an
             input of another rank or size.
 
     Example:
@@ -80,8 +95,12 @@ class Conv(Layer):
     """What is added at the borders."""
     dilation: int | tuple[int, ...] = 1
     """Steps within a window."""
+    input_dilation: int | tuple[int, ...] = 1
+    """How far the elements of the input are spread."""
     groups: int = 1
     """Parts of the channels that do not see each other."""
+    mask: jax.Array | None = static(default=None)
+    """Multiplied with the weight."""
     use_bias: InitVar[bool] = True
     """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
@@ -112,16 +131,19 @@ class Conv(Layer):
         rank = len(kernel_size)
         self.strides = sizes("Conv.strides", self.strides, rank)
         self.dilation = sizes("Conv.dilation", self.dilation, rank)
+        self.input_dilation = sizes("Conv.input_dilation", self.input_dilation, rank)
         self.padding = padding_of("Conv.padding", self.padding, rank, PADDINGS)
+        if self.padding in ("CIRCULAR", "REFLECT") and max(self.input_dilation) > 1:
+            raise ContractError(
+                f"Conv.padding: expected zeros around an input with input_dilation; found {self.padding!r}"
+            )
         # Each group maps as many input channels to as many output channels.
         self.groups = divisor("Conv.groups", self.groups, "in_size", self.in_size)
         self.groups = divisor("Conv.groups", self.groups, "out_size", self.out_size)
         self.dtype = inexact("Conv.dtype", self.dtype)
-        self.weight = parameter(
-            w_init,
-            (*kernel_size, self.in_size // self.groups, self.out_size),
-            param_dtype,
-        )
+        shape = (*kernel_size, self.in_size // self.groups, self.out_size)
+        self.mask = mask_of("Conv.mask", self.mask, shape)
+        self.weight = parameter(w_init, shape, param_dtype)
         self.bias = optional_parameter(use_bias, b_init, (self.out_size,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
@@ -138,6 +160,7 @@ class Conv(Layer):
         images, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
+        weight = masked(weight, self.mask)
         # Of the weight, in which two axes are of channels.
         rank = weight.ndim - 2
         dilation = sizes("Conv.dilation", self.dilation, rank)
@@ -147,15 +170,22 @@ class Conv(Layer):
             for size, step in zip(weight.shape, dilation, strict=False)
         )
         named = padding_of("Conv.padding", self.padding, rank, PADDINGS)
-        images, padding = pad(one_batch(self, images, rank), named, reach)
+        strides = sizes("Conv.strides", self.strides, rank)
+        spread = sizes("Conv.input_dilation", self.input_dilation, rank)
+        images = one_batch(self, images, rank)
+        if max(spread) > 1:
+            # JAX knows names of paddings for inputs that are not spread alone.
+            named = around_spread(images, named, reach, strides, spread)
+        images, padding = pad(images, named, reach)
 
         def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
             """The convolution."""
             return jax.lax.conv_general_dilated(
                 images,
                 weight,
-                sizes("Conv.strides", self.strides, rank),
+                strides,
                 padding,
+                lhs_dilation=spread,
                 rhs_dilation=dilation,
                 dimension_numbers=DIMENSIONS[rank],
                 feature_group_count=self.groups,

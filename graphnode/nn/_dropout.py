@@ -24,6 +24,7 @@ class Dropout(Layer):
         rate: The probability of zero.
         rngs: Draws come from its stream "dropout", or else its default one. It may be
             shared with other layers.
+        rng_collection: The name of another stream to draw from.
         broadcast_axes: Axes along which all elements share one decision.
         deterministic: Whether the input passes as it is; `gn.view(model,
             deterministic=True)` sets it everywhere.
@@ -46,6 +47,8 @@ class Dropout(Layer):
     _: KW_ONLY
     rngs: Rngs | None = None
     """What is drawn from, if the call is not given others."""
+    rng_collection: str = "dropout"
+    """The name of the stream that is drawn from."""
     broadcast_axes: tuple[int, ...] = ()
     """Axes along which all elements share one decision."""
     deterministic: bool = False
@@ -91,7 +94,7 @@ class Dropout(Layer):
                 f"{place(self)} has no rngs to draw from: pass rngs=gn.Rngs(0) to the layer or to the call, or "
                 "deterministic=True to drop nothing"
             )
-        is_kept = jax.random.bernoulli(source("dropout"), 1.0 - rate, shape)
+        is_kept = jax.random.bernoulli(source(self.rng_collection), 1.0 - rate, shape)
         return jnp.where(jnp.broadcast_to(is_kept, x.shape), x / (1.0 - rate), 0)
 
     def _mask_shape(self, x: jax.Array) -> tuple[int, ...]:

@@ -185,6 +185,11 @@ def init_vars(
     return {"use_bias": bias[0] is not None, **variables} if bias else variables
 
 
+def masked(weight: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`weight * mask`, if there is a mask: at each call, since an optimizer may move what is masked."""
+    return weight if mask is None else weight * mask.astype(weight.dtype)
+
+
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """`y + bias` over the last axis, if there is a bias."""
     return y if bias is None else y + of_rank(bias, y)
@@ -192,4 +197,10 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 def of_rank(features: jax.Array, x: jax.Array) -> jax.Array:
     """Values for each feature in the rank of `x`, as JAX may be configured to refuse rank promotion."""
-    return beside(jnp.expand_dims(features, range(x.ndim - features.ndim)), x)
+    return along(features, x, tuple(range(x.ndim - features.ndim, x.ndim)))
+
+
+def along(features: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Values for each feature in the rank of `x`, where the features have these axes, counted from the first one."""
+    others = [axis for axis in range(x.ndim) if axis not in axes]
+    return beside(jnp.expand_dims(features, others), x)

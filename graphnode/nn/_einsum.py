@@ -14,7 +14,7 @@ from . import initializers
 from ._checks import check_unstacked, place, shape_of
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
-from ._spread import einsum
+from ._spread import axis_names, einsum
 
 
 class Einsum(Layer):
@@ -26,6 +26,8 @@ class Einsum(Layer):
 
     Args:
         equation: As `jnp.einsum` takes it, with two operands: the input and the weight.
+            An ellipsis in the weight stands for axes that those of the input's are
+            aligned with, from the last one on.
         shape: Of the weight.
         bias_shape: Of the bias, which is added to the last axes of the output; `None`
             for none.
@@ -76,12 +78,17 @@ class Einsum(Layer):
             raise ContractError(
                 f"Einsum.equation: expected {expected}; found {self.equation!r}"
             )
-        # The weight has no axes beside those with a letter: its shape is the field
-        # `shape`.
-        if "." in operands[1] or len(operands[1]) != len(self.shape):
+        letters, has_ellipsis = operands[1].replace("...", ""), "..." in operands[1]
+        further = len(self.shape) - len(letters)
+        if "." in letters or further < 0 or (further > 0 and not has_ellipsis):
             expected = f"a weight with the axes {operands[1]!r} of the equation"
             raise ContractError(
                 f"Einsum.shape: expected {expected}; found {self.shape}"
+            )
+        if further > 0 and "..." not in result:
+            expected = "an ellipsis in the result, as in the weight"
+            raise ContractError(
+                f"Einsum.equation: expected {expected}; found {self.equation!r}"
             )
         self.weight = parameter(w_init, self.shape, param_dtype)
         if self.bias_shape is None:
@@ -104,7 +111,9 @@ class Einsum(Layer):
         Raises:
             ContractError: An axis of it has another size.
         """
-        sizes = dict(zip(weight_axes, self.shape, strict=True))
+        sizes = dict(
+            zip(axis_names(weight_axes, len(self.shape)), self.shape, strict=True)
+        )
         # From the last axis on, as broadcasting goes, and not into an ellipsis.
         letters = reversed(result_axes.rpartition(".")[2])
         last = zip(letters, reversed(bias_shape), strict=False)

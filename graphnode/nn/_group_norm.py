@@ -1,7 +1,6 @@
 """`GroupNorm`, which normalises groups of features over all positions of each element of a batch."""
 
 from dataclasses import KW_ONLY, InitVar
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +8,27 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from .._errors import ContractError
-from .._fields import state
+from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
 from ._checks import check_inputs, count, divisor, place, positive, size
 from ._dtypes import inexact, optional_parameter
 from ._module import Layer
-from ._normalize import norm_vars, result_dtype, scaled, widened
-
-Features: TypeAlias = Float[Array, "... width"]
+from ._normalize import (
+    Axes,
+    AxisName,
+    Features,
+    Mask,
+    axes_field,
+    axis_names,
+    norm_vars,
+    positions,
+    result_dtype,
+    sample_of,
+    scaled,
+    whole_mask,
+    widened,
+)
 
 
 class GroupNorm(Layer):
@@ -26,7 +37,7 @@ class GroupNorm(Layer):
     `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and biased
     variance are taken over the features of a group and over all axes after the batch
     (Wu & He 2018, "Group Normalization", eq. 1 and 7). With as many groups as features
-    it is instance normalisation. The work is done in at least float32; the result has
+    it is `InstanceNorm`. The work is done in at least float32; the result has
     the dtype of `x`.
 
     Args:
@@ -37,6 +48,12 @@ class GroupNorm(Layer):
         epsilon: Added to the variance.
         use_scale: Whether there is a scale.
         use_bias: Whether there is a bias.
+        scale_init: Initialiser of the scale; by default ones. Not kept.
+        bias_init: Initialiser of the bias; by default zeros. Not kept.
+        reduction_axes: The axes over which mean and variance are taken, the last one
+            among them, of which they take a group; by default all after the batch.
+        axis_name: The axis of `gn.vmap` or `gn.shard_map` along which the statistics are
+            taken too, over all that is mapped or all devices.
         dtype: The dtype of the result, in place of that of `x`.
         param_dtype: Dtype of the parameters.
 
@@ -63,6 +80,16 @@ class GroupNorm(Layer):
     """Whether there is a scale."""
     use_bias: InitVar[bool] = True
     """Whether there is a bias."""
+    # Fields, and no init variables: a subclass may have a `__post_init__` of its own, which
+    # takes those that there were.
+    scale_init: Initializer | None = static(default=None)
+    """Initialiser of the scale; `None` after it was used."""
+    bias_init: Initializer | None = static(default=None)
+    """Initialiser of the bias; `None` after it was used."""
+    reduction_axes: Axes | None = None
+    """The axes over which statistics are taken."""
+    axis_name: AxisName | None = None
+    """The axis of devices along which statistics are taken too."""
     dtype: DTypeLike | None = None
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
@@ -82,41 +109,71 @@ class GroupNorm(Layer):
         self.batch_axes = count("GroupNorm.batch_axes", self.batch_axes)
         self.epsilon = positive("GroupNorm.epsilon", self.epsilon)
         self.dtype = inexact("GroupNorm.dtype", self.dtype)
-        self.scale = optional_parameter(
-            use_scale, initializers.ones, (self.width,), param_dtype
+        self.reduction_axes = axes_field(
+            "GroupNorm.reduction_axes", self.reduction_axes
         )
-        self.bias = optional_parameter(
-            use_bias, initializers.zeros, (self.width,), param_dtype
-        )
+        self.axis_name = axis_names("GroupNorm.axis_name", self.axis_name)
+        shape = (self.width,)
+        scale_init = self.scale_init or initializers.ones
+        bias_init = self.bias_init or initializers.zeros
+        self.scale_init = self.bias_init = None
+        self.scale = optional_parameter(use_scale, scale_init, shape, param_dtype)
+        self.bias = optional_parameter(use_bias, bias_init, shape, param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
         return norm_vars(scale=self.scale, bias=self.bias)
 
-    def __call__(self, x: Features) -> Features:
+    def __call__(self, x: Features, *, mask: Mask | None = None) -> Features:
         """Normalise `x` of shape `[*batch, *positions, width]`.
+
+        Args:
+            x: The features.
+            mask: Which elements count in the statistics, of a shape that broadcasts to that
+                of `x`. All are normalised. Where none counts, the mean is 0, and so is the
+                variance.
 
         Raises:
             ContractError: The last axis of `x` is not `width`, its dtype is not a
-                floating-point one, or it has not more axes than the batch.
+                floating-point one, or it has not more axes than the batch; a mask of
+                another shape, or that is not boolean.
         """
         check_inputs(self, x=(x, Features))
+        shape = (*x.shape[:-1], self.num_groups, self.width // self.num_groups)
+        grouped = widened(x).reshape(shape)
+        counts = whole_mask(self, mask, x)
+        counts = None if counts is None else counts.reshape(shape)
+        # All positions, and the features in a group; the axis of groups is between
+        # them.
+        axes = (*self._positions(x), x.ndim)
+        sample = sample_of(grouped, axes, counts, self.axis_name)
+        # Subtracted first: the mean of the squares, less that of the mean, would lose
+        # digits.
+        grouped = grouped - sample.mean(grouped)
+        var = sample.mean(jnp.square(grouped))
+        y = (grouped * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
+        return scaled(y, None, self.scale, self.bias).astype(
+            result_dtype(self.dtype, x)
+        )
+
+    def _positions(self, x: jax.Array) -> tuple[int, ...]:
+        """The axes of `x` over which the statistics are taken, but for that of the features.
+
+        Raises:
+            ContractError: `x` lacks an axis, or the features are not among them.
+        """
+        asked = axes_field("reduction_axes", self.reduction_axes)
+        if asked is not None:
+            *before, last = positions(self, x, "reduction_axes", asked)
+            if last != x.ndim - 1:
+                expected = "the last axis, of the features, among reduction_axes"
+                raise ContractError(
+                    f"{place(self)}: x: expected {expected}; found {asked} for shape {x.shape}"
+                )
+            return tuple(before)
         if x.ndim <= self.batch_axes:
             expected = f"more axes than the {self.batch_axes} of the batch"
             raise ContractError(
                 f"{place(self)}: x: expected {expected}; found shape {x.shape}"
             )
-        grouped = widened(x).reshape(
-            *x.shape[:-1], self.num_groups, self.width // self.num_groups
-        )
-        # All positions, and the features in a group; the axis of groups is between
-        # them.
-        axes = (*range(self.batch_axes, x.ndim - 1), x.ndim)
-        # Subtracted first: the mean of the squares, less that of the mean, would lose
-        # digits.
-        grouped = grouped - grouped.mean(axes, keepdims=True)
-        var = jnp.square(grouped).mean(axes, keepdims=True)
-        y = (grouped * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
-        return scaled(y, None, self.scale, self.bias).astype(
-            result_dtype(self.dtype, x)
-        )
+        return tuple(range(self.batch_axes, x.ndim - 1))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .._fields import Initializer, state
 from .._state import ParamState
-from ._cell import GatedCell
+from ._cell import GatedCell, first_carry
 from ._checks import check_inputs
 from ._dtypes import add_bias, dtype_of, parameter, promoted
 from ._spread import product
@@ -32,6 +32,9 @@ class GRUCell(GatedCell[jax.Array]):
     Args:
         in_size: Features of the input.
         hidden_size: Features of what is carried, and of the output.
+        gate_fn: Applied to the gates, in place of the sigmoid.
+        activation_fn: Applied in place of tanh.
+        carry_init: Initialiser of what is carried into the first step.
         w_init: Initialiser of each part of `weight`.
         recurrent_init: Initialiser of each part of `recurrent`.
         b_init: Initialiser of the biases.
@@ -39,7 +42,8 @@ class GRUCell(GatedCell[jax.Array]):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer; inputs of other shapes.
+        ContractError: A size that is not a positive integer, or what should be a
+            function and is not; inputs of other shapes.
 
     Example:
         >>> cell = GRUCell(3, 4)
@@ -74,9 +78,21 @@ class GRUCell(GatedCell[jax.Array]):
         super().__post_init__(w_init, recurrent_init, b_init, param_dtype)
         self.candidate_bias = parameter(b_init, (self.hidden_size,), param_dtype)
 
-    def initial_carry(self, batch: tuple[int, ...] = ()) -> jax.Array:
-        """Zeros of shape `[*batch, hidden_size]`."""
-        return jnp.zeros((*batch, self.hidden_size), dtype_of(self.dtype, self.weight))
+    def initial_carry(
+        self, batch: tuple[int, ...] = (), *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """What `carry_init` makes, zeros by default, of shape `[*batch, hidden_size]`.
+
+        Args:
+            batch: The batch axes.
+            key: What `carry_init` draws with, if it does.
+
+        Raises:
+            RngError: It draws, and there is no key.
+        """
+        shape = (*batch, self.hidden_size)
+        dtype = dtype_of(self.dtype, self.weight)
+        return first_carry(self, self.carry_init, key, shape, dtype)
 
     def __call__(self, carry: Carry, x: Input) -> tuple[Carry, Carry]:
         """One step, from `carry` of shape `[..., hidden_size]` and `x` of shape `[..., in_size]`.
@@ -98,8 +114,9 @@ class GRUCell(GatedCell[jax.Array]):
         # Apart from the input's: the reset gate acts on this part of the candidate
         # alone.
         from_carry = jnp.split(product(h, recurrent), 3, -1)
-        reset = jax.nn.sigmoid(from_input[0] + from_carry[0])
-        update = jax.nn.sigmoid(from_input[1] + from_carry[1])
-        new = jnp.tanh(from_input[2] + reset * add_bias(from_carry[2], candidate_bias))
+        reset = self.gate_fn(from_input[0] + from_carry[0])
+        update = self.gate_fn(from_input[1] + from_carry[1])
+        candidate = add_bias(from_carry[2], candidate_bias)
+        new = self.activation_fn(from_input[2] + reset * candidate)
         h = (1 - update) * new + update * h
         return h, h

@@ -11,7 +11,7 @@ from .._errors import ContractError
 from .._fields import state
 from .._hints import with_article
 from .._state import ParamState
-from ._cell import GatedCell
+from ._cell import GatedCell, first_carry
 from ._checks import check_inputs, place
 from ._dtypes import add_bias, dtype_of, promoted
 from ._spread import product
@@ -32,6 +32,9 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
     Args:
         in_size: Features of the input.
         hidden_size: Features of memory and output.
+        gate_fn: Applied to the gates, in place of the sigmoid.
+        activation_fn: Applied in place of tanh.
+        carry_init: Initialiser of what is carried into the first step.
         w_init: Initialiser of each part of `weight`.
         recurrent_init: Initialiser of each part of `recurrent`.
         b_init: Initialiser of the bias.
@@ -39,7 +42,8 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer; inputs of other shapes.
+        ContractError: A size that is not a positive integer, or what should be a
+            function and is not; inputs of other shapes.
 
     Example:
         >>> cell = LSTMCell(3, 4)
@@ -64,10 +68,27 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
 
     _parts: ClassVar[int] = 4
 
-    def initial_carry(self, batch: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
-        """Memory and output of zeros, both of shape `[*batch, hidden_size]`."""
-        zeros = jnp.zeros((*batch, self.hidden_size), dtype_of(self.dtype, self.weight))
-        return zeros, zeros
+    def initial_carry(
+        self, batch: tuple[int, ...] = (), *, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Memory and output, which `carry_init` makes, zeros by default; both of shape `[*batch, hidden_size]`.
+
+        Args:
+            batch: The batch axes.
+            key: What `carry_init` draws with, if it does: each of both with a key of its
+                own.
+
+        Raises:
+            RngError: It draws, and there is no key.
+        """
+        shape = (*batch, self.hidden_size)
+        dtype = dtype_of(self.dtype, self.weight)
+        if key is None:
+            first = first_carry(self, self.carry_init, None, shape, dtype)
+            return first, first
+        of_memory, of_output = jax.random.split(key)
+        memory = first_carry(self, self.carry_init, of_memory, shape, dtype)
+        return memory, first_carry(self, self.carry_init, of_output, shape, dtype)
 
     def __call__(
         self, carry: tuple[Carry, Carry], x: Input
@@ -98,6 +119,6 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
         i, f, g, o = jnp.split(
             add_bias(product(x, weight) + product(h, recurrent), bias), 4, -1
         )
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        c = self.gate_fn(f) * c + self.gate_fn(i) * self.activation_fn(g)
+        h = self.gate_fn(o) * self.activation_fn(c)
         return (c, h), h

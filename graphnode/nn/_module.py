@@ -1,11 +1,26 @@
 """`Module` and `Layer`, the bases of layers."""
 
 from abc import ABC, abstractmethod
+from typing import Final
 
 import jax
 
 from .._declare._node import Node
 from .._pretty import Record
+
+_LEFT_OUT: Final = frozenset(
+    (
+        "dtype",
+        "axes",
+        "reduction_axes",
+        "feature_axes",
+        "axis_name",
+        "mask",
+        "scale_init",
+        "bias_init",
+    )
+)
+"""Fields that are shown if they are not `None` alone."""
 
 
 class Module(Node):
@@ -20,10 +35,14 @@ class Module(Node):
     """
 
     def __pretty__(self) -> Record:
-        # A dtype that was left out is left out here too, as in the tutorial; so are roles.
+        # A dtype that was left out is left out here too, as in the tutorial; so are the
+        # other options that most layers leave out.
         record = super().__pretty__()
-        unset = (("dtype", None), ("axes", None))
-        fields = [field for field in record.fields if field not in unset]
+        fields = [
+            (name, value)
+            for name, value in record.fields
+            if name not in _LEFT_OUT or value is not None
+        ]
         return record._replace(fields=fields)
 
 

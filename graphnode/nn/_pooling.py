@@ -33,6 +33,8 @@ class _Pool(Layer):
         Literal["SAME", "VALID"] | int | tuple[int, ...] | tuple[tuple[int, int], ...]
     ) = "VALID"
     """What is added at the borders."""
+    use_ceil: bool = False
+    """Whether a last window that is not whole counts."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -42,6 +44,27 @@ class _Pool(Layer):
             f"{name}.padding", self.padding, len(window), _PADDINGS
         )
         self.padding = padding
+
+    def _around(
+        self, spatial: tuple[int, ...]
+    ) -> tuple[str | Amounts, tuple[int, ...]]:
+        """The padding, and how much more stands behind for windows that are not whole, along each spatial axis.
+
+        Args:
+            spatial: The sizes of the spatial axes.
+        """
+        # Checked in construction, and again here: a field may have been assigned since,
+        # or come from a view.
+        window = sizes("window", self.window)
+        rank = len(window)
+        strides = sizes("strides", self.strides, rank)
+        padding = padding_of("padding", self.padding, rank, _PADDINGS)
+        # With "SAME", all of the input is in a window.
+        if not self.use_ceil or padding == "SAME":
+            return padding, (0,) * rank
+        pairs = ((0, 0),) * rank if isinstance(padding, str) else padding
+        rows = zip(spatial, window, strides, pairs, strict=True)
+        return pairs, tuple([_behind(*row) for row in rows])
 
     # Any: JAX's monoids are recognised by the very functions and start values that are
     # passed.
@@ -53,16 +76,20 @@ class _Pool(Layer):
             start: The neutral element of `combine`, which padding consists of.
             combine: A function of two arrays of `jax.lax`, such as `jax.lax.max`.
         """
-        # Checked in construction, and again here: a field may have been assigned since,
-        # or come from a view.
+        images = one_batch(self, x, len(sizes("window", self.window)))
+        around, behind = self._around(images.shape[1:-1])
+        if not isinstance(around, str):
+            pairs = zip(around, behind, strict=True)
+            around = tuple([(before, after + more) for (before, after), more in pairs])
+        return as_batch(self._reduce(images, start, combine, around), x)
+
+    # Any: as above.
+    def _reduce(
+        self, images: jax.Array, start: Any, combine: Any, around: str | Amounts
+    ) -> jax.Array:
+        """The same of one batch axis, with a padding of its own."""
         window = sizes("window", self.window)
-        rank = len(window)
-        strides = sizes("strides", self.strides, rank)
-        padding = padding_of("padding", self.padding, rank, _PADDINGS)
-        around: str | Amounts = (
-            padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
-        )
-        images = one_batch(self, x, rank)
+        strides = sizes("strides", self.strides, len(window))
         y: jax.Array = jax.lax.reduce_window(
             # Windows do not reach over batch and channels.
             images,
@@ -70,9 +97,9 @@ class _Pool(Layer):
             combine,
             (1, *window, 1),
             (1, *strides, 1),
-            around,
+            around if isinstance(around, str) else ((0, 0), *around, (0, 0)),
         )
-        return as_batch(y, x)
+        return y
 
 
 class MaxPool(_Pool):
@@ -84,6 +111,9 @@ class MaxPool(_Pool):
         strides: Steps between windows, along each axis or along all.
         padding: `"SAME"`, `"VALID"`, or how much is added: on both sides of all axes or
             of each, or a pair for each axis. What is added is never the largest.
+        use_ceil: Whether a last window that is not whole counts: the size of the result is
+            rounded up, as with PyTorch's `ceil_mode`. It has to begin in the input or in
+            the padding before it.
 
     Raises:
         ContractError: A size that is not a positive integer or not one for each axis;
@@ -115,7 +145,11 @@ class AvgPool(_Pool):
         strides: Steps between windows, along each axis or along all.
         padding: `"SAME"`, `"VALID"`, or how many zeros are added: on both sides of all
             axes or of each, or a pair for each axis.
-        count_include_pad: Whether zeros that were added count in the mean.
+        use_ceil: Whether a last window that is not whole counts: the size of the result is
+            rounded up, as with PyTorch's `ceil_mode`. It has to begin in the input or in
+            the padding before it.
+        count_include_pad: Whether zeros that were added count in the mean; what stands
+            behind for a window that is not whole never does.
 
     Raises:
         ContractError: A size that is not a positive integer or not one for each axis;
@@ -139,11 +173,38 @@ class AvgPool(_Pool):
         values = x.astype(at_least_float32(x.dtype))
         zero = np.array(0, values.dtype)
         total = self._reduce_windows(values, zero, jax.lax.add)
-        if self.count_include_pad or self.padding == "VALID":
+        return (total / self._count(values, zero)).astype(x.dtype)
+
+    # Any: of NumPy, of the dtype of the values.
+    def _count(self, values: jax.Array, zero: Any) -> int | jax.Array:
+        """How many elements count in each window: a number where it is the same for all."""
+        window = sizes("window", self.window)
+        around, behind = self._around(values.shape[-len(window) - 1 : -1])
+        if (self.count_include_pad or around == "VALID") and not any(behind):
             # NumPy's might not be promoted
-            count: int | jax.Array = math.prod(sizes("window", self.window))
-        else:
-            # At the borders a window has fewer elements of the input: counted as they
-            # are summed.
-            count = self._reduce_windows(jnp.ones_like(values), zero, jax.lax.add)
-        return (total / count).astype(x.dtype)
+            return math.prod(window)
+        # At the borders a window has fewer elements: counted as they are summed.
+        ones = jnp.ones_like(values)
+        if not self.count_include_pad or isinstance(around, str):
+            return self._reduce_windows(ones, zero, jax.lax.add)
+        # The padding counts, and is a part of what is summed.
+        images = one_batch(self, ones, len(window))
+        whole = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=1)
+        pairs = tuple([(0, more) for more in behind])
+        return as_batch(self._reduce(whole, zero, jax.lax.add, pairs), values)
+
+
+def _behind(size: int, window: int, stride: int, padding: tuple[int, int]) -> int:
+    """How much stands behind an axis and its padding so that its last window, which is not whole, becomes whole.
+
+    Args:
+        size: Of the axis.
+        window: Of the window.
+        stride: Steps between windows.
+        padding: What is added before and after.
+    """
+    before, after = padding
+    rest = size + before + after - window
+    more = -rest % stride
+    # A window that begins behind the input would hold padding alone.
+    return 0 if rest < 0 or rest + more >= size + before else more

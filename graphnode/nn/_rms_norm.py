@@ -1,35 +1,54 @@
 """`RMSNorm`, which scales the features of each element of a batch to mean square 1."""
 
 from dataclasses import KW_ONLY, InitVar
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .._fields import state
+from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
-from ._checks import check_inputs, positive, size
+from ._checks import positive
 from ._dtypes import inexact, optional_parameter
 from ._module import Layer
-from ._normalize import norm_vars, result_dtype, scaled, widened
-
-Features: TypeAlias = Float[Array, "... width"]
+from ._normalize import (
+    Axes,
+    AxisName,
+    Mask,
+    Numbers,
+    axes_field,
+    axis_names,
+    norm_axes,
+    norm_vars,
+    result_dtype,
+    sample_of,
+    scaled,
+    whole_mask,
+    widened,
+    widths,
+)
 
 
 class RMSNorm(Layer):
     """Scales the features of each element to mean square 1, then by a parameter.
 
     `y = scale * x / sqrt(mean(x ** 2) + epsilon)`, where the mean is taken over the
-    last axis (Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4).
-    The work is done in at least float32; the result has the dtype of `x`.
+    last axis (Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4), or
+    over others. The work is done in at least float32; the result has the dtype of `x`.
 
     Args:
-        width: Features: the size of the last axis.
+        width: Features: the size of the last axis, or the sizes of several.
         epsilon: Added to the mean square.
         use_scale: Whether there is a scale.
+        scale_init: Initialiser of the scale; by default ones. Not kept.
+        reduction_axes: The axes over which the mean is taken; by default the last ones,
+            as many as `width` has sizes.
+        feature_axes: The axes that have a scale each, of the sizes `width`; by default
+            the last ones.
+        axis_name: The axis of `gn.vmap` or `gn.shard_map` along which the mean is taken
+            too, over all that is mapped or all devices.
         dtype: The dtype of the result, in place of that of `x`.
         param_dtype: Dtype of the scale.
 
@@ -42,44 +61,65 @@ class RMSNorm(Layer):
         [0.2, -1.4]
     """
 
-    width: int
-    """Size of the last axis."""
+    width: int | tuple[int, ...]
+    """Size of the last axis, or sizes of several."""
     _: KW_ONLY
     epsilon: float = 1e-6
     """Added to the mean square."""
     use_scale: InitVar[bool] = True
     """Whether there is a scale."""
+    # Fields, and no init variables: a subclass may have a `__post_init__` of its own, which
+    # takes those that there were.
+    scale_init: Initializer | None = static(default=None)
+    """Initialiser of the scale; `None` after it was used."""
+    reduction_axes: Axes | None = None
+    """The axes over which the mean is taken."""
+    feature_axes: Axes | None = None
+    """The axes that have a scale each."""
+    axis_name: AxisName | None = None
+    """The axis of devices along which the mean is taken too."""
     dtype: DTypeLike | None = None
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    scale: ParamState[Float[Array, "embed=width"]] | None = state(init=False)
+    scale: ParamState[Float[Array, "*embed=width"]] | None = state(init=False)
     """What the result is multiplied with, if anything."""
 
     def __post_init__(self, use_scale: bool, param_dtype: DTypeLike) -> None:
-        self.width = size("RMSNorm.width", self.width)
+        self.width = width = widths("RMSNorm.width", self.width)
         self.epsilon = positive("RMSNorm.epsilon", self.epsilon)
+        self.reduction_axes = axes_field("RMSNorm.reduction_axes", self.reduction_axes)
+        self.feature_axes = axes_field("RMSNorm.feature_axes", self.feature_axes)
+        self.axis_name = axis_names("RMSNorm.axis_name", self.axis_name)
         self.dtype = inexact("RMSNorm.dtype", self.dtype)
-        self.scale = optional_parameter(
-            use_scale, initializers.ones, (self.width,), param_dtype
-        )
+        shape = width if isinstance(width, tuple) else (width,)
+        scale_init = self.scale_init or initializers.ones
+        self.scale_init = None
+        self.scale = optional_parameter(use_scale, scale_init, shape, param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the scale still shows, for `gn.config.to_config`."""
         return norm_vars(scale=self.scale)
 
-    def __call__(self, x: Features) -> Features:
+    def __call__(self, x: Numbers, *, mask: Mask | None = None) -> Numbers:
         """Normalise `x` of shape `[..., width]`.
 
+        Args:
+            x: The features.
+            mask: Which elements count in the mean, of a shape that broadcasts to that of
+                `x`. All are scaled. Where none counts, the mean square is 0.
+
         Raises:
-            ContractError: The last axis of `x` is not `width`, or its dtype is not a
-                floating-point one.
+            ContractError: The features of `x` have not the size `width`, its dtype is not
+                a floating-point one, or it lacks an axis; a mask of another shape, or
+                that is not boolean.
         """
-        check_inputs(self, x=(x, Features))
-        values = widened(x)
-        factor = jax.lax.rsqrt(
-            jnp.square(values).mean(-1, keepdims=True) + self.epsilon
+        features, axes = norm_axes(
+            self, x, self.width, self.feature_axes, self.reduction_axes
         )
-        return scaled(values, factor, self.scale, None).astype(
+        values = widened(x)
+        sample = sample_of(values, axes, whole_mask(self, mask, x), self.axis_name)
+        factor = jax.lax.rsqrt(sample.mean(jnp.square(values)) + self.epsilon)
+        return scaled(values, factor, self.scale, None, features).astype(
             result_dtype(self.dtype, x)
         )

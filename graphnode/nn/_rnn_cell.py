@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
-from ._cell import Cell
+from ._cell import Cell, first_carry
 from ._checks import check_inputs, function, size
 from ._dtypes import add_bias, dtype_of, inexact, init_vars, parameter, promoted
 from ._spread import product
@@ -31,6 +31,7 @@ class RNNCell(Cell[jax.Array]):
         in_size: Features of the input.
         hidden_size: Features of what is carried, and of the output.
         act: Applied to the sum.
+        carry_init: Initialiser of what is carried into the first step.
         w_init: Initialiser of `weight`.
         recurrent_init: Initialiser of `recurrent`.
         b_init: Initialiser of `bias`.
@@ -55,6 +56,8 @@ class RNNCell(Cell[jax.Array]):
     _: KW_ONLY
     act: Callable[[jax.Array], jax.Array] = static(default=jax.nn.tanh)
     """Applied to the sum."""
+    carry_init: Initializer = static(default=initializers.zeros)
+    """Initialiser of what is carried into the first step."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
     """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
@@ -83,6 +86,7 @@ class RNNCell(Cell[jax.Array]):
         self.in_size = size("RNNCell.in_size", self.in_size)
         self.hidden_size = hidden_size = size("RNNCell.hidden_size", self.hidden_size)
         self.act = function("RNNCell.act", self.act)
+        self.carry_init = function("RNNCell.carry_init", self.carry_init)
         self.dtype = inexact("RNNCell.dtype", self.dtype)
         self.weight = parameter(w_init, (self.in_size, hidden_size), param_dtype)
         self.recurrent = parameter(
@@ -94,9 +98,21 @@ class RNNCell(Cell[jax.Array]):
         """The init variables that the parameters still show, for `gn.config.to_config`."""
         return init_vars(self.weight)
 
-    def initial_carry(self, batch: tuple[int, ...] = ()) -> jax.Array:
-        """Zeros of shape `[*batch, hidden_size]`."""
-        return jnp.zeros((*batch, self.hidden_size), dtype_of(self.dtype, self.weight))
+    def initial_carry(
+        self, batch: tuple[int, ...] = (), *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """What `carry_init` makes, zeros by default, of shape `[*batch, hidden_size]`.
+
+        Args:
+            batch: The batch axes.
+            key: What `carry_init` draws with, if it does.
+
+        Raises:
+            RngError: It draws, and there is no key.
+        """
+        shape = (*batch, self.hidden_size)
+        dtype = dtype_of(self.dtype, self.weight)
+        return first_carry(self, self.carry_init, key, shape, dtype)
 
     def __call__(self, carry: Carry, x: Input) -> tuple[Carry, Carry]:
         """One step, from `carry` of shape `[..., hidden_size]` and `x` of shape `[..., in_size]`.

@@ -72,7 +72,7 @@ def einsum(equation: str, x: jax.Array, *others: jax.Array) -> jax.Array:
     before, _, after = equation.replace(" ", "").partition("->")
     operands = [x, *others]
     axes = [
-        _axes(text, operand.ndim)
+        axis_names(text, operand.ndim)
         for text, operand in zip(before.split(","), operands, strict=True)
     ]
     splits: dict[str, Entry] = {}
@@ -86,7 +86,7 @@ def einsum(equation: str, x: jax.Array, *others: jax.Array) -> jax.Array:
     ]
     batch = [name for name in splits if name.startswith(".")]
     rank = len(after.replace("...", "")) + len(batch)
-    out = _PartitionSpec(*[splits[name] for name in _axes(after, rank)])
+    out = _PartitionSpec(*[splits[name] for name in axis_names(after, rank)])
     return jnp.einsum(equation, *arrays, out_sharding=out)
 
 
@@ -150,19 +150,22 @@ def by_compiler(
 
 
 def channels_last(
-    images: jax.Array, weight: jax.Array, features: int
+    images: jax.Array, weight: jax.Array, features: int | None
 ) -> Entries | None:
     """For `by_compiler`: what splits the result of a convolution, the batch and the channels alone.
 
     Args:
         images: Of shape `[batch, *spatial, channels]`.
         weight: The window's weights.
-        features: The axis of the weight that the channels of the result are.
+        features: The axis of the weight that the channels of the result are; `None` if
+            none is.
     """
     of_images = entries_of(images)
     if of_images is None:
         return None
-    channels = without(_all_entries(weight)[features], of_images[:1])
+    channels: Entry = None
+    if features is not None:
+        channels = without(_all_entries(weight)[features], of_images[:1])
     return (of_images[0], *[None] * (images.ndim - 2), channels)
 
 
@@ -194,7 +197,7 @@ def _names(entry: Entry) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else entry
 
 
-def _axes(text: str, rank: int) -> list[str]:
+def axis_names(text: str, rank: int) -> list[str]:
     """A name for each axis of an operand: its letter, or for those of the ellipsis a number from the last one."""
     before, _, after = text.partition("...")
     count = rank - len(before) - len(after)

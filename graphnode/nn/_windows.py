@@ -87,6 +87,34 @@ def pad(
     return jnp.pad(x, ((0, 0), *around, (0, 0)), mode), "VALID"
 
 
+def around_spread(
+    x: jax.Array,
+    padding: Named | Amounts,
+    reach: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Named | Amounts:
+    """The padding around an input whose elements are spread, with `"SAME"` and `"VALID"` as amounts.
+
+    Args:
+        x: Of shape `[batch, *spatial, channels]`, before it is spread.
+        padding: From `padding_of`.
+        reach: The size of the dilated window less one, along each axis.
+        strides: Steps between windows.
+        dilation: How far the elements are spread.
+    """
+    if padding not in ("SAME", "VALID"):
+        return padding
+    # An empty axis stays empty.
+    sizes = [
+        max((size - 1) * step + 1, 0)
+        for size, step in zip(x.shape[1:-1], dilation, strict=True)
+    ]
+    window = [size + 1 for size in reach]
+    pairs = jax.lax.padtype_to_pads(sizes, window, strides, padding)
+    return tuple([(int(before), int(after)) for before, after in pairs])
+
+
 def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
     """`x` of shape `[*batch, *spatial, channels]`, with `rank` spatial axes, as `[batch, *spatial, channels]`.
 

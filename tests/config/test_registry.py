@@ -104,7 +104,9 @@ def test_an_initialiser_is_no_activation():
     )
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.validate({"in_size": 1, "out_size": 1, "w_init": "qqq"}, gn.nn.Linear)
-    assert str(caught.value).startswith("w_init: nothing is registered as 'qqq'; known are glorot_normal, ")
+    assert str(caught.value).startswith(
+        "w_init: nothing is registered as 'qqq'; known are delta_orthogonal, glorot_normal, "
+    )
 
 
 class AnyFunction(gn.Node):

@@ -30,6 +30,12 @@ def group_norm(p: Any, x: jax.Array) -> Any:
     return y * last(p["scale"], y) + last(p["bias"], y)
 
 
+def instance_norm(p: Any, x: jax.Array) -> Any:
+    x = x - x.mean(1, keepdims=True)
+    y = x * jax.lax.rsqrt(jnp.square(x).mean(1, keepdims=True) + 1e-6)
+    return y * last(p["scale"], y) + last(p["bias"], y)
+
+
 def rms_norm(p: Any, x: jax.Array) -> Any:
     y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
     return y * last(p["scale"], y)
@@ -91,6 +97,19 @@ def rnn(p: Any, x: jax.Array) -> Any:
     return jnp.moveaxis(jax.lax.scan(step, jnp.zeros((2, 4)), jnp.moveaxis(x, -2, 0))[1], 0, -2)
 
 
+def bidirectional(p: Any, x: jax.Array) -> Any:
+    outputs: list[Any] = []
+    for side in ("forward", "backward"):
+
+        def step(h: jax.Array, x: jax.Array, side: str = side) -> Any:
+            h = rnn_cell(p, h, x, f"{side}_rnn.cell.")
+            return h, h
+
+        row = jax.lax.scan(step, jnp.zeros((2, 4)), jnp.moveaxis(x, -2, 0), reverse=side == "backward")[1]
+        outputs.append(jnp.moveaxis(row, 0, -2))
+    return jnp.concatenate(outputs, -1)
+
+
 # Products of matrices are faster than those over several batch axes, so whoever writes attention or a perceptron by
 # hand joins the axes before, once.
 
@@ -143,6 +162,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "AvgPool": ({}, avg_pool),
     "BatchNorm": ({}, batch_norm),
     "BatchNorm, deterministic": ({"deterministic": True}, deterministic_batch_norm),
+    "Bidirectional": ({}, bidirectional),
     "Bilinear": ({}, bilinear),
     "Conv": ({}, conv),
     "ConvTranspose": ({}, conv_transpose),
@@ -151,12 +171,15 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Embedding": ({}, lambda p, tokens: jnp.take(p["weight"], tokens, axis=0)),
     "GRUCell": ({}, gru),
     "GroupNorm": ({}, group_norm),
+    "Identity": ({}, lambda p, x: x),
+    "InstanceNorm": ({}, instance_norm),
     "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
     "Linear": ({}, lambda p, x: affine(p, "", x)),
     "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight"]),
     "MLP": ({}, mlp),
     "MaxPool": ({}, max_pool),
     "MultiHeadAttention": ({}, attention),
+    "PReLU": ({}, lambda p, x: jnp.where(x >= 0, x, last(p["negative_slope"], x) * x)),
     "RMSNorm": ({}, rms_norm),
     "RNN": ({}, rnn),
     "RNNCell": ({}, rnn_cell),

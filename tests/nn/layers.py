@@ -44,11 +44,24 @@ def linear(path: str, in_size: int, out_size: int) -> dict[str, tuple[int, ...]]
 CASES: dict[str, Case] = {
     "Activation": Case({"function": jax.nn.relu}, ((3, 4),), (3, 4), dtypes=()),
     "AdaptiveAvgPool": Case({"out_size": (2, 1)}, ((3, 2, 4),), (2, 1, 4), dtypes=()),
-    "AdaptiveMaxPool": Case({"out_size": 2}, ((3, 4),), (2, 4), dtypes=()),
+    "AdaptiveMaxPool": Case({"out_size": 2}, ((3, 4),), (2, 4), {}, {"overlap": True}, dtypes=()),
     "AvgPool": Case({"window": 2, "padding": 1}, ((3, 4),), (4, 4), {}, {"count_include_pad": False}, dtypes=()),
     "BatchNorm": Case(
         {"width": 4}, ((3, 4),), (3, 4),
-        {"bias": (4,), "mean": (4,), "scale": (4,), "var": (4,)}, {"use_scale": False, "momentum": 0.5},
+        {"bias": (4,), "mean": (4,), "scale": (4,), "var": (4,)}, {"use_scale": False, "momentum": 0.5, "axis": 1},
+    ),
+    "Bidirectional": Case(
+        {
+            "forward_rnn": Made("RNN", {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}),
+            "backward_rnn": Made("RNN", {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}),
+        },
+        ((2, 5, 3),), (2, 5, 8),
+        {
+            f"{side}_rnn.cell.{name}": shape
+            for side in ("backward", "forward")
+            for name, shape in (("bias", (4,)), ("recurrent", (4, 4)), ("weight", (3, 4)))
+        },
+        {"time_major": True}, dtypes=(),
     ),
     "Bilinear": Case(
         {"left_size": 2, "right_size": 3, "out_size": 4}, ((5, 2), (5, 3)), (5, 4),
@@ -57,16 +70,21 @@ CASES: dict[str, Case] = {
     "Conv": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": (3, 2), "groups": 2, "padding": "VALID"}, ((2, 5, 5, 4),),
         (2, 3, 4, 6), {"bias": (6,), "weight": (3, 2, 2, 6)},
-        {"use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0))},
+        {
+            "use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0)), "input_dilation": (1, 2),
+            "mask": jnp.ones((3, 2, 2, 6)),
+        },
     ),
     "ConvTranspose": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": 3, "strides": 2, "transpose_kernel": True}, ((2, 5, 4),),
-        (2, 10, 6), {"bias": (6,), "weight": (3, 6, 4)}, {"use_bias": False, "padding": "VALID"},
+        (2, 10, 6), {"bias": (6,), "weight": (3, 6, 4)}, {
+            "use_bias": False, "padding": "CIRCULAR", "groups": 2, "output_padding": 1, "mask": jnp.ones((3, 6, 4)),
+        },
     ),
     "Dropout": Case({"rate": 0.5, "rngs": None, "deterministic": True}, ((3, 4),), (3, 4), dtypes=()),
     "Einsum": Case(
         {"equation": "...i,ihd->...hd", "shape": (4, 2, 3), "bias_shape": (2, 3)}, ((5, 4),), (5, 2, 3),
-        {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None},
+        {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None, "equation": "...i,i...->..."},
     ),
     "Embedding": Case({"num_embeddings": 5, "width": 4}, ((3,),), (3, 4), {"weight": (5, 4)}),
     "ExponentialSynapse": Case(
@@ -79,6 +97,8 @@ CASES: dict[str, Case] = {
     "GroupNorm": Case(
         {"width": 4, "num_groups": 2}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False},
     ),
+    "Identity": Case({}, ((3, 4),), (3, 4), dtypes=()),
+    "InstanceNorm": Case({"width": 4}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False}),
     "KeyValueCache": Case(
         {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
         {"keys": (1, 3, 2, 4), "position": (), "values": (1, 3, 2, 4)}, {"dtype": jnp.bfloat16}, dtypes=(),
@@ -88,9 +108,11 @@ CASES: dict[str, Case] = {
     ),
     "LSTMCell": Case(
         {"in_size": 3, "hidden_size": 4}, (), (), {"bias": (16,), "recurrent": (4, 16), "weight": (3, 16)},
+        {"gate_fn": jax.nn.hard_sigmoid, "carry_init": nn.initializers.Constant(0.5)},
     ),
     "LayerNorm": Case(
-        {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)}, {"use_scale": False, "use_bias": False},
+        {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)},
+        {"use_scale": False, "use_bias": False, "width": (3, 4), "reduction_axes": (0, -1), "axis_name": "devices"},
     ),
     "Linear": Case({"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), linear("", 3, 4), {"use_bias": False}),
     "MLP": Case(
@@ -98,16 +120,20 @@ CASES: dict[str, Case] = {
         {**linear("layers.0.", 2, 3), **linear("layers.1.", 3, 3), **linear("layers.2.", 3, 4)},
         {"use_bias": False, "act": jax.nn.gelu},
     ),
-    "MaxPool": Case({"window": (2, 2), "strides": 2}, ((4, 4, 3),), (2, 2, 3), {}, {"padding": "SAME"}, dtypes=()),
+    "MaxPool": Case(
+        {"window": (2, 2), "strides": 2}, ((4, 4, 3),), (2, 2, 3), {}, {"padding": "SAME", "use_ceil": True}, dtypes=(),
+    ),
     "MultiHeadAttention": Case(
         {"width": 8, "num_heads": 4, "num_kv_heads": 2, "context_size": 5}, ((2, 3, 8), (2, 7, 5)), (2, 3, 8),
         {**linear("key.", 5, 4), **linear("out.", 8, 8), **linear("query.", 8, 8), **linear("value.", 5, 4)},
         {"use_bias": False, "context_size": 8, "is_causal": True, "rotary_base": 100.0, "head_size": 4},
     ),
-    "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False}),
+    "PReLU": Case({"width": 4}, ((3, 4),), (3, 4), {"negative_slope": (4,)}, {"width": None}),
+    "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False, "feature_axes": 0}),
     "RNN": Case(
         {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}, ((2, 5, 3),), (2, 5, 4),
-        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True}, dtypes=(),
+        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True, "time_major": True},
+        dtypes=(),
     ),
     "RNNCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
@@ -180,7 +206,7 @@ def _made(value: Any) -> Any:
         return [_made(item) for item in value]
     if not isinstance(value, Made):
         return value
-    return _new(value.name, value.arguments)
+    return _new(value.name, {key: _made(argument) for key, argument in value.arguments.items()})
 
 
 def _configured(value: Any) -> Any:
@@ -189,4 +215,4 @@ def _configured(value: Any) -> Any:
     if not isinstance(value, Made):
         return value
     of: Any = gn.config.config_of(getattr(nn, value.name))
-    return of(**value.arguments)
+    return of(**{key: _configured(argument) for key, argument in value.arguments.items()})

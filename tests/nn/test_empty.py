@@ -15,7 +15,8 @@ from tests.nn.peers import numbers
 # How many of the last axes of an input are no batch; 1 where it is not said.
 INNER = {
     "AdaptiveAvgPool": 3, "AdaptiveMaxPool": 2, "AvgPool": 2, "Conv": 3, "ConvTranspose": 2, "Embedding": 0,
-    "GroupNorm": 2, "MaxPool": 3, "MultiHeadAttention": 2, "RNN": 2, "TransformerBlock": 2,
+    "Bidirectional": 2, "GroupNorm": 2, "InstanceNorm": 3, "MaxPool": 3, "MultiHeadAttention": 2, "RNN": 2,
+    "TransformerBlock": 2,
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
 WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF"}

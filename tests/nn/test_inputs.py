@@ -28,7 +28,14 @@ def message(function: Callable[..., Any], /, *arguments: Any, **options: Any) ->
 
 # Each argument that is one size, for every layer that has it.
 ONE_SIZE: list[tuple[str, str]] = [
-    *[("BatchNorm", "width"), ("GroupNorm", "width"), ("LayerNorm", "width"), ("RMSNorm", "width")],
+    *[
+        ("BatchNorm", "width"),
+        ("GroupNorm", "width"),
+        ("InstanceNorm", "width"),
+        ("PReLU", "width"),
+        ("LayerNorm", "width"),
+        ("RMSNorm", "width"),
+    ],
     *[("Bilinear", "left_size"), ("Bilinear", "right_size"), ("Bilinear", "out_size")],
     *[("Conv", "in_size"), ("Conv", "out_size"), ("ConvTranspose", "in_size"), ("ConvTranspose", "out_size")],
     *[("Embedding", "num_embeddings"), ("Embedding", "width")],
@@ -176,10 +183,20 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {"shape": (4, 2)},
         "Einsum.shape: expected a weight with the axes 'ihd' of the equation; found (4, 2)",
     ),
-    "Einsum, an ellipsis in the weight": (
+    "Einsum, an ellipsis in the weight alone": (
         "Einsum",
         {"equation": "i,...j->ij", "shape": (4, 2)},
-        "Einsum.shape: expected a weight with the axes '...j' of the equation; found (4, 2)",
+        "Einsum.equation: expected an ellipsis in the result, as in the weight; found 'i,...j->ij'",
+    ),
+    "Einsum, fewer axes than letters": (
+        "Einsum",
+        {"equation": "...i,...ij->...j", "shape": (4,)},
+        "Einsum.shape: expected a weight with the axes '...ij' of the equation; found (4,)",
+    ),
+    "PReLU slope": (
+        "PReLU",
+        {"negative_slope_init": float("inf")},
+        "PReLU.negative_slope_init: expected a finite number; found inf",
     ),
     "Einsum, a size": (
         "Einsum",
@@ -219,8 +236,9 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "ConvTranspose padding": (
         "ConvTranspose",
-        {"padding": "CIRCULAR"},
-        "ConvTranspose.padding: expected 'SAME', 'VALID', an integer, or 1 integers or pairs of them; found 'CIRCULAR'",
+        {"padding": "REFLECT"},
+        "ConvTranspose.padding: expected 'SAME', 'VALID', 'CIRCULAR', an integer, or 1 integers or pairs of them; "
+        "found 'REFLECT'",
     ),
     "AvgPool padding": (
         "AvgPool",
@@ -719,7 +737,7 @@ def test_a_stacked_layer_is_named_with_its_field():
     model = nn.Sequential([nn.Linear(2, 3), gn.stack([nn.LayerNorm(3), nn.LayerNorm(3)])])
     assert message(model, jnp.ones((5, 2))) == (
         "Sequential.layers.1 (LayerNorm) is stacked: scale has the shape (2, 3), and is declared "
-        f'Float[Array, "width"]. {REMEDY}'
+        f'Float[Array, "*width"]. {REMEDY}'
     )
     convs = gn.stack([nn.Conv(2, 3, (3, 3)), nn.Conv(2, 3, (3, 3))])
     assert message(convs, jnp.ones((1, 4, 4, 2))).startswith(

@@ -44,7 +44,11 @@ def wide(case: str) -> tuple[Any, list[Any]]:
     options = dict(OPTIONS.get(case, {}))
     if "param_dtype" in CASES[name].dtypes or name == "ExponentialSynapse":
         options["param_dtype"] = F64
-    layer: Any = nn.RNN(make("RNNCell", param_dtype=F64)) if name == "RNN" else make(name, **options)
+    if name in ("RNN", "Bidirectional"):
+        rnns = [nn.RNN(make("RNNCell", param_dtype=F64)) for _ in range(2)]
+        layer: Any = rnns[0] if name == "RNN" else nn.Bidirectional(*rnns)
+    else:
+        layer = make(name, **options)
     if name == "Sequential":
         layer.layers[0] = make("Linear", param_dtype=F64)
     shapes = CASES[name].inputs[:1] if options.get("is_causal") else CASES[name].inputs

@@ -13,7 +13,7 @@ from tests.nn import layers
 from tests.nn.layers import CASES, F32, WITH_PARAMETERS, abstract, arrays, called, inputs, make
 from tests.nn.peers import BF16
 
-NORMS = ("BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm")
+NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
 
 
 def test_the_table_has_every_layer():
@@ -122,8 +122,9 @@ CONTRACTS: dict[str, dict[str, str]] = {
         "bias": "4*hidden_size",
     },
     "KeyValueCache": dict.fromkeys(("keys", "values"), "batch_size length num_heads head_size"),
-    "LayerNorm": {"scale": "width", "bias": "width"},
-    "RMSNorm": {"scale": "width"},
+    "InstanceNorm": {"scale": "width", "bias": "width"},
+    "LayerNorm": {"scale": "*width", "bias": "*width"},
+    "RMSNorm": {"scale": "*width"},
     "RNNCell": {"weight": "in_size hidden_size", "recurrent": "hidden_size hidden_size", "bias": "hidden_size"},
 }
 STATES = [(name, field) for name, fields in CONTRACTS.items() for field in fields]
@@ -138,7 +139,7 @@ def test_a_state_of_another_shape_is_refused(name: str, field: str):
     with pytest.raises(gn.ContractError) as caught:
         setattr(layer, field, type(state)(jnp.zeros((shape[0] + 1, *shape[1:]))))
     first = contract.split()[0]
-    variadic = {"*kernel_size": shape[:-2], "*shape": shape, "*bias_shape": shape}
+    variadic = {"*kernel_size": shape[:-2], "*shape": shape, "*bias_shape": shape, "*width": shape}
     wanted, found = variadic.get(first, shape[0]), (shape[0] + 1, *shape[1:])
     text = f'{name}.{field}: expected {first} = {wanted} of Float[Array, "{contract}"], found shape {found}'
     assert str(caught.value) == text
