@@ -60,6 +60,9 @@ class RGLRU(Layer):
     `jax.lax.associative_scan`, in at least float32; the dtype of the result is `dtype`,
     or what JAX promotes input and parameters to.
 
+    Published weights of RecurrentGemma take the first element of a sequence without the
+    root: give `run` a carry of `i[0] * x[0]`, and the rest.
+
     Args:
         width: Features of input and output.
         num_heads: Blocks of the weights; divides `width`.

@@ -125,7 +125,11 @@ def test_room_for_all_is_no_capacity():
     roomy = gn.clone(free)
     roomy.capacity_factor = 3.0
     x = numbers(2, 5, 4)
-    gradients = gn.jit(gn.grad(lambda layer, x: jnp.sum(jnp.sin(layer(x))), (0, 1)))
+
+    @gn.jit
+    def gradients(layer: nn.MixtureOfExperts, x: jax.Array) -> Any:
+        return gn.grad(lambda layer, x: jnp.sum(jnp.sin(layer(x))), (0, 1))(layer, x)
+
     for one, other in zip(*(jax.tree.leaves(gradients(layer, x)) for layer in (free, roomy)), strict=True):
         assert np.any(one)
         close(one, other, 1e-5)
@@ -389,8 +393,12 @@ def test_a_gate_that_is_shut_has_finite_gradients():
     """Where nothing is forgotten, the root has no slope."""
     layer = make("RGLRU")
     layer.decay_bias.value = jnp.full(4, -200.0)
-    gradients = gn.jit(gn.grad(lambda layer, x: layer(x).sum()))(layer, jnp.ones((3, 4)))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+    @gn.jit
+    def gradients(layer: nn.RGLRU, x: jax.Array) -> Any:
+        return gn.grad(lambda layer: layer(x).sum())(layer)
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients(layer, jnp.ones((3, 4)))))
 
 
 def test_a_carry_of_another_size_is_refused():
