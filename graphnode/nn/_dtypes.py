@@ -82,6 +82,23 @@ def each(initializer: Initializer, count: int) -> Initializer:
     return init
 
 
+def stacked(initializer: Initializer) -> Initializer:
+    """An initialiser of parts that are stacked along the first axis, each of them made by itself.
+
+    For `MixtureOfExperts`: an initialiser that scales by fans would count the experts
+    among them.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        """Parts one behind the other, each from a key of its own."""
+        keys = jax.random.split(key, shape[0])
+        return jnp.stack(
+            [_call_initializer(initializer, k, shape[1:], dtype) for k in keys]
+        )
+
+    return init
+
+
 def _call_initializer(
     initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike
 ) -> jax.Array:

@@ -48,6 +48,11 @@ def spread(x: jax.Array, entries: Sequence[Entry]) -> jax.Array:
     return x if entries_of(x) == tuple(entries) else _reshard(x, entries)
 
 
+def whole(x: jax.Array) -> jax.Array:
+    """An array with all of it on each device, under a mesh with explicit axes."""
+    return x if entries_of(x) is None else spread(x, (None,) * x.ndim)
+
+
 def without(entry: Entry, used: Iterable[Entry]) -> Entry:
     """What splits an axis, less the mesh axes that are used already, of which each may split one axis of an array."""
     taken = {name for other in used for name in _names(other)}

@@ -137,6 +137,10 @@ def mlp(p: Any, x: jax.Array) -> Any:
     return affine(p, "layers.2.", jax.nn.relu(affine(p, "layers.1.", x)))
 
 
+def gated_mlp(p: Any, x: jax.Array) -> Any:
+    return (jax.nn.silu(x @ p["gate.weight"]) * (x @ p["up.weight"])) @ p["down.weight"]
+
+
 def einsum(p: Any, x: jax.Array) -> Any:
     return jnp.einsum("...i,ihd->...hd", x, p["weight"]) + p["bias"][None]
 
@@ -157,6 +161,102 @@ def avg_pool(p: Any, x: jax.Array) -> Any:
     return y.reshape(4, 4) / 2
 
 
+# What `jax.lax.associative_scan` takes
+
+
+def joined(first: Any, then: Any) -> Any:
+    return first[0] * then[0], then[0] * first[1] + then[1]
+
+
+def lru(p: Any, x: jax.Array) -> Any:
+    decay = jnp.exp(jax.lax.complex(-jnp.exp(p["nu_log"]), jnp.exp(p["theta_log"])))
+    real, imag = x @ p["B_real"], x @ p["B_imag"]
+    gamma = last(jnp.exp(p["gamma_log"]), x)
+    inputs = jax.lax.complex(real * gamma, imag * gamma)
+    decays = jnp.broadcast_to(last(decay, x), inputs.shape)
+    _, h = jax.lax.associative_scan(joined, (decays, inputs), axis=1)
+    return h.real @ p["C_real"] - h.imag @ p["C_imag"] + last(p["skip"], x) * x
+
+
+def rg_lru(p: Any, x: jax.Array) -> Any:
+    def gate(name: str) -> jax.Array:
+        y = jnp.einsum("bthi,hio->btho", x.reshape(2, 5, 2, 2), p[f"{name}_weight"]).reshape(x.shape)
+        return jax.nn.sigmoid(y + last(p[f"{name}_bias"], y))
+
+    rates = -8.0 * jax.nn.softplus(p["decay_log"])
+    log_a = last(rates, x) * gate("decay")
+    squares = jnp.maximum(-jnp.expm1(2 * log_a), 1e-37)
+    inputs = jnp.sqrt(squares) * gate("input") * x
+    return jax.lax.associative_scan(joined, (jnp.exp(log_a), inputs), axis=1)[1]
+
+
+def experts(p: Any, x: jax.Array, multiply: Callable[..., jax.Array]) -> jax.Array:
+    hidden = multiply(x, p["up"])
+    return multiply(jax.nn.silu(multiply(x, p["gate"])) * hidden, p["down"])
+
+
+def mixture(p: Any, x: jax.Array) -> Any:
+    weights, chosen = jax.lax.top_k(jax.nn.softmax(x @ p["router"]), 2)
+    weights = weights / weights.sum(-1, keepdims=True)
+    tokens, flat = x.reshape(10, 4), chosen.reshape(10, 2).reshape(20)
+    order = jnp.argsort(flat)
+    sizes = jnp.bincount(flat, length=3).astype(jnp.int32)
+    y = experts(p, tokens[order // 2], lambda rows, w: jax.lax.ragged_dot(rows, w, sizes))
+    y = y[jnp.argsort(order)].reshape(10, 2, 4)
+    return jnp.einsum("tkd,tk->td", y, weights.reshape(10, 2)).reshape(x.shape)
+
+
+def mixture_with_room(p: Any, x: jax.Array) -> Any:
+    weights, chosen = jax.lax.top_k(jax.nn.softmax(x @ p["router"]), 2)
+    weights = weights / weights.sum(-1, keepdims=True)
+    tokens, flat = x.reshape(10, 4), chosen.reshape(10, 2).T.reshape(20)
+    one_hot = jax.nn.one_hot(flat, 3, dtype=jnp.int32)
+    rank = jnp.sum(jnp.cumsum(one_hot, 0) * one_hot, 1, dtype=jnp.int32) - 1
+    slots = jnp.where(rank < 10, flat * 10 + rank, jnp.int32(30))
+    buffers = jnp.zeros((30, 4), x.dtype).at[slots].set(jnp.tile(tokens, (2, 1)), mode="drop")
+    y = experts(p, buffers.reshape(3, 10, 4), lambda rows, w: rows @ w).reshape(30, 4)
+    y = y.at[slots].get(mode="fill", fill_value=0).reshape(2, 10, 4).swapaxes(0, 1)
+    return jnp.einsum("tkd,tk->td", y, weights.reshape(10, 2)).reshape(x.shape)
+
+
+def mamba2(p: Any, u: jax.Array) -> Any:
+    z, mixed, dt = jnp.split(u @ p["in_proj.weight"], (8, 28), -1)
+    padded = jnp.pad(mixed, ((0, 0), (3, 0), (0, 0)))
+    first, *rest = [padded[:, at : at + 5] * last(p["conv_weight"][at], u) for at in range(4)]
+    mixed = first + rest[0] + rest[1] + rest[2]
+    x, b, c = jnp.split(jax.nn.silu(mixed + last(p["conv_bias"], u)), (8, 14), -1)
+    dt = jax.nn.softplus(dt + last(p["dt_bias"], u))
+    # Two groups of two heads with two features; three chunks of two steps; three numbers of state.
+    x = x.reshape(2, 5, 2, 2, 2)
+    decays = (dt * last(-jnp.exp(p["A_log"]), u)).reshape(2, 5, 2, 2)
+    y = ssd(x * dt.reshape(2, 5, 2, 2, 1), decays, b.reshape(2, 5, 2, 3), c.reshape(2, 5, 2, 3))
+    y = (y + x * jnp.expand_dims(p["skip"].reshape(2, 2, 1), (0, 1))).reshape(2, 5, 8)
+    groups = (y * jax.nn.silu(z)).reshape(2, 5, 2, 4)
+    y = groups * jax.lax.rsqrt(jnp.square(groups).mean(-1, keepdims=True) + 1e-5)
+    return (y.reshape(2, 5, 8) * last(p["norm_scale"], u)) @ p["out_proj.weight"]
+
+
+def ssd(x: jax.Array, decays: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
+    def chunks(array: jax.Array) -> jax.Array:
+        widths = [(0, 0), (0, 1), *[(0, 0)] * (array.ndim - 2)]
+        return jnp.pad(array, widths).reshape(2, 3, 2, *array.shape[2:])
+
+    x, decays, b, c = chunks(x), chunks(decays), chunks(b), chunks(c)
+    forgotten = jnp.cumsum(decays, 2)
+    total = forgotten[:, :, -1:]
+    by_head = jnp.moveaxis(forgotten, 2, -1)
+    between = by_head[..., :, None] - by_head[..., None, :]
+    between = jnp.exp(jnp.where(jnp.tril(jnp.ones((2, 2), bool)), between, -jnp.inf))
+    scores = jnp.einsum("zclgn,zcsgn->zcgls", c, b)[..., None, :, :] * between
+    y = jnp.einsum("zcghls,zcsghp->zclghp", scores, x)
+    sums = jnp.einsum("zcsghp,zcsgn->zcghpn", x * jnp.exp(total - forgotten)[..., None], b)
+    remaining = jnp.exp(total).reshape(2, 3, 2, 2, 1, 1)
+    _, states = jax.lax.associative_scan(joined, (remaining, sums), axis=1)
+    states = jnp.pad(states, [(0, 0), (1, 0), *[(0, 0)] * 4])[:, :-1]
+    y = y + jnp.einsum("zclgn,zcghpn->zclghp", c, states) * jnp.exp(forgotten)[..., None]
+    return y.reshape(2, 6, 2, 2, 2)[:, :5]
+
+
 BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Activation": ({}, lambda p, x: jax.nn.relu(x)),
     "AvgPool": ({}, avg_pool),
@@ -170,16 +270,22 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Einsum": ({}, einsum),
     "Embedding": ({}, lambda p, tokens: jnp.take(p["weight"], tokens, axis=0)),
     "GRUCell": ({}, gru),
+    "GatedMLP": ({}, gated_mlp),
     "GroupNorm": ({}, group_norm),
     "Identity": ({}, lambda p, x: x),
     "InstanceNorm": ({}, instance_norm),
     "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
+    "LRU": ({}, lru),
     "Linear": ({}, lambda p, x: affine(p, "", x)),
     "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight"]),
     "MLP": ({}, mlp),
+    "Mamba2": ({}, mamba2),
     "MaxPool": ({}, max_pool),
+    "MixtureOfExperts": ({}, mixture),
+    "MixtureOfExperts, with a capacity": ({"capacity_factor": 2.0}, mixture_with_room),
     "MultiHeadAttention": ({}, attention),
     "PReLU": ({}, lambda p, x: jnp.where(x >= 0, x, last(p["negative_slope"], x) * x)),
+    "RGLRU": ({}, rg_lru),
     "RMSNorm": ({}, rms_norm),
     "RNN": ({}, rnn),
     "RNNCell": ({}, rnn_cell),

@@ -1,15 +1,18 @@
 """A small one of every layer: what it is made with, what it is called with, and what comes out."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn
 
 ABSTRACT = {"Cell", "Layer", "Module"}
+RECORDS = {"Routing"}  # what layers give beside arrays
 F32 = jnp.dtype("float32")
 
 
@@ -94,6 +97,11 @@ CASES: dict[str, Case] = {
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
         {"bias": (12,), "candidate_bias": (4,), "recurrent": (4, 12), "weight": (3, 12)},
     ),
+    "GatedMLP": Case(
+        {"width": 4, "hidden_size": 6, "out_size": 3}, ((5, 4),), (5, 3),
+        {"down.weight": (6, 3), "gate.weight": (4, 6), "up.weight": (4, 6)},
+        {"use_bias": True, "act": jax.nn.gelu, "out_size": 4},
+    ),
     "GroupNorm": Case(
         {"width": 4, "num_groups": 2}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False},
     ),
@@ -105,6 +113,13 @@ CASES: dict[str, Case] = {
     ),
     "LIF": Case(
         {"size": 3}, ((3,),), (3,), dict.fromkeys(("refractory", "spikes", "voltage"), (3,)), {"dt": 0.5}, dtypes=(),
+    ),
+    "LRU": Case(
+        {"width": 3, "state_size": 4}, ((2, 5, 3),), (2, 5, 3),
+        {
+            **dict.fromkeys(("gamma_log", "nu_log", "theta_log"), (4,)), "skip": (3,),
+            **dict.fromkeys(("B_imag", "B_real"), (3, 4)), **dict.fromkeys(("C_imag", "C_real"), (4, 3)),
+        },
     ),
     "LSTMCell": Case(
         {"in_size": 3, "hidden_size": 4}, (), (), {"bias": (16,), "recurrent": (4, 16), "weight": (3, 16)},
@@ -120,8 +135,25 @@ CASES: dict[str, Case] = {
         {**linear("layers.0.", 2, 3), **linear("layers.1.", 3, 3), **linear("layers.2.", 3, 4)},
         {"use_bias": False, "act": jax.nn.gelu},
     ),
+    "Mamba2": Case(
+        {"width": 4, "head_size": 2, "state_size": 3, "num_groups": 2, "chunk_size": 2}, ((2, 5, 4),), (2, 5, 4),
+        {
+            **dict.fromkeys(("A_log", "dt_bias", "skip"), (4,)), "norm_scale": (8,),
+            "conv_bias": (20,), "conv_weight": (4, 20), "in_proj.weight": (4, 32), "out_proj.weight": (8, 4),
+        },
+        {"use_bias": True, "use_conv_bias": False, "inner_size": 4, "kernel_size": 2, "epsilon": 1e-6},
+    ),
+    "Mamba2Cache": Case(
+        {"batch_size": 1, "num_heads": 2, "head_size": 3, "state_size": 4, "window_size": 3, "channels": 5}, (), (),
+        {"conv_state": (1, 3, 5), "ssm_state": (1, 2, 3, 4)}, {"dtype": jnp.bfloat16}, dtypes=(),
+    ),
     "MaxPool": Case(
         {"window": (2, 2), "strides": 2}, ((4, 4, 3),), (2, 2, 3), {}, {"padding": "SAME", "use_ceil": True}, dtypes=(),
+    ),
+    "MixtureOfExperts": Case(
+        {"width": 4, "hidden_size": 6, "num_experts": 3}, ((2, 5, 4),), (2, 5, 4),
+        {"down": (3, 6, 4), "gate": (3, 4, 6), "router": (4, 3), "up": (3, 4, 6)},
+        {"use_gate": False, "top_k": 1, "normalize": False, "capacity_factor": 1.5, "act": jax.nn.gelu},
     ),
     "MultiHeadAttention": Case(
         {"width": 8, "num_heads": 4, "num_kv_heads": 2, "context_size": 5}, ((2, 3, 8), (2, 7, 5)), (2, 3, 8),
@@ -129,6 +161,13 @@ CASES: dict[str, Case] = {
         {"use_bias": False, "context_size": 8, "is_causal": True, "rotary_base": 100.0, "head_size": 4},
     ),
     "PReLU": Case({"width": 4}, ((3, 4),), (3, 4), {"negative_slope": (4,)}, {"width": None}),
+    "RGLRU": Case(
+        {"width": 4, "num_heads": 2}, ((2, 5, 4),), (2, 5, 4),
+        {
+            **dict.fromkeys(("decay_bias", "decay_log", "input_bias"), (4,)),
+            **dict.fromkeys(("decay_weight", "input_weight"), (2, 2, 2)),
+        },
+    ),
     "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False, "feature_axes": 0}),
     "RNN": Case(
         {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}, ((2, 5, 3),), (2, 5, 4),
@@ -160,8 +199,18 @@ CASES: dict[str, Case] = {
         },
     ),
 }  # fmt: skip
+# Their scans, sorts and chunks take seconds to compile.
+LONG_TO_COMPILE = {"LRU", "Mamba2", "MixtureOfExperts", "RGLRU"}
 WITH_PARAMETERS = [name for name, case in CASES.items() if "param_dtype" in case.dtypes]
 INITIALISERS = ("w_init", "recurrent_init", "b_init")
+
+
+def marked(cases: Iterable[str]) -> list[Any]:
+    """For tests that compile a layer, perhaps in several ways: those that take long are marked as slow."""
+    return [
+        pytest.param(case, marks=pytest.mark.slow) if case.partition(",")[0] in LONG_TO_COMPILE else case
+        for case in cases
+    ]
 
 
 def make(name: str, **options: Any) -> Any:

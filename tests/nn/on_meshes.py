@@ -24,6 +24,14 @@ from graphnode import nn
 P = jax.P
 BATCH: Final = 8
 
+
+def cached_mamba2() -> nn.Mamba2:
+    """A layer that goes on with a sequence: the cache alone has no call."""
+    layer = nn.Mamba2(8, head_size=4, state_size=2, num_groups=2)
+    layer.init_cache(BATCH)
+    return layer
+
+
 # Each is called with arrays of these shapes, behind an axis for the batch, which is laid out over devices.
 LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "Activation": (lambda: nn.Activation(jax.nn.gelu), ((8,),)),
@@ -40,21 +48,27 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "Embedding": (lambda: nn.Embedding(16, 8), ((4,),)),
     "ExponentialSynapse": (lambda: nn.ExponentialSynapse(8, 8), ((8,),)),
     "GRUCell": (lambda: nn.GRUCell(8, 8), ((8,), (8,))),
+    "GatedMLP": (lambda: nn.GatedMLP(8, 16), ((4, 8),)),
     "GroupNorm": (lambda: nn.GroupNorm(8, num_groups=2), ((4, 8),)),
     "Identity": (nn.Identity, ((8,),)),
     "InstanceNorm": (lambda: nn.InstanceNorm(8), ((4, 8),)),
     "KeyValueCache": (lambda: nn.KeyValueCache(8, 4, 4, 8), ((2, 4, 8), (2, 4, 8))),
     "LIF": (lambda: nn.LIF(8), ((8,),)),
+    "LRU": (lambda: nn.LRU(8, 8), ((4, 8),)),
     "LSTMCell": (lambda: nn.LSTMCell(8, 8), ((8,), (8,), (8,))),
     "LayerNorm": (lambda: nn.LayerNorm(8), ((4, 8),)),
     "Linear": (lambda: nn.Linear(8, 16), ((4, 8),)),
     "MLP": (lambda: nn.MLP(8, 16, 8, depth=2), ((4, 8),)),
+    "Mamba2": (lambda: nn.Mamba2(8, head_size=4, state_size=2, num_groups=2, chunk_size=2), ((5, 8),)),
+    "Mamba2Cache": (cached_mamba2, ((3, 8),)),
     "MaxPool": (lambda: nn.MaxPool((2, 2), strides=2), ((4, 4, 8),)),
+    "MixtureOfExperts": (lambda: nn.MixtureOfExperts(8, 16, 4), ((4, 8),)),
     "MultiHeadAttention": (
         lambda: nn.MultiHeadAttention(16, 4, num_kv_heads=2, is_causal=True, rotary_base=100.0),
         ((4, 16),),
     ),
     "PReLU": (lambda: nn.PReLU(8), ((4, 8),)),
+    "RGLRU": (lambda: nn.RGLRU(8, 2), ((4, 8),)),
     "RMSNorm": (lambda: nn.RMSNorm(8), ((4, 8),)),
     "RNN": (lambda: nn.RNN(nn.GRUCell(8, 8)), ((4, 8),)),
     "RNNCell": (lambda: nn.RNNCell(8, 8), ((8,), (8,))),
@@ -64,7 +78,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
 # One example at a time, so that the batch is an axis of `gn.vmap`; their own States have no batch.
 ONE_EXAMPLE: Final = {"ExponentialSynapse", "LIF"}
 # The States of these that are no parameters have an axis of the batch.
-OWN_BATCH: Final = {*ONE_EXAMPLE, "KeyValueCache"}
+OWN_BATCH: Final = {*ONE_EXAMPLE, "KeyValueCache", "Mamba2Cache"}
 # Under `shard_map`, each device has statistics, and random numbers, of its own part of the batch.
 OF_ITS_PART: Final = {"BatchNorm", "Dropout"}
 

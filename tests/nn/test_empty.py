@@ -9,17 +9,18 @@ import pytest
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.layers import CASES, make
+from tests.nn.layers import CASES, make, marked
 from tests.nn.peers import numbers
 
 # How many of the last axes of an input are no batch; 1 where it is not said.
 INNER = {
     "AdaptiveAvgPool": 3, "AdaptiveMaxPool": 2, "AvgPool": 2, "Conv": 3, "ConvTranspose": 2, "Embedding": 0,
-    "Bidirectional": 2, "GroupNorm": 2, "InstanceNorm": 3, "MaxPool": 3, "MultiHeadAttention": 2, "RNN": 2,
+    "Bidirectional": 2, "GroupNorm": 2, "InstanceNorm": 3, "LRU": 2, "Mamba2": 2, "MaxPool": 3, "MultiHeadAttention": 2,
+    "RGLRU": 2, "RNN": 2,
     "TransformerBlock": 2,
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
-WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF"}
+WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF", "Mamba2Cache"}
 BATCHES: list[Any] = [(), (0,), pytest.param((2, 0), marks=pytest.mark.slow)]
 # Eagerly, each operation is compiled by itself, which takes long.
 WAYS: list[Any] = [True, pytest.param(False, marks=pytest.mark.slow)]
@@ -38,7 +39,7 @@ def total(layer: Any, *inputs: Any) -> jax.Array:
 
 @pytest.mark.parametrize("is_compiled", WAYS, ids=["compiled", "eager"])
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
-@pytest.mark.parametrize("name", sorted(CASES.keys() - WITHOUT_BATCH))
+@pytest.mark.parametrize("name", marked(sorted(CASES.keys() - WITHOUT_BATCH)))
 def test_a_layer_takes_an_empty_batch(name: str, batch: tuple[int, ...], is_compiled: bool):
     """Eagerly and compiled, with gradients, all of which are finite; nothing that is not is written."""
     # Of an empty batch there is no mean: see below.

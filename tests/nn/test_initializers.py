@@ -22,6 +22,11 @@ VARIANCES: dict[str, tuple[Any, float]] = {
     "Bilinear": (lambda: nn.Bilinear(8, 32, 40).weight.value, 1 / (8 * 32)),
     "GRUCell": (lambda: nn.GRUCell(64, 50).weight.value, 1 / 64),
     "Embedding": (lambda: nn.Embedding(150, 64).weight.value, 1 / 64),
+    # Of each expert, and each block, by itself
+    "MixtureOfExperts": (lambda: nn.MixtureOfExperts(64, 25, 4).up.value, 1 / 64),
+    "RGLRU": (lambda: nn.RGLRU(256, 4).input_weight.value, 1 / 64),
+    # Of both parts of a complex number together
+    "LRU": (lambda: nn.LRU(64, 100).B_real.value, 1 / 128),
 }
 
 
@@ -47,10 +52,15 @@ DEFAULTS: dict[str, tuple[Any, list[tuple[int, ...]]]] = {
     "ConvTranspose": (LECUN, [(3, 6, 4)]),
     "Einsum": (LECUN, [(4, 2, 3)]),
     "GRUCell": (LECUN, [(3, 4)] * 3),
+    "GatedMLP": (LECUN, [(4, 6), (4, 6), (6, 3)]),
+    "LRU": (LECUN, [(3, 4), (3, 4), (4, 3), (4, 3)]),
     "LSTMCell": (LECUN, [(3, 4)] * 4),
     "Linear": (HE, [(3, 4)]),
     "MLP": (HE, [(2, 3), (3, 3), (3, 4)]),
+    "Mamba2": (LECUN, [(4, 32), (8, 4), (4, 20)]),
+    "MixtureOfExperts": (LECUN, [(4, 3), *[(4, 6)] * 6, *[(6, 4)] * 3]),
     "MultiHeadAttention": (LECUN, [(8, 8), (5, 4), (5, 4), (8, 8)]),
+    "RGLRU": (LECUN, [(2, 2)] * 4),
     "RNNCell": (LECUN, [(3, 4)]),
     "TransformerBlock": (LECUN, [(4, 4), (4, 4), (4, 4), (4, 4), (4, 6), (6, 4)]),
 }

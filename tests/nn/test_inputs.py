@@ -42,6 +42,11 @@ ONE_SIZE: list[tuple[str, str]] = [
     *[("GRUCell", "in_size"), ("GRUCell", "hidden_size"), ("LSTMCell", "in_size"), ("LSTMCell", "hidden_size")],
     *[("RNNCell", "in_size"), ("RNNCell", "hidden_size")],
     *[("KeyValueCache", name) for name in ("batch_size", "length", "num_heads", "head_size")],
+    *[("GatedMLP", name) for name in ("width", "hidden_size", "out_size")],
+    *[("LRU", "width"), ("LRU", "state_size"), ("RGLRU", "width")],
+    *[("Mamba2", name) for name in ("width", "inner_size", "state_size", "kernel_size", "chunk_size")],
+    *[("Mamba2Cache", name) for name in ("batch_size", "num_heads", "head_size", "state_size", "channels")],
+    *[("MixtureOfExperts", name) for name in ("width", "hidden_size", "num_experts", "top_k")],
     *[("MLP", "in_size"), ("MLP", "hidden_size"), ("MLP", "out_size")],
     *[("MultiHeadAttention", name) for name in ("width", "head_size", "context_size")],
     *[("TransformerBlock", "width"), ("TransformerBlock", "hidden_size")],
@@ -133,6 +138,43 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         "RMSNorm.epsilon: expected a positive number; found nan",
     ),
     "MLP depth": ("MLP", {"depth": -1}, "MLP.depth: expected an integer of at least 0; found -1"),
+    "Mamba2 heads": (
+        "Mamba2",
+        {"head_size": 3},
+        "Mamba2.head_size: expected a positive integer that divides inner_size=8; found 3",
+    ),
+    "Mamba2 groups": (
+        "Mamba2",
+        {"num_groups": 3},
+        "Mamba2.num_groups: expected a positive integer that divides num_heads=4; found 3",
+    ),
+    "Mamba2 epsilon": ("Mamba2", {"epsilon": 0.0}, "Mamba2.epsilon: expected a positive number; found 0.0"),
+    "RGLRU heads": (
+        "RGLRU",
+        {"num_heads": 3},
+        "RGLRU.num_heads: expected a positive integer that divides width=4; found 3",
+    ),
+    "LRU radii": (
+        "LRU",
+        {"r_min": 0.9, "r_max": 0.8},
+        "LRU.r_min, LRU.r_max: expected 0 <= r_min < r_max <= 1; found 0.9 and 0.8",
+    ),
+    "LRU radius": (
+        "LRU",
+        {"r_max": 1.5},
+        "LRU.r_min, LRU.r_max: expected 0 <= r_min < r_max <= 1; found 0.0 and 1.5",
+    ),
+    "LRU phase": ("LRU", {"max_phase": 0.0}, "LRU.max_phase: expected a positive number; found 0.0"),
+    "more choices than experts": (
+        "MixtureOfExperts",
+        {"top_k": 4},
+        "MixtureOfExperts.top_k: expected at most num_experts=3; found 4",
+    ),
+    "a capacity for nobody": (
+        "MixtureOfExperts",
+        {"capacity_factor": 0.0},
+        "MixtureOfExperts.capacity_factor: expected a positive number; found 0.0",
+    ),
     "attention heads": (
         "MultiHeadAttention",
         {"num_heads": 3},
@@ -255,6 +297,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"function": "relu"},
         "Activation.function: expected a function, such as jax.nn.relu; found 'relu'",
     ),
+    "GatedMLP's activation by name": (
+        "GatedMLP",
+        {"act": "silu"},
+        "GatedMLP.act: expected a function, such as jax.nn.relu; found 'silu'",
+    ),
     "MLP's activation by name": (
         "MLP",
         {"act": "relu"},
@@ -328,6 +375,7 @@ def boolean(*shape: int) -> Any:
 
 
 WIDTH = 'Float[Array, "... width"]'
+TIME = 'Float[Array, "*batch time width"]'
 CELL = 'Float[Array, "*batch hidden_size"]'
 TWO_AXES = "expected an input of shape (..., spatial, spatial, channels); found"
 INPUTS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
@@ -405,6 +453,17 @@ INPUTS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
         {},
         'x: expected dtype Float of Float[Array, "... in_size"], found int32',
     ),
+    "GatedMLP": ("GatedMLP", (f32(5, 3),), {}, f"x: expected width = 4 of {WIDTH}, found shape (5, 3)"),
+    "MixtureOfExperts": (
+        "MixtureOfExperts",
+        (f32(5, 3),),
+        {},
+        f"x: expected width = 4 of {WIDTH}, found shape (5, 3)",
+    ),
+    "Mamba2": ("Mamba2", (f32(2, 5, 3),), {}, f"x: expected width = 4 of {TIME}, found shape (2, 5, 3)"),
+    "Mamba2, no time": ("Mamba2", (f32(4),), {}, f"x: expected rank at least 2 of {TIME}, found shape (4,)"),
+    "LRU": ("LRU", (f32(2, 5, 4),), {}, f"x: expected width = 3 of {TIME}, found shape (2, 5, 4)"),
+    "RGLRU": ("RGLRU", (f32(5, 3),), {}, f"x: expected width = 4 of {TIME}, found shape (5, 3)"),
     "ConvTranspose": (
         "ConvTranspose",
         (f32(5, 3),),
@@ -680,7 +739,7 @@ def test_a_refused_mask_with_a_cache_writes_nothing():
 def test_every_layer_that_takes_arrays_is_in_the_table():
     """Other than those that take any array, the composites, whose parts are told, and those with tests of their own."""
     layers = {name for name, _, _, _ in INPUTS.values()}
-    composites = {"Activation", "Dropout", "KeyValueCache", "MLP", "Sequential", "TransformerBlock"}
+    composites = {"Activation", "Dropout", "KeyValueCache", "MLP", "Mamba2Cache", "Sequential", "TransformerBlock"}
     assert set(CASES) - layers == composites | {"ExponentialSynapse", "LIF"}
 
 
@@ -696,7 +755,7 @@ ONES: dict[str, tuple[Any, ...]] = {
 
 def test_all_layers_with_states_are_there():
     """A cache is not called; see below."""
-    assert set(ONES) == {name for name, case in CASES.items() if case.states} - {"KeyValueCache"}
+    assert set(ONES) == {name for name, case in CASES.items() if case.states} - {"KeyValueCache", "Mamba2Cache"}
 
 
 @pytest.mark.parametrize("name", ONES)

@@ -13,12 +13,12 @@ from jax.test_util import check_grads
 import graphnode as gn
 from graphnode import nn
 from tests.nn.by_hand import BY_HAND, attention, block, lstm
-from tests.nn.layers import CASES, arrays, make
+from tests.nn.layers import CASES, arrays, make, marked
 from tests.nn.peers import Numbers, numbers, permissive
 
 F64 = np.dtype("float64")
 OPTIONS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in CASES},
+    **{name: {} for name in CASES if name != "Mamba2Cache"},  # which is not called
     "AvgPool, zeros do not count": {"count_include_pad": False},
     "BatchNorm, deterministic": {"deterministic": True},
     "MultiHeadAttention, causal, with rotary positions": {
@@ -78,7 +78,7 @@ def dtypes(jaxpr: Any) -> Iterator[Any]:
                     yield from dtypes(inner)
 
 
-@pytest.mark.parametrize("case", OPTIONS)
+@pytest.mark.parametrize("case", marked(OPTIONS))
 def test_nothing_of_less_precision_is_computed_of_float64(case: str):
     """In no layer, forward or backward: not a sum, not a softmax, not an angle."""
     if case == "KeyValueCache":
@@ -93,7 +93,8 @@ def test_nothing_of_less_precision_is_computed_of_float64(case: str):
     argnums = [at + 1 for at, x in enumerate(inputs) if x.dtype == F64]
     has_parameters = bool(gn.states(layer, gn.ParamState))
     jaxpr = gn.make_jaxpr(gn.value_and_grad(total, tuple([0] * has_parameters + argnums)))(layer, *inputs)
-    found = {dtype for dtype in dtypes(jaxpr.jaxpr) if jnp.issubdtype(dtype, jnp.inexact)}
+    # Of complex numbers, that of their parts
+    found = {jnp.finfo(dtype).dtype for dtype in dtypes(jaxpr.jaxpr) if jnp.issubdtype(dtype, jnp.inexact)}
     assert found == {F64}
 
 
@@ -116,7 +117,7 @@ EXACT: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", sorted(BY_HAND.keys() - {"Linear, no bias"}))
+@pytest.mark.parametrize("case", marked(sorted(BY_HAND.keys() - {"Linear, no bias"})))
 def test_float64_has_the_accuracy_of_float64(case: str):
     """Each layer is what one writes by hand, to 1e-12; attention is that of longer floats."""
     layer, inputs = wide(case)

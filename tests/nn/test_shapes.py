@@ -19,7 +19,7 @@ NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
 def test_the_table_has_every_layer():
     """So that each claim below is of all of them."""
     classes = {name for name, one in vars(nn).items() if isinstance(one, type)}
-    assert classes == set(CASES) | layers.ABSTRACT
+    assert classes == set(CASES) | layers.ABSTRACT | layers.RECORDS
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -125,6 +125,27 @@ CONTRACTS: dict[str, dict[str, str]] = {
     "InstanceNorm": {"scale": "width", "bias": "width"},
     "LayerNorm": {"scale": "*width", "bias": "*width"},
     "RMSNorm": {"scale": "*width"},
+    "LRU": {
+        **dict.fromkeys(("gamma_log", "nu_log", "theta_log"), "state_size"),
+        "skip": "width",
+        **dict.fromkeys(("B_imag", "B_real"), "width state_size"),
+        **dict.fromkeys(("C_imag", "C_real"), "state_size width"),
+    },
+    "Mamba2": {
+        **dict.fromkeys(("A_log", "dt_bias", "skip"), "num_heads"),
+        "norm_scale": "inner_size",
+        "conv_bias": "channels",
+        "conv_weight": "kernel_size channels",
+    },
+    "Mamba2Cache": {
+        "conv_state": "batch_size window_size channels",
+        "ssm_state": "batch_size num_heads head_size state_size",
+    },
+    "MixtureOfExperts": {
+        "router": "width num_experts",
+        "down": "num_experts hidden_size width",
+        **dict.fromkeys(("gate", "up"), "num_experts width hidden_size"),
+    },
     "RNNCell": {"weight": "in_size hidden_size", "recurrent": "hidden_size hidden_size", "bias": "hidden_size"},
 }
 STATES = [(name, field) for name, fields in CONTRACTS.items() for field in fields]
