@@ -26,6 +26,11 @@ def did_you_mean(
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+def similarity(name: str, other: str) -> float:
+    """How alike two names are, from 0 to 1."""
+    return difflib.SequenceMatcher(None, name, other, autojunk=False).ratio()
+
+
 def with_hint(text: str, hint: str) -> str:
     """A text with a hint after it, if there is one."""
     return f"{text}; {hint}" if hint else text

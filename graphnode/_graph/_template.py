@@ -310,7 +310,8 @@ def _changes(
         return [f"{name}: {fault}"]
     # Whether values would fulfil another contract is not known: a graphdef has none.
     now = contracts_text(field)
-    if now != contracts:
+    # `*width` takes what `width` takes: one axis, where the field is one integer.
+    if contracts not in (now, now.replace("*", "")):
         return [f"{name} has the contract {now or None}, and had {contracts or None}"]
     # An axis that was free is not if a field of its name was added.
     sizes = {size for contract in contracts_of(field) for size in contract.names}

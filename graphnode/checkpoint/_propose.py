@@ -8,10 +8,10 @@
 They are a guess, for a person to read: two matrices of one shape may have changed places.
 """
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from .._hints import similarity
 from .._paths import Path, path_str
 from ._changes import Cast, Change, Changes, Drop, Fill, Rename, Reshape, Transpose
 from ._globs import Glob
@@ -60,9 +60,7 @@ def _pairs(gone: Mapping[Path, Value], come: Mapping[Path, Value]) -> dict[Path,
     for new, wanted in come.items():
         for old, value in gone.items():
             if _content(value) == _content(wanted):
-                score = difflib.SequenceMatcher(
-                    None, path_str(old), path_str(new), autojunk=False
-                ).ratio()
+                score = similarity(path_str(old), path_str(new))
                 scores.append((score, old, new))
     # The most alike first, and of those the first ones of both.
     order = {path: at for at, path in enumerate([*gone, *come])}

@@ -41,7 +41,7 @@ def test_a_layer_goes_through_a_file(case: str, options: dict[str, Any]):
 TEXTS: dict[str, str] = {
     "Conv": (
         "type: Conv\nin_size: 4\nout_size: 6\nkernel_size: [3, 2]\nstrides: [1, 1]\npadding: VALID\ndilation: [1, 1]\n"
-        "groups: 2"
+        "input_dilation: [1, 1]\ngroups: 2"
     ),
     "LayerNorm": "type: LayerNorm\nwidth: 4",
     "LSTMCell": "type: LSTMCell\nin_size: 3\nhidden_size: 4",

@@ -379,6 +379,18 @@ TIME = 'Float[Array, "*batch time width"]'
 CELL = 'Float[Array, "*batch hidden_size"]'
 TWO_AXES = "expected an input of shape (..., spatial, spatial, channels); found"
 INPUTS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
+    "InstanceNorm, another width": (
+        "InstanceNorm",
+        (f32(3, 5, 3),),
+        {},
+        'x: expected width = 4 of Float[Array, "... width"], found shape (3, 5, 3)',
+    ),
+    "PReLU, another width": (
+        "PReLU",
+        (f32(3, 5),),
+        {},
+        'x: expected width = 4 of Float[Array, "... width"], found shape (3, 5)',
+    ),
     "AdaptiveAvgPool, too few axes": (
         "AdaptiveAvgPool",
         (f32(3, 4),),
@@ -739,7 +751,8 @@ def test_a_refused_mask_with_a_cache_writes_nothing():
 def test_every_layer_that_takes_arrays_is_in_the_table():
     """Other than those that take any array, the composites, whose parts are told, and those with tests of their own."""
     layers = {name for name, _, _, _ in INPUTS.values()}
-    composites = {"Activation", "Dropout", "KeyValueCache", "MLP", "Mamba2Cache", "Sequential", "TransformerBlock"}
+    composites = {"Activation", "Bidirectional", "Dropout", "KeyValueCache", "MLP", "Mamba2Cache", "Sequential"}
+    composites |= {"Identity", "TransformerBlock"}
     assert set(CASES) - layers == composites | {"ExponentialSynapse", "LIF"}
 
 
