@@ -9,7 +9,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.layers import CASES, make
+from tests.nn.layers import CACHES, CASES, PARTS, make
 from tests.nn.peers import numbers
 
 # How many of the last axes of an input are no batch; 1 where it is not said.
@@ -18,7 +18,7 @@ INNER = {
     "GroupNorm": 2, "MaxPool": 3, "MultiHeadAttention": 2, "RNN": 2, "TransformerBlock": 2,
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
-WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF"}
+WITHOUT_BATCH = {"ExponentialSynapse", "LIF"} | CACHES | PARTS
 BATCHES: list[Any] = [(), (0,), pytest.param((2, 0), marks=pytest.mark.slow)]
 # Eagerly, each operation is compiled by itself, which takes long.
 WAYS: list[Any] = [True, pytest.param(False, marks=pytest.mark.slow)]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.layers import CASES, abstract, make
+from tests.nn.layers import CACHES, CASES, PARTS, abstract, make
 from tests.nn.peers import numbers
 
 SIZE = "expected a positive integer; found"
@@ -34,9 +34,13 @@ ONE_SIZE: list[tuple[str, str]] = [
     *[("Embedding", "num_embeddings"), ("Embedding", "width")],
     *[("GRUCell", "in_size"), ("GRUCell", "hidden_size"), ("LSTMCell", "in_size"), ("LSTMCell", "hidden_size")],
     *[("RNNCell", "in_size"), ("RNNCell", "hidden_size")],
-    *[("KeyValueCache", name) for name in ("batch_size", "length", "num_heads", "head_size")],
+    *[
+        (cache, name)
+        for cache in CACHES
+        for name in ("batch_size", "length", "num_heads", "head_size", "value_head_size")
+    ],
     *[("MLP", "in_size"), ("MLP", "hidden_size"), ("MLP", "out_size")],
-    *[("MultiHeadAttention", name) for name in ("width", "head_size", "context_size")],
+    *[("MultiHeadAttention", name) for name in ("width", "head_size", "value_head_size", "out_size", "context_size")],
     *[("TransformerBlock", "width"), ("TransformerBlock", "hidden_size")],
 ]
 
@@ -662,8 +666,8 @@ def test_a_refused_mask_with_a_cache_writes_nothing():
 def test_every_layer_that_takes_arrays_is_in_the_table():
     """Other than those that take any array, the composites, whose parts are told, and those with tests of their own."""
     layers = {name for name, _, _, _ in INPUTS.values()}
-    composites = {"Activation", "Dropout", "KeyValueCache", "MLP", "Sequential", "TransformerBlock"}
-    assert set(CASES) - layers == composites | {"ExponentialSynapse", "LIF"}
+    composites = {"Activation", "Dropout", "MLP", "Sequential", "TransformerBlock"}
+    assert set(CASES) - layers - CACHES - PARTS == composites | {"ExponentialSynapse", "LIF"}
 
 
 # Stacked layers
@@ -678,7 +682,7 @@ ONES: dict[str, tuple[Any, ...]] = {
 
 def test_all_layers_with_states_are_there():
     """A cache is not called; see below."""
-    assert set(ONES) == {name for name, case in CASES.items() if case.states} - {"KeyValueCache"}
+    assert set(ONES) == {name for name, case in CASES.items() if case.states} - CACHES - PARTS
 
 
 @pytest.mark.parametrize("name", ONES)
