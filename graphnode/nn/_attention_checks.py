@@ -83,7 +83,7 @@ def check_rotation(layer: Any, cls: str) -> None:
                 f"{cls}.head_size: expected an even number for rotary positions; found {layer.head_size}"
             )
     if layer.rotary is not None:
-        layer.rotary.rotated_features(layer.head_size)
+        layer.rotary.rotated_features(f"{cls}.rotary", layer.head_size)
 
 
 def check_no_norms(layer: Any, cls: str) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from .._compat import Tracer
 from .._errors import ContractError
 from .._fields import state, static
+from .._growth import grown_by, note
 from .._signals import write_all
 from .._state import ShortTermState
 from ._checks import check_inputs, place, size
@@ -151,19 +152,22 @@ class KeyValueCache(Module):
         all_keys = with_new(self.keys.value, keys)
         all_values = with_new(self.values.value, values)
         write_all((self.keys, self.values, self.position), (all_keys, all_values, end))
+        if lengths is None:
+            # For a loop around this call, which may be too long.
+            note(start, end, added, self.length)
         return Kept(all_keys, all_values, jnp.arange(self.length, dtype=jnp.int32))
 
     def _check_room(
         self, start: jax.Array, added: int, lengths: jax.Array | None
     ) -> None:
         """Raise if there is no room, as far as that is known while JAX traces."""
-        # Traced, the position has no number: what is added must fit into an empty
+        # Traced, the position has no number: what this trace adds must fit into an empty
         # cache, at least.
         if isinstance(lengths, Tracer):
             return
         news = added if lengths is None else np.asarray(lengths)
         if isinstance(start, Tracer):
-            total = int(np.max(news))
+            total = grown_by(start) + int(np.max(news))
             text = f"{total} tokens"
         else:
             # Of the text that has the least room

@@ -132,7 +132,7 @@ class RollingCache(Module):
         write_all((self.keys, self.values, self.position), (new_keys, new_values, end))
         if added == 1:
             return Kept(new_keys, new_values, self._places(end))
-        news = start[..., None] + jnp.arange(added, dtype=jnp.int32)
+        news = start[..., None] + _row(added, start)
         return Kept(
             _joined(old_keys, keys),
             _joined(old_values, values),
@@ -141,9 +141,8 @@ class RollingCache(Module):
 
     def _places(self, end: jax.Array) -> jax.Array:
         """The place of each entry in its text, when there were `end` tokens: the last one that is kept there."""
-        at = jnp.arange(self.length, dtype=jnp.int32)
         last = end[..., None] - 1
-        return last - jnp.mod(last - at, self.length)
+        return last - jnp.mod(last - _row(self.length, end), self.length)
 
     def _with_new(
         self, entries: jax.Array, new: jax.Array, start: jax.Array, end: jax.Array
@@ -172,6 +171,12 @@ class RollingCache(Module):
     def reset(self) -> None:
         """Begin anew."""
         reset_all(self.keys, self.values, self.position)
+
+
+def _row(count: int, position: jax.Array) -> jax.Array:
+    """Numbers from 0, in the rank of one place for each position."""
+    numbers = jnp.arange(count, dtype=jnp.int32)
+    return jnp.expand_dims(numbers, range(position.ndim))
 
 
 def _joined(old: jax.Array, new: jax.Array) -> jax.Array:

@@ -99,7 +99,7 @@ class Llama3Scaling(RotaryScaling):
     Example:
         >>> rotary = gn.nn.Rotary(base=500_000.0, scaling=Llama3Scaling(8.0))
         >>> [round(rate, 7) for rate in rotary.rates(8).tolist()]
-        [1.0, 0.0376064, 0.0005212, 6.6e-06]
+        [1.0, 0.037606, 0.0005248, 6.6e-06]
     """
 
     factor: float
@@ -239,8 +239,8 @@ class Rotary(Module):
 
     Example:
         >>> rotate = Rotary(pairs="neighbours", fraction=0.5)
-        >>> rotate(jnp.ones((2, 1, 4)), jnp.arange(2))[1, 0].round(3).tolist()
-        [-0.30099999904632..., 1.38199996948242..., 1.0, 1.0]
+        >>> rotate(jnp.ones((2, 1, 4)), jnp.arange(2))[1, 0].tolist()
+        [-0.301, 1.381, 1.0, 1.0]
 
     See also: `MultiHeadAttention(rotary_base=...)`, short for the plain one; `rotary`,
     the function.
@@ -276,8 +276,12 @@ class Rotary(Module):
             return rates
         return self.scaling.rates(rates, self.base)
 
-    def rotated_features(self, head_size: int) -> int:
+    def rotated_features(self, where: str, head_size: int) -> int:
         """How many features of a head are rotated.
+
+        Args:
+            where: The place that an error names.
+            head_size: How many the head has.
 
         Raises:
             ContractError: An odd number of them, or none.
@@ -285,7 +289,7 @@ class Rotary(Module):
         count = int(head_size * self.fraction)
         if count < 2 or count % 2:
             raise ContractError(
-                f"{place(self)}: expected an even number of features to be rotated; found {count}, fraction="
+                f"{where}: expected an even number of features to be rotated; found {count}, which is fraction="
                 f"{self.fraction} of {head_size}"
             )
         return count
@@ -305,7 +309,10 @@ class Rotary(Module):
             ContractError: Positions of another shape; an odd number of features to be
                 rotated.
         """
-        count = self.rotated_features(x.shape[-1])
+        count = int(x.shape[-1] * self.fraction)
+        if count < 2 or count % 2:
+            # Only now: a place is looked for in all that is being called.
+            self.rotated_features(place(self), x.shape[-1])
         shape = (*x.shape[:-3], x.shape[-3])
         if positions.shape not in (shape, shape[-1:]) or not is_counted(positions):
             raise ContractError(
