@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._dtypes import at_least_float32
 from ._spread import by_compiler, entries_of
@@ -22,9 +23,12 @@ from ._spread import by_compiler, entries_of
 # parameters are left open, so that JAX's function and others with more options fit.
 Attend: TypeAlias = Callable[..., jax.Array]
 
-# The score of what is not seen, as a part of the largest number. Not -inf: the softmax of
-# who sees nobody would be NaN, and its gradients with it.
-_LEAST: Final = -0.7
+# The score of what is not seen, by the bytes of a number: that of JAX's function. Not
+# -inf: the softmax of who sees nobody would be NaN, and its gradients with it.
+_LEAST: Final = {
+    4: -0.7 * float(np.finfo(np.float32).max),
+    8: -0.7 * float(np.finfo(np.float64).max),
+}
 
 
 class Options(NamedTuple):
@@ -202,8 +206,7 @@ def _weights(
         scores = scores + bias.astype(dtype)
     mask = both(mask, near(options, time, length))
     if mask is not None:
-        least = _LEAST * float(jnp.finfo(dtype).max)
-        scores = jnp.where(mask, scores, least)
+        scores = jnp.where(mask, scores, _LEAST[dtype.itemsize])
     return jax.nn.softmax(scores, axis=-1).astype(key.dtype)
 
 

@@ -38,7 +38,7 @@ from ._layer_norm import LayerNorm
 from ._linear import Linear, linear_part
 from ._masks import make_padding_mask, reach
 from ._module import Layer
-from ._parts import shared_vars
+from ._parts import Part, shared_vars
 from ._rms_norm import RMSNorm
 from ._rolling_cache import RollingCache
 from ._rotary import Rotary, rotary
@@ -61,7 +61,7 @@ Bias: TypeAlias = Float[Array, "..."]
 Positions: TypeAlias = Integer[Array, "..."]
 Lengths: TypeAlias = Integer[Array, "*batch"]
 Attended: TypeAlias = Float[Array, "*batch time out_size"]
-Weights: TypeAlias = Float[Array, "*batch heads time context"]
+Weights: TypeAlias = Float[Array, "*batch heads time entries"]
 
 
 class MultiHeadAttention(Layer):
@@ -257,7 +257,7 @@ class MultiHeadAttention(Layer):
             ConfigError: Linear maps that the constructor does not make; names all.
         """
         has_bias = {name: getattr(self, name).bias is not None for name in MAPS}
-        parts = {
+        parts: dict[str, Part] = {
             name: linear_part(getattr(self, name), *sizes, self.dtype)._replace(
                 variables={"use_bias": has_bias[name]}
             )

@@ -569,7 +569,8 @@ def _fori_loop(
         return round_.run(state, {}, {index_at: index})[0]
 
     if bounds is not None:
-        round_.check_growths(max(int(bounds[1]) - int(bounds[0]), 0))
+        first, end = (int(np.asarray(bound)) for bound in bounds)
+        round_.check_growths(max(end - first, 0))
     # One of the two is empty.
     lower, upper = bounds or traced_bounds
     last = jax.lax.fori_loop(lower, upper, body, round_.start, unroll=unroll)

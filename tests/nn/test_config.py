@@ -154,6 +154,12 @@ def block_of_other_classes() -> nn.TransformerBlock:
     return block
 
 
+def block_of_a_window() -> nn.TransformerBlock:
+    block: nn.TransformerBlock = make("TransformerBlock")
+    block.attention.window, block.attention.soft_cap = 2, 5.0
+    return block
+
+
 REPLACED: dict[str, tuple[Any, list[str]]] = {
     "a bias less in a perceptron": (
         perceptron_without_a_bias,
@@ -167,6 +173,13 @@ REPLACED: dict[str, tuple[Any, list[str]]] = {
             "layers.0.attention_norm.use_bias: expected True, as the constructor sets it; found False",
             "layers.0.mlp.layers.1.param_dtype: expected bfloat16, as layers.0 has; found float32",
             "layers.0.mlp_norm.epsilon: expected 1e-06, as the constructor sets it; found 1e-05",
+        ],
+    ),
+    "options that a block has not": (
+        block_of_a_window,
+        [
+            "TransformerBlock.attention.soft_cap: expected None, as the constructor sets it; found 5.0",
+            "TransformerBlock.attention.window: expected None, as the constructor sets it; found 2",
         ],
     ),
     "other classes": (
