@@ -194,8 +194,10 @@ class MultiHeadAttention(Layer):
     """What is added to scores by the distance."""
     dropout: Dropout | None = subnode(default=None)
     """What the weights pass through."""
-    cache: KeyValueCache | RollingCache | ContextCache | None = subnode(default=None)
+    cache: KeyValueCache | RollingCache | None = subnode(default=None)
     """What is kept of earlier calls, while a text is decoded."""
+    context_cache: ContextCache | None = subnode(default=None)
+    """What is kept of another sequence, which is attended to."""
 
     def __post_init__(
         self,
@@ -256,7 +258,9 @@ class MultiHeadAttention(Layer):
         Raises:
             ConfigError: Linear maps that the constructor does not make; names all.
         """
-        has_bias = {name: getattr(self, name).bias is not None for name in MAPS}
+        has_bias: dict[MapName, bool] = {
+            name: getattr(self, name).bias is not None for name in MAPS
+        }
         parts: dict[str, Part] = {
             name: linear_part(getattr(self, name), *sizes, self.dtype)._replace(
                 variables={"use_bias": has_bias[name]}
@@ -387,7 +391,8 @@ class MultiHeadAttention(Layer):
             dtype: Of what is kept; by default `dtype`, or that of the parameters.
 
         Returns:
-            The cache, which is the layer's. `layer.cache = None` takes it away again.
+            The cache, which is the layer's. `layer.context_cache = None` takes it away
+            again.
 
         Raises:
             ContractError: A size that is not a positive integer; a layer that takes no
@@ -396,7 +401,7 @@ class MultiHeadAttention(Layer):
         assert self.num_kv_heads is not None
         assert self.head_size is not None
         self._check_takes_context("cache of a context", "init_context_cache")
-        cache = ContextCache(
+        self.context_cache = ContextCache(
             batch_size,
             length,
             self.num_kv_heads,
@@ -404,8 +409,7 @@ class MultiHeadAttention(Layer):
             value_head_size=self._value_head_size(),
             dtype=self._kept_dtype(dtype),
         )
-        self.cache = cache
-        return cache
+        return self.context_cache
 
     def _kept_dtype(self, dtype: DTypeLike | None) -> DTypeLike:
         """The dtype of what a cache keeps, if it is not said."""
@@ -490,6 +494,8 @@ class MultiHeadAttention(Layer):
         check_arrays(self, x, context, value, positions, lengths)
         if context is not None:
             self._check_takes_context("context", str(context.shape))
+        elif self.context_cache is not None:
+            self._check_takes_context("cache of a context", "one")
         cache, options = self.cache, self._options()
         rows = as_rows(x)
         query = self._projected("query", rows, x)
@@ -497,8 +503,8 @@ class MultiHeadAttention(Layer):
         check_masks(self, query, self._length(x, context), mask=mask, bias=bias)
         places: jax.Array | None = None
         seen: jax.Array | None
-        if isinstance(cache, ContextCache):
-            kept = self._kept_context(cache, x, context, value, lengths)
+        if self.context_cache is not None:
+            kept = self._kept_context(self.context_cache, x, context, value, lengths)
             assert kept.places is not None
             seen = (kept.places >= 0)[:, None, None, :]
         else:
@@ -545,7 +551,7 @@ class MultiHeadAttention(Layer):
             ContractError: The layer is causal, has a window, rotary positions or a score
                 bias, or keeps its own sequence.
         """
-        if self.cache is not None and not isinstance(self.cache, ContextCache):
+        if self.cache is not None:
             reason = "which has a cache"
         elif self.is_causal or self.rotary_base is not None or self.rotary is not None:
             reason = "which is causal or has rotary positions"
@@ -561,8 +567,9 @@ class MultiHeadAttention(Layer):
         """How many elements are attended to; `None` if masks of the caller cannot say which."""
         if isinstance(self.cache, RollingCache):
             return None
-        if self.cache is not None:
-            return self.cache.length
+        kept = self.context_cache if self.cache is None else self.cache
+        if kept is not None:
+            return kept.length
         return (x if context is None else context).shape[-2]
 
     def _projected(self, name: str, rows: jax.Array, x: jax.Array) -> jax.Array:
@@ -630,7 +637,7 @@ class MultiHeadAttention(Layer):
         """The place of each element in its sequence, of shape `[time]`, or `[batch, time]` if rows differ."""
         at = jnp.arange(x.shape[-2], dtype=jnp.int32)
         cache = self.cache
-        if cache is None or isinstance(cache, ContextCache):
+        if cache is None:
             return at
         start = cache.position.value
         return start + at if start.ndim == 0 else start[:, None] + at[None, :]

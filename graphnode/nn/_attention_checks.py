@@ -30,17 +30,19 @@ def names_with_bias(where: str, use_bias: Any) -> tuple[MapName, ...]:
     """
     if isinstance(use_bias, bool):
         return MAPS if use_bias else ()
-    if not isinstance(use_bias, tuple) or not set(use_bias) <= set(MAPS):
+    is_row = isinstance(use_bias, tuple)
+    names: list[MapName] = [name for name in MAPS if is_row and name in use_bias]
+    if not is_row or len(names) < len(use_bias):
         raise ContractError(
             f"{where}: expected a boolean, or a tuple of names among {', '.join(map(repr, MAPS))}; found {use_bias!r}"
         )
-    return use_bias
+    return tuple(names)
 
 
 def shown_biases(has_bias: dict[MapName, bool]) -> bool | tuple[MapName, ...]:
     """The way back: what `use_bias` was, from which of the maps have a bias."""
-    names = tuple([name for name, is_there in has_bias.items() if is_there])
-    return bool(names) if len(names) in (0, len(MAPS)) else names
+    names: list[MapName] = [name for name, is_there in has_bias.items() if is_there]
+    return bool(names) if len(names) in (0, len(MAPS)) else tuple(names)
 
 
 def check_scores(layer: Any, cls: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from graphnode import nn
@@ -34,7 +35,7 @@ def attend(
         scores = layer.soft_cap * np.tanh(scores / layer.soft_cap)
     scores = scores + bias
     if layer.score_bias is not None:
-        scores = scores + np.stack([np.asarray(layer.score_bias(row, row)) for row in at])
+        scores = scores + np.stack([np.asarray(layer.score_bias(row, row)) for row in map(jnp.asarray, at)])
     i, j = np.arange(time)[:, None], np.arange(length)[None]
     seen = np.full((time, length), True)
     if layer.is_causal:
@@ -69,6 +70,7 @@ def normalised(norm: Any, x: Any) -> Any:
     """By an `RMSNorm`, or a `LayerNorm` without a bias."""
     if isinstance(norm, nn.LayerNorm):
         x = x - x.mean(-1, keepdims=True)
+    assert norm.scale is not None
     y = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + norm.epsilon)
     return y * np.asarray(norm.scale.value, np.float64)
 

@@ -163,8 +163,8 @@ def test_a_context_that_is_not_there_yet_is_told():
     layer, x = attention(), numbers(1, 1, 8)
     cache = layer.init_context_cache(1, 2)
     text = (
-        "MultiHeadAttention.cache (ContextCache): expected keys and values of a context; found none yet. Call the "
-        "layer with the context once, or write them"
+        "MultiHeadAttention.context_cache (ContextCache): expected keys and values of a context; found none yet. Call "
+        "the layer with the context once, or write them"
     )
     for _ in range(2):
         with pytest.raises(gn.ContractError) as caught:
@@ -180,7 +180,7 @@ CONTEXTS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a longer one": (
         ((1, 1, 8), (1, 3, 8)),
         {},
-        ".cache (ContextCache): expected at most 2 elements, its length; found 3",
+        ".context_cache (ContextCache): expected at most 2 elements, its length; found 3",
     ),
     "another batch": (((2, 1, 8), (2, 2, 8)), {}, ": x: expected the batch (1,) of its cache; found (2,)"),
     "lengths alone": (
@@ -210,6 +210,14 @@ def test_causal_attention_keeps_no_context():
         "MultiHeadAttention: expected no cache of a context in attention which is causal or has rotary positions; "
         "found init_context_cache"
     )
+    layer = attention()
+    layer.init_context_cache(1, 2)
+    layer.init_cache(1, 2)
+    with pytest.raises(gn.ContractError) as caught:
+        layer(numbers(1, 1, 8))
+    assert str(caught.value) == (
+        "MultiHeadAttention: expected no cache of a context in attention which has a cache; found one"
+    )
 
 
 def test_heads_of_values_have_their_size_in_caches():
@@ -227,10 +235,17 @@ def decode(layer: nn.MultiHeadAttention, x: jax.Array) -> tuple[nn.MultiHeadAtte
     return layer, layer(x)
 
 
+def counted(layer: nn.MultiHeadAttention, x: jax.Array) -> None:
+    def body(_: Any, layer: nn.MultiHeadAttention) -> nn.MultiHeadAttention:
+        return decode(layer, x)[0]
+
+    gn.fori_loop(0, 4, body, layer)
+
+
 LOOPS: dict[str, Any] = {
     "scan": lambda layer, x: gn.scan(decode, layer, jnp.stack([x] * 4))[1],
     "scan of a length": lambda layer, x: gn.scan(lambda layer, _: decode(layer, x), layer, length=4)[1],
-    "fori_loop": lambda layer, x: gn.fori_loop(0, 4, lambda _, layer: decode(layer, x)[0], layer).cache.position.value,
+    "fori_loop": counted,
 }
 
 

@@ -96,6 +96,7 @@ def test_scaled_rates_are_those_of_transformers(rotate: nn.Rotary, rates: list[f
     assert rotate.scaling.magnitude() == pytest.approx(magnitude)
 
 
+UNKNOWN: Any = "x"
 ROTARY: dict[str, tuple[Any, str]] = {
     "a fraction": (
         lambda: nn.Rotary(fraction=1.5),
@@ -105,7 +106,7 @@ ROTARY: dict[str, tuple[Any, str]] = {
         lambda: nn.Rotary()(jnp.ones((3, 1, 3)), jnp.arange(3)),
         "Rotary: expected an even number of features to be rotated; found 3, which is fraction=1.0 of 3",
     ),
-    "pairs": (lambda: nn.Rotary(pairs="x"), "Rotary.pairs: expected 'halves' or 'neighbours'; found 'x'"),  # type: ignore[arg-type]
+    "pairs": (lambda: nn.Rotary(pairs=UNKNOWN), "Rotary.pairs: expected 'halves' or 'neighbours'; found 'x'"),
     "no even part": (
         lambda: nn.MultiHeadAttention(8, 2, rotary=nn.Rotary(fraction=0.75)),
         "MultiHeadAttention.rotary: expected an even number of features to be rotated; found 3, which is fraction=0.75 "
