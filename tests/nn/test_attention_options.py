@@ -39,7 +39,7 @@ def random_mask(*shape: int) -> Any:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "scale, cap, causal window": {"scale": 1.5, "soft_cap": 1.0, "is_causal": True, "window": 2},
+    "scale, cap, causal window": {"scale": 1.5, "soft_cap": 0.5, "is_causal": True, "window": 2},
     "window on both sides, heads of values": {
         "window": (1, 2), "value_head_size": 3, "out_size": 6, "num_kv_heads": 1,
     },

@@ -282,9 +282,8 @@ def test_a_loop_over_layers_or_with_a_reset_is_taken():
     gn.eval_shape(lambda layers, x: gn.scan(lambda x, layer: (layer(x), None), x, layers)[0], layers, x)
 
     def renewed(layer: nn.MultiHeadAttention, x: jax.Array) -> tuple[nn.MultiHeadAttention, jax.Array]:
-        y = layer(x)
         assert layer.cache is not None
         layer.cache.reset()
-        return layer, y
+        return layer, layer(x)
 
     gn.eval_shape(lambda layer, x: gn.scan(renewed, layer, jnp.stack([x] * 4))[1], layer, x)

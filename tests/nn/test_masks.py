@@ -77,6 +77,11 @@ RATES: dict[str, tuple[nn.Rotary, list[float], float]] = {
         [1.0, 0.23717081, 0.05, 0.007905694, 0.0025, 0.00079056941, 0.00025, 7.905694e-05],
         1.138629436,
     ),
+    "yarn, with a ramp over the end": (
+        nn.Rotary(scaling=nn.YarnScaling(4.0, 200_000)),
+        [1.0, 0.31622776, 0.1, 0.031622779, 0.01, 0.0031622779, 0.00085, 0.00022135946],
+        1.138629436,
+    ),
     "yarn, with a ramp": (
         nn.Rotary(scaling=nn.YarnScaling(8.0, 2048, beta_fast=16.0, beta_slow=2.0)),
         [
