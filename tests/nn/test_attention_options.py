@@ -342,7 +342,13 @@ def test_an_array_that_does_not_fit_is_refused(options: dict[str, Any], call: di
     assert str(caught.value) == text
 
 
+@gn.jit
+def step(layer: nn.MultiHeadAttention, x: jax.Array) -> jax.Array:
+    return layer(x)
+
+
 @pytest.mark.slow
+@hypothesis.settings(max_examples=10)  # each compiles calls of its own
 @hypothesis.given(
     st.fixed_dictionaries(
         {
@@ -358,13 +364,12 @@ def test_an_array_that_does_not_fit_is_refused(options: dict[str, Any], call: di
     )
 )
 def test_decoding_is_attention_without_a_cache(options: dict[str, Any]):
-    """With each option, token by token and in chunks, with a full cache and with a rolling one."""
+    """With each option, a chunk and then token by token, with a full cache and with a rolling one."""
     layer, x = attention(is_causal=True, **options), sequence()
     compare(layer, x)
-    expected = np.asarray(layer(x))
+    expected = np.asarray(step(layer, x))
     lengths = [TIME, None] if layer.window is not None else [TIME]
     for length in lengths:
-        for cuts in ([1, 2, 3, 4], [2, 3], [1]):
-            layer.init_cache(BATCH, length)
-            found = jnp.concatenate([layer(part) for part in jnp.split(x, cuts, 1)], 1)
-            np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4, atol=1e-5)
+        layer.init_cache(BATCH, length)
+        found = jnp.concatenate([step(layer, part) for part in jnp.split(x, [2, 3, 4], 1)], 1)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4, atol=1e-5)
