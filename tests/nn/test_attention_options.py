@@ -71,7 +71,14 @@ def compare(layer: nn.MultiHeadAttention, *inputs: jax.Array, **others: Any) -> 
     np.testing.assert_allclose(np.asarray(plain), y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+# Each compiles two forms of attention.
+QUICK = ("scale, cap, causal window", "window on both sides, heads of values", "ALiBi, causal, neighbours of a part")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(one, marks=[] if name in QUICK else pytest.mark.slow, id=name) for name, one in OPTIONS.items()],
+)
 def test_attention_is_what_one_writes_out(options: dict[str, Any]):
     """With each option, with a mask and what is added to the scores; with and without weights."""
     shape = (BATCH, 2, TIME, TIME)
@@ -84,7 +91,7 @@ def test_keys_and_values_are_of_different_sequences():
     compare(attention(), *inputs, mask=random_mask(1, 1, TIME, 3))
 
 
-@pytest.mark.parametrize("name", ["rotary", "score_bias"])
+@pytest.mark.parametrize("name", ["rotary", pytest.param("score_bias", marks=pytest.mark.slow)])
 def test_positions_may_differ_by_row(name: str):
     """For rotations and for what is added by distance; they need not count up."""
     option: Any = {"rotary": nn.Rotary(50.0), "score_bias": nn.ALiBi(2)}[name]

@@ -32,7 +32,7 @@ def lengths_of(*lengths: int) -> jax.Array:
 # A position for each text
 
 
-@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("window", [None, pytest.param(3, marks=pytest.mark.slow)])
 def test_texts_of_several_lengths_go_on_together(window: int | None):
     """Each gives what it gives alone: prompts with padding behind, then token by token; one of them pauses."""
     layer = attention(is_causal=True, rotary_base=50.0, window=window)
@@ -91,7 +91,10 @@ def test_lengths_are_for_ragged_caches(cls: Any):
 # Windows
 
 
-@pytest.mark.parametrize("cuts", [range(1, 9), [2, 7], [1], []], ids=str)
+MORE_CUTS: list[Any] = [pytest.param(cuts, marks=pytest.mark.slow) for cuts in (range(1, 9), [1], [])]
+
+
+@pytest.mark.parametrize("cuts", [[2, 7, 8], *MORE_CUTS], ids=str)
 def test_a_rolling_cache_is_attention_with_a_window(cuts: Any):
     """Token by token and in chunks that are shorter or longer than the window; it is never full."""
     layer = attention(is_causal=True, window=3, score_bias=nn.ALiBi(2))
@@ -144,7 +147,8 @@ def test_positions_of_cached_keys_are_not_known():
 # Contexts
 
 
-def test_keys_and_values_of_a_context_are_kept():
+@pytest.mark.slow  # compiles attention to contexts of several lengths
+def test_contexts_of_several_lengths_are_kept():
     """A call with a context keeps them, one without attends to them: the same numbers, and no map of the context."""
     layer, x = attention(context_size=5), numbers(2, 3, 8)
     context, other = numbers(2, 4, 5, seed=1), numbers(2, 2, 5, seed=2)
@@ -249,7 +253,7 @@ LOOPS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("is_compiled", [True, False], ids=["compiled", "eager"])
+@pytest.mark.parametrize("is_compiled", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["compiled", "eager"])
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_a_loop_that_must_overflow_is_refused_while_it_is_traced(loop: Any, is_compiled: bool):
     """Of more tokens than an empty cache has room for; nothing is written, and a longer cache is taken."""

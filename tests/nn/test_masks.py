@@ -175,6 +175,7 @@ CLASSES: dict[str, tuple[dict[str, Any], list[int], list[int]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow  # operations of XLA for each number of classes
 @pytest.mark.parametrize(("options", "before", "after"), CLASSES.values(), ids=CLASSES)
 def test_classes_of_distances_are_those_of_t5(options: dict[str, Any], before: list[int], after: list[int]):
     """Of keys before a query, and after it."""
