@@ -76,6 +76,7 @@ LAYERS = (
     "_broadcast",
     "_cast",
     "_constrain",
+    "_growth",
     "transforms",
     "random",
     "nn",

@@ -13,6 +13,7 @@ from ._bidirectional import Bidirectional as Bidirectional
 from ._bilinear import Bilinear as Bilinear
 from ._cache import KeyValueCache as KeyValueCache
 from ._cell import Cell as Cell
+from ._context_cache import ContextCache as ContextCache
 from ._conv import Conv as Conv
 from ._conv_transpose import ConvTranspose as ConvTranspose
 from ._dropout import Dropout as Dropout
@@ -29,6 +30,11 @@ from ._lru import LRU as LRU
 from ._lstm_cell import LSTMCell as LSTMCell
 from ._mamba2 import Mamba2 as Mamba2
 from ._mamba2_cache import Mamba2Cache as Mamba2Cache
+from ._masks import combine_masks as combine_masks
+from ._masks import make_attention_mask as make_attention_mask
+from ._masks import make_causal_mask as make_causal_mask
+from ._masks import make_padding_mask as make_padding_mask
+from ._masks import make_window_mask as make_window_mask
 from ._mixture import MixtureOfExperts as MixtureOfExperts
 from ._mixture import Routing as Routing
 from ._mlp import MLP as MLP
@@ -41,7 +47,16 @@ from ._rg_lru import RGLRU as RGLRU
 from ._rms_norm import RMSNorm as RMSNorm
 from ._rnn import RNN as RNN
 from ._rnn_cell import RNNCell as RNNCell
+from ._rolling_cache import RollingCache as RollingCache
+from ._rotary import LinearScaling as LinearScaling
+from ._rotary import Llama3Scaling as Llama3Scaling
+from ._rotary import Rotary as Rotary
+from ._rotary import RotaryScaling as RotaryScaling
+from ._rotary import YarnScaling as YarnScaling
 from ._rotary import rotary as rotary
+from ._score_bias import ALiBi as ALiBi
+from ._score_bias import RelativePositionBias as RelativePositionBias
+from ._score_bias import ScoreBias as ScoreBias
 from ._sequential import Sequential as Sequential
 from ._spiking import LIF as LIF
 from ._spiking import ExponentialSynapse as ExponentialSynapse

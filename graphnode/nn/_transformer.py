@@ -30,6 +30,20 @@ _NORMS: Final[dict[str, type[LayerNorm] | type[RMSNorm]]] = {
     "LayerNorm": LayerNorm,
     "RMSNorm": RMSNorm,
 }
+# Options of the attention that the block does not have: left at `None` by its constructor.
+_LEFT_OUT: Final = (
+    "attend",
+    "dropout",
+    "key_norm",
+    "out_size",
+    "query_norm",
+    "rotary",
+    "scale",
+    "score_bias",
+    "soft_cap",
+    "value_head_size",
+    "window",
+)
 
 
 class TransformerBlock(Layer):
@@ -196,7 +210,7 @@ class TransformerBlock(Layer):
         }
         of_attention: dict[str, object] = {
             "width": width, "num_heads": self.num_heads, "head_size": width // self.num_heads, "context_size": width,
-            "dtype": dtype,
+            "dtype": dtype, **dict.fromkeys(_LEFT_OUT),
         }  # fmt: skip
         of_mlp: dict[str, object] = {
             "in_size": width, "hidden_size": self.hidden_size, "out_size": width, "depth": 1, "dtype": dtype,
@@ -218,7 +232,8 @@ class TransformerBlock(Layer):
         Args:
             x: The sequence.
             mask: Who attends to whom, as in `MultiHeadAttention`.
-            rngs: What dropout draws from, in place of its own.
+            rngs: What dropout draws from, that of the attention's weights too, in place of
+                its own.
 
         Raises:
             ContractError: An array of another shape.
@@ -228,7 +243,7 @@ class TransformerBlock(Layer):
         roles = (*leading(x.ndim - 1), "embed")
         x = constrained(x, *roles)
         x = x + self.dropout(
-            self.attention(self.attention_norm(x), mask=mask), rngs=rngs
+            self.attention(self.attention_norm(x), mask=mask, rngs=rngs), rngs=rngs
         )
         x = constrained(x, *roles)
         x = x + self.dropout(self.mlp(self.mlp_norm(x)), rngs=rngs)

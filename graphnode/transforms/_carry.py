@@ -12,6 +12,7 @@ import jax
 
 from .._compat import DISABLE_JIT
 from .._errors import StructureError
+from .._growth import Growth, growth_since
 from .._reads import READING
 from .._value import is_container
 from ._arguments import Function, Values, show_as
@@ -54,6 +55,7 @@ class Traced:
         written: What the function writes.
         values: The values of the States that it writes, as shapes and dtypes.
         result: Its result, as shapes and dtypes.
+        growths: How the States grow that are counters, by number.
     """
 
     def __init__(
@@ -72,15 +74,25 @@ class Traced:
             """The pure function, whose result is checked while JAX traces it."""
             outcome = pure(values, other_leaves)
             check(outcome[2])
+            self._note_growths(values, outcome)
             return outcome
 
         show_as(run, site.function)
+        self.growths: dict[int, Growth] = {}
         jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, other_leaves)
         self._replay = Replay(jaxpr, values, other_leaves, outcome)
         self.written: Written
         self.values: Values
         self.result: Any
         self.written, self.values, self.result = outcome
+
+    def _note_growths(self, values: Values, outcome: Outcome) -> None:
+        """Keep how the States grow that are counters, such as of the tokens in a cache."""
+        written, new_values, _ = outcome
+        for number, value in zip(written.numbers, new_values, strict=True):
+            growth = growth_since(values[number], value)
+            if growth is not None:
+                self.growths[number] = growth
 
     def returning(
         self, numbers: tuple[int, ...], refusal: str = REFUSAL

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from .._arguments import checked_index
 from .._compat import Tracer, changing_outputs, item_aval
 from .._describe import describe
+from .._errors import ContractError
 from .._tracebacks import hides_frames
 from ._arguments import Function, Static, Values, show_as
 from ._axes import Spread, check_sizes, spread_axes
@@ -221,6 +222,7 @@ class _Round:
         self.carried = carried
         self._pure = traced.returning(self.numbers, refusal)
         self._carry, self._values, self._other_leaves = carry, values, other_leaves
+        self._growths = traced.growths
         self.start: _LoopState = (
             [values[number] for number in carried],
             [other_leaves[at] for at in carry.at],
@@ -275,6 +277,21 @@ class _Round:
         check_shardings(self.site, before, carried)
         self.returned = self._carry.take(result)
         return (list(carried.values()), self.returned.leaves), after
+
+    def check_growths(self, rounds: int) -> None:
+        """Raise if a counter that each round adds to, such as that of a cache, has no room for so many rounds.
+
+        Raises:
+            ContractError: It has none, even if it begins at 0.
+        """
+        for number in self.carried:
+            growth = self._growths.get(number)
+            if growth is not None and rounds * growth.by > growth.room:
+                name = self.site.state_name(number)
+                raise ContractError(
+                    f"gn.{self.site.transform}: {name}: expected at most {growth.room}, for which there is room; "
+                    f"found {rounds} rounds that add {growth.by} each"
+                )
 
     def outcome(self, last: _LoopState) -> Outcome:
         """For `fori_loop` and `while_loop`, which carry all that is written: the outcome after the last round."""
@@ -407,6 +424,11 @@ def _scan(
         values = forked_values(forks, own, options.length)
     site = CallSite("scan", function, signature)
     round_ = _ScanRound(site, position, axes, values, other_leaves)
+    rounds = options.length
+    if rounds is None and (scanned := jax.tree.leaves(round_.items)):
+        rounds = scanned[0].shape[0]
+    if rounds is not None:
+        round_.check_growths(rounds)
     (carried, leaves), (stacked, outputs) = run_scan(
         round_.step, round_.start, round_.items, options
     )
@@ -546,6 +568,9 @@ def _fori_loop(
         """One round as `jax.lax.fori_loop` calls it: the index is one of the other leaves."""
         return round_.run(state, {}, {index_at: index})[0]
 
+    if bounds is not None:
+        first, end = (int(np.asarray(bound)) for bound in bounds)
+        round_.check_growths(max(end - first, 0))
     # One of the two is empty.
     lower, upper = bounds or traced_bounds
     last = jax.lax.fori_loop(lower, upper, body, round_.start, unroll=unroll)

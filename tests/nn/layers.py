@@ -11,8 +11,11 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn
 
-ABSTRACT = {"Cell", "Layer", "Module"}
+ABSTRACT = {"Cell", "Layer", "Module", "RotaryScaling", "ScoreBias"}
 RECORDS = {"Routing"}  # what layers give beside arrays
+# What layers are made with, which are no layers themselves.
+PARTS = {"ALiBi", "LinearScaling", "Llama3Scaling", "RelativePositionBias", "Rotary", "YarnScaling"}
+CACHES = {"ContextCache", "KeyValueCache", "RollingCache"}
 F32 = jnp.dtype("float32")
 
 
@@ -45,6 +48,7 @@ def linear(path: str, in_size: int, out_size: int) -> dict[str, tuple[int, ...]]
 
 
 CASES: dict[str, Case] = {
+    "ALiBi": Case({"num_heads": 2}, (), (), dtypes=()),
     "Activation": Case({"function": jax.nn.relu}, ((3, 4),), (3, 4), dtypes=()),
     "AdaptiveAvgPool": Case({"out_size": (2, 1)}, ((3, 2, 4),), (2, 1, 4), dtypes=()),
     "AdaptiveMaxPool": Case({"out_size": 2}, ((3, 4),), (2, 4), {}, {"overlap": True}, dtypes=()),
@@ -69,6 +73,11 @@ CASES: dict[str, Case] = {
     "Bilinear": Case(
         {"left_size": 2, "right_size": 3, "out_size": 4}, ((5, 2), (5, 3)), (5, 4),
         {"bias": (4,), "weight": (2, 3, 4)}, {"use_bias": False},
+    ),
+    "ContextCache": Case(
+        {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
+        {"keys": (1, 3, 2, 4), "lengths": (1,), "values": (1, 3, 2, 4)}, {"dtype": jnp.bfloat16, "value_head_size": 3},
+        dtypes=(),
     ),
     "Conv": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": (3, 2), "groups": 2, "padding": "VALID"}, ((2, 5, 5, 4),),
@@ -109,7 +118,8 @@ CASES: dict[str, Case] = {
     "InstanceNorm": Case({"width": 4}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False}),
     "KeyValueCache": Case(
         {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
-        {"keys": (1, 3, 2, 4), "position": (), "values": (1, 3, 2, 4)}, {"dtype": jnp.bfloat16}, dtypes=(),
+        {"keys": (1, 3, 2, 4), "position": (), "values": (1, 3, 2, 4)},
+        {"dtype": jnp.bfloat16, "value_head_size": 3, "ragged": True}, dtypes=(),
     ),
     "LIF": Case(
         {"size": 3}, ((3,),), (3,), dict.fromkeys(("refractory", "spikes", "voltage"), (3,)), {"dt": 0.5}, dtypes=(),
@@ -129,6 +139,8 @@ CASES: dict[str, Case] = {
         {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)},
         {"use_scale": False, "use_bias": False, "width": (3, 4), "reduction_axes": (0, -1), "axis_name": "devices"},
     ),
+    "LinearScaling": Case({"factor": 2.0}, (), (), dtypes=()),
+    "Llama3Scaling": Case({"factor": 8.0}, (), (), {}, {"original_length": 64, "high_freq_factor": 8.0}, dtypes=()),
     "Linear": Case({"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), linear("", 3, 4), {"use_bias": False}),
     "MLP": Case(
         {"in_size": 2, "hidden_size": 3, "out_size": 4, "depth": 2}, ((5, 2),), (5, 4),
@@ -158,7 +170,13 @@ CASES: dict[str, Case] = {
     "MultiHeadAttention": Case(
         {"width": 8, "num_heads": 4, "num_kv_heads": 2, "context_size": 5}, ((2, 3, 8), (2, 7, 5)), (2, 3, 8),
         {**linear("key.", 5, 4), **linear("out.", 8, 8), **linear("query.", 8, 8), **linear("value.", 5, 4)},
-        {"use_bias": False, "context_size": 8, "is_causal": True, "rotary_base": 100.0, "head_size": 4},
+        {
+            "use_bias": ("query", "value"), "context_size": 8, "is_causal": True, "rotary_base": 100.0, "head_size": 4,
+            "value_head_size": 3, "out_size": 6, "window": (2, 0), "scale": 1.0, "soft_cap": 5.0, "normalize_qk": True,
+            "rotary": Made("Rotary", {"base": 100.0}), "score_bias": Made("RelativePositionBias", {"num_heads": 4}),
+            "dropout": Made("Dropout", {"rate": 0.5, "deterministic": True}),
+            "query_norm": Made("LayerNorm", {"width": 2}), "key_norm": Made("RMSNorm", {"width": 4}),
+        },
     ),
     "PReLU": Case({"width": 4}, ((3, 4),), (3, 4), {"negative_slope": (4,)}, {"width": None}),
     "RGLRU": Case(
@@ -177,6 +195,20 @@ CASES: dict[str, Case] = {
     "RNNCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
         {"bias": (4,), "recurrent": (4, 4), "weight": (3, 4)}, {"act": jax.nn.relu},
+    ),
+    "RelativePositionBias": Case(
+        {"num_heads": 2, "num_buckets": 8}, (), (), {"weight": (8, 2)},
+        {"bidirectional": False, "max_distance": 20, "param_dtype": jnp.bfloat16}, dtypes=(),
+    ),
+    "RollingCache": Case(
+        {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
+        {"keys": (1, 3, 2, 4), "position": (), "values": (1, 3, 2, 4)},
+        {"dtype": jnp.bfloat16, "value_head_size": 3, "ragged": True}, dtypes=(),
+    ),
+    "Rotary": Case(
+        {"fraction": 0.5}, (), (), {},
+        {"base": 100.0, "pairs": "neighbours", "scaling": Made("YarnScaling", {"factor": 2.0, "original_length": 64})},
+        dtypes=(),
     ),
     "Sequential": Case(
         {"layers": [Made("Linear", {"in_size": 3, "out_size": 4}), Made("Activation", {"function": jax.nn.tanh})]},
@@ -197,6 +229,9 @@ CASES: dict[str, Case] = {
             "use_bias": False, "is_causal": True, "rotary_base": 100.0, "norm": "RMSNorm", "num_kv_heads": 1,
             "act": jax.nn.silu,
         },
+    ),
+    "YarnScaling": Case(
+        {"factor": 2.0, "original_length": 64}, (), (), {}, {"attention_factor": 1.5, "beta_fast": 16.0}, dtypes=(),
     ),
 }  # fmt: skip
 # Their scans, sorts and chunks take seconds to compile.

@@ -41,6 +41,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "BatchNorm": (lambda: nn.BatchNorm(8), ((8,),)),
     "Bidirectional": (lambda: nn.Bidirectional(nn.RNN(nn.GRUCell(8, 8)), nn.RNN(nn.RNNCell(8, 8))), ((4, 8),)),
     "Bilinear": (lambda: nn.Bilinear(8, 8, 8), ((8,), (8,))),
+    "ContextCache": (lambda: nn.ContextCache(8, 4, 4, 8), ((2, 4, 8), (2, 4, 8))),
     "Conv": (lambda: nn.Conv(8, 8, (3, 3), padding="REFLECT"), ((4, 4, 8),)),
     "ConvTranspose": (lambda: nn.ConvTranspose(8, 8, 3, strides=2, transpose_kernel=True), ((4, 8),)),
     "Dropout": (lambda: nn.Dropout(0.5, rngs=gn.Rngs(1)), ((8,),)),
@@ -67,18 +68,37 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
         lambda: nn.MultiHeadAttention(16, 4, num_kv_heads=2, is_causal=True, rotary_base=100.0),
         ((4, 16),),
     ),
+    "MultiHeadAttention, written out": (
+        lambda: nn.MultiHeadAttention(
+            16,
+            4,
+            num_kv_heads=2,
+            value_head_size=8,
+            is_causal=True,
+            window=3,
+            soft_cap=5.0,
+            normalize_qk=True,
+            rotary=nn.Rotary(fraction=0.5),
+            score_bias=nn.RelativePositionBias(4),
+        ),
+        ((4, 16),),
+    ),
     "PReLU": (lambda: nn.PReLU(8), ((4, 8),)),
     "RGLRU": (lambda: nn.RGLRU(8, 2), ((4, 8),)),
     "RMSNorm": (lambda: nn.RMSNorm(8), ((4, 8),)),
     "RNN": (lambda: nn.RNN(nn.GRUCell(8, 8)), ((4, 8),)),
     "RNNCell": (lambda: nn.RNNCell(8, 8), ((8,), (8,))),
+    "RollingCache": (lambda: nn.RollingCache(8, 4, 4, 8), ((2, 4, 8), (2, 4, 8))),
+    "RollingCache, ragged": (lambda: nn.RollingCache(8, 4, 4, 8, ragged=True), ((2, 4, 8), (2, 4, 8))),
+    "KeyValueCache, ragged": (lambda: nn.KeyValueCache(8, 4, 4, 8, ragged=True), ((2, 4, 8), (2, 4, 8))),
     "Sequential": (lambda: nn.Sequential([nn.Linear(8, 8), nn.Activation(jnp.tanh), nn.Linear(8, 8)]), ((8,),)),
     "TransformerBlock": (lambda: nn.TransformerBlock(8, 2, norm="RMSNorm"), ((4, 8),)),
 }
 # One example at a time, so that the batch is an axis of `gn.vmap`; their own States have no batch.
 ONE_EXAMPLE: Final = {"ExponentialSynapse", "LIF"}
 # The States of these that are no parameters have an axis of the batch.
-OWN_BATCH: Final = {*ONE_EXAMPLE, "KeyValueCache", "Mamba2Cache"}
+CACHES: Final = {"ContextCache", "KeyValueCache", "RollingCache"}
+OWN_BATCH: Final = {*ONE_EXAMPLE, *CACHES, "Mamba2Cache"}
 # Under `shard_map`, each device has statistics, and random numbers, of its own part of the batch.
 OF_ITS_PART: Final = {"BatchNorm", "Dropout"}
 
@@ -110,8 +130,11 @@ def result(name: str, layer: Any, inputs: list[jax.Array]) -> Any:
     if name == "LSTMCell":
         c, h, x = inputs
         return layer((c, h), x)
-    if name == "KeyValueCache":
-        return layer.append(*inputs)
+    if name == "ContextCache":
+        layer.write(*inputs)
+        return layer.read()[:2]
+    if name in CACHES:
+        return layer.append(*inputs)[:2]
     if name in ONE_EXAMPLE:
         return gn.vmap(each, in_axes=(gn.axes({gn.ParamState: None, ...: 0}), 0))(layer, inputs[0])
     return layer(*inputs)
@@ -187,7 +210,8 @@ def mapped(name: str) -> Any:
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     layer, inputs = made(name, deterministic=name in OF_ITS_PART), inputs_of(name)
     own = P("data") if name in OWN_BATCH else P()
-    specs = gn.axes({gn.ParamState: P(), gn.PathIn("position", missing_ok=True): P(), ...: own})
+    of_position = own if "ragged" in name else P()
+    specs = gn.axes({gn.ParamState: P(), gn.PathIn("position", missing_ok=True): of_position, ...: own})
     of_gradients = (P(), P("data"))[: 1 if name == "Embedding" else 2]
 
     @gn.jit

@@ -378,7 +378,7 @@ def test_keys_and_values_are_of_one_length():
     cache = nn.KeyValueCache(1, 3, 1, 2)
     with pytest.raises(gn.ContractError) as caught:
         cache.append(entries(1), entries(2))
-    contract = 'Float[Array, "batch time num_heads head_size"]'
+    contract = 'Float[Array, "batch time num_heads value_head_size"]'
     assert str(caught.value) == f"KeyValueCache: values: expected time = 1 of {contract}, found shape (1, 2, 1, 2)"
 
 
@@ -388,8 +388,8 @@ def test_a_sequence_of_another_batch_is_refused_by_the_cache_of_a_layer():
     layer.init_cache(1, 2)
     with pytest.raises(gn.ContractError) as caught:
         layer(numbers(2, 1, 4))
-    where, contract = "MultiHeadAttention.cache (KeyValueCache)", 'Float[Array, "batch time num_heads head_size"]'
+    where, axes = "MultiHeadAttention.cache (KeyValueCache)", "batch time num_heads"
     assert str(caught.value) == (
-        f"2 faults:\n  {where}: keys: expected batch = 1 of {contract}, found shape (2, 1, 2, 2)"
-        f"\n  {where}: values: expected batch = 1 of {contract}, found shape (2, 1, 2, 2)"
+        f'2 faults:\n  {where}: keys: expected batch = 1 of Float[Array, "{axes} head_size"], found shape (2, 1, 2, 2)'
+        f'\n  {where}: values: expected batch = 1 of Float[Array, "{axes} value_head_size"], found shape (2, 1, 2, 2)'
     )

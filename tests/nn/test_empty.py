@@ -9,7 +9,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.layers import CASES, make, marked
+from tests.nn.layers import CACHES, CASES, PARTS, make, marked
 from tests.nn.peers import numbers
 
 # How many of the last axes of an input are no batch; 1 where it is not said.
@@ -20,7 +20,7 @@ INNER = {
     "TransformerBlock": 2,
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
-WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF", "Mamba2Cache"}
+WITHOUT_BATCH = {"ExponentialSynapse", "LIF", "Mamba2Cache"} | CACHES | PARTS
 BATCHES: list[Any] = [(), (0,), pytest.param((2, 0), marks=pytest.mark.slow)]
 # Eagerly, each operation is compiled by itself, which takes long.
 WAYS: list[Any] = [True, pytest.param(False, marks=pytest.mark.slow)]

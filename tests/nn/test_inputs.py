@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.layers import CASES, abstract, make
+from tests.nn.layers import CACHES, CASES, PARTS, abstract, make
 from tests.nn.peers import numbers
 
 SIZE = "expected a positive integer; found"
@@ -41,14 +41,18 @@ ONE_SIZE: list[tuple[str, str]] = [
     *[("Embedding", "num_embeddings"), ("Embedding", "width")],
     *[("GRUCell", "in_size"), ("GRUCell", "hidden_size"), ("LSTMCell", "in_size"), ("LSTMCell", "hidden_size")],
     *[("RNNCell", "in_size"), ("RNNCell", "hidden_size")],
-    *[("KeyValueCache", name) for name in ("batch_size", "length", "num_heads", "head_size")],
+    *[
+        (cache, name)
+        for cache in sorted(CACHES)
+        for name in ("batch_size", "length", "num_heads", "head_size", "value_head_size")
+    ],
     *[("GatedMLP", name) for name in ("width", "hidden_size", "out_size")],
     *[("LRU", "width"), ("LRU", "state_size"), ("RGLRU", "width")],
     *[("Mamba2", name) for name in ("width", "inner_size", "state_size", "kernel_size", "chunk_size")],
     *[("Mamba2Cache", name) for name in ("batch_size", "num_heads", "head_size", "state_size", "channels")],
     *[("MixtureOfExperts", name) for name in ("width", "hidden_size", "num_experts", "top_k")],
     *[("MLP", "in_size"), ("MLP", "hidden_size"), ("MLP", "out_size")],
-    *[("MultiHeadAttention", name) for name in ("width", "head_size", "context_size")],
+    *[("MultiHeadAttention", name) for name in ("width", "head_size", "value_head_size", "out_size", "context_size")],
     *[("TransformerBlock", "width"), ("TransformerBlock", "hidden_size")],
 ]
 
@@ -751,9 +755,9 @@ def test_a_refused_mask_with_a_cache_writes_nothing():
 def test_every_layer_that_takes_arrays_is_in_the_table():
     """Other than those that take any array, the composites, whose parts are told, and those with tests of their own."""
     layers = {name for name, _, _, _ in INPUTS.values()}
-    composites = {"Activation", "Bidirectional", "Dropout", "KeyValueCache", "MLP", "Mamba2Cache", "Sequential"}
-    composites |= {"Identity", "TransformerBlock"}
-    assert set(CASES) - layers == composites | {"ExponentialSynapse", "LIF"}
+    composites = {"Activation", "Bidirectional", "Dropout", "Identity", "MLP", "Sequential", "TransformerBlock"}
+    others = {"ExponentialSynapse", "LIF", "Mamba2Cache"}
+    assert set(CASES) - layers - CACHES - PARTS == composites | others
 
 
 # Stacked layers
@@ -768,7 +772,7 @@ ONES: dict[str, tuple[Any, ...]] = {
 
 def test_all_layers_with_states_are_there():
     """A cache is not called; see below."""
-    assert set(ONES) == {name for name, case in CASES.items() if case.states} - {"KeyValueCache", "Mamba2Cache"}
+    assert set(ONES) == {name for name, case in CASES.items() if case.states} - CACHES - PARTS - {"Mamba2Cache"}
 
 
 @pytest.mark.parametrize("name", ONES)

@@ -13,14 +13,19 @@ from jax.test_util import check_grads
 import graphnode as gn
 from graphnode import nn
 from tests.nn.by_hand import BY_HAND, attention, block, lstm
-from tests.nn.layers import CASES, arrays, make, marked
+from tests.nn.layers import CACHES, CASES, PARTS, arrays, make, marked
 from tests.nn.peers import Numbers, numbers, permissive
 
 F64 = np.dtype("float64")
 OPTIONS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in CASES if name != "Mamba2Cache"},  # which is not called
+    # These are not called.
+    **{name: {} for name in CASES if name not in PARTS | {"ContextCache", "Mamba2Cache"}},
     "AvgPool, zeros do not count": {"count_include_pad": False},
     "BatchNorm, deterministic": {"deterministic": True},
+    "MultiHeadAttention, written out": {
+        "context_size": 8, "window": 2, "soft_cap": 5.0, "value_head_size": 3, "normalize_qk": True,
+        "rotary": nn.Rotary(scaling=nn.YarnScaling(2.0, 8)), "is_causal": True,
+    },
     "MultiHeadAttention, causal, with rotary positions": {
         "context_size": 8, "is_causal": True, "rotary_base": 100.0,
     },
@@ -54,7 +59,7 @@ def wide(case: str) -> tuple[Any, list[Any]]:
     shapes = CASES[name].inputs[:1] if options.get("is_causal") else CASES[name].inputs
     if name == "LSTMCell":
         shapes = ((2, 4), (2, 3))
-    if name == "KeyValueCache":
+    if name in CACHES:
         shapes = ((1, 2, 2, 4),) * 2
     inputs = [numbers(*shape, seed=at, dtype=F64) for at, shape in enumerate(shapes)]
     return layer, [jnp.asarray([0, 2, 4], jnp.int32)] if name == "Embedding" else inputs
@@ -64,7 +69,7 @@ def call(layer: Any, *inputs: Any) -> Any:
     if isinstance(layer, nn.LSTMCell):
         hidden, x = inputs
         return layer((hidden, hidden), x)
-    return layer.append(*inputs) if isinstance(layer, nn.KeyValueCache) else layer(*inputs)
+    return layer.append(*inputs)[:2] if type(layer).__name__ in CACHES else layer(*inputs)
 
 
 def dtypes(jaxpr: Any) -> Iterator[Any]:
@@ -81,8 +86,8 @@ def dtypes(jaxpr: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("case", marked(OPTIONS))
 def test_nothing_of_less_precision_is_computed_of_float64(case: str):
     """In no layer, forward or backward: not a sum, not a softmax, not an angle."""
-    if case == "KeyValueCache":
-        layer: Any = nn.KeyValueCache(1, 3, 2, 4, dtype=F64)
+    if case in CACHES:
+        layer: Any = getattr(nn, case)(1, 3, 2, 4, dtype=F64)
         _, inputs = wide(case)
     else:
         layer, inputs = wide(case)

@@ -10,7 +10,7 @@ import pytest
 import graphnode as gn
 from graphnode import nn
 from tests.nn import layers
-from tests.nn.layers import CASES, F32, WITH_PARAMETERS, abstract, arrays, called, inputs, make
+from tests.nn.layers import CACHES, CASES, F32, WITH_PARAMETERS, abstract, arrays, called, inputs, make
 from tests.nn.peers import BF16
 
 NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
@@ -121,7 +121,13 @@ CONTRACTS: dict[str, dict[str, str]] = {
         "recurrent": "hidden_size 4*hidden_size",
         "bias": "4*hidden_size",
     },
-    "KeyValueCache": dict.fromkeys(("keys", "values"), "batch_size length num_heads head_size"),
+    **{
+        cache: {
+            "keys": "batch_size length num_heads head_size",
+            "values": "batch_size length num_heads value_head_size",
+        }
+        for cache in sorted(CACHES)
+    },
     "InstanceNorm": {"scale": "width", "bias": "width"},
     "LayerNorm": {"scale": "*width", "bias": "*width"},
     "RMSNorm": {"scale": "*width"},
