@@ -186,6 +186,9 @@ def updated(
     A run with the page's own version of Python replaces its sections, and one with another stands beside them.
     """
     parts = parts_of(graphs, configs, models)
+    # What is printed alone is on no page.
+    if not parts:
+        return None
     python = next(part.environment.python_version for part in parts.values())
     if before is not None and python != before.environment.python_version:
         return before._replace(elsewhere=with_parts(before.elsewhere, python, parts))

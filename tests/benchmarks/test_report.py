@@ -143,8 +143,9 @@ def test_a_page_of_one_python_has_no_table_of_others(tmp_path: Path):
 
 
 def test_no_page_is_begun_by_a_part_that_cannot_stand_alone():
-    """Without graphs there is no page, whatever the version."""
+    """Without graphs there is no page, whatever the version; nor where all that was measured is printed alone."""
     assert updated(None, None, None, Models([MODEL], [WAY], Sizes(), NEWER)) is None
+    assert updated(None, None, None, None) is None
 
 
 def test_both_values_of_a_limit_are_held_against_that_of_the_page():
