@@ -97,7 +97,8 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
 # One example at a time, so that the batch is an axis of `gn.vmap`; their own States have no batch.
 ONE_EXAMPLE: Final = {"ExponentialSynapse", "LIF"}
 # The States of these that are no parameters have an axis of the batch.
-CACHES: Final = {"ContextCache", "KeyValueCache", "RollingCache"}
+# That of Mamba 2 has no such methods: a layer with one is called.
+CACHES: Final = {name for name in LAYERS if "Cache" in name} - {"Mamba2Cache"}
 OWN_BATCH: Final = {*ONE_EXAMPLE, *CACHES, "Mamba2Cache"}
 # Under `shard_map`, each device has statistics, and random numbers, of its own part of the batch.
 OF_ITS_PART: Final = {"BatchNorm", "Dropout"}
