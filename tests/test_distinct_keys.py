@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,6 +113,7 @@ def repeated(seed: int) -> Iterator[str]:
             kind_of[key] = kind
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1) | st.integers(0, 100))
 def test_no_key_comes_twice_for_one_seed(seed: int):
     """Whatever is seeded alike: no two streams, and none of JAX's own keys, are equal."""

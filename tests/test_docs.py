@@ -28,8 +28,14 @@ def names_of_pages() -> Iterator[None]:
     VALUES.update(before)
 
 
-# These run the other libraries, too, whose first calls take long.
-_SLOW_PAGES = "docs/coming_from/"
+# These run the other libraries, too, whose first calls take long; or compile many layers and steps.
+_SLOW_PAGES = (
+    "docs/coming_from/",
+    "docs/guides/layers.md",
+    "docs/guides/optimizers.md",
+    "docs/guides/porting.md",
+    "docs/transforms.md",
+)
 
 
 @pytest.mark.parametrize(

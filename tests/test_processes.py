@@ -112,6 +112,7 @@ def run(tmp_path: Path, text: str, *args: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_what_a_script_defines_goes_by_cloudpickle(tmp_path: Path):
     """Nodes, classes, functions and callable objects, before and after all transforms, into a process without them."""
     sender = (

@@ -175,6 +175,7 @@ def test_instances_get_the_new_code(write: Write):
     assert type(first(5)) is module.Net
 
 
+@pytest.mark.slow
 def test_graph_operations_see_the_new_class_alone(write: Write):
     """Structures, copies and merges are of the new class, below nodes of other modules too."""
     module = write(NET)

@@ -196,6 +196,7 @@ def test_the_script_and_the_hook_run_the_command():
     subprocess.run([sys.executable, "-m", "pre_commit", "validate-manifest", str(hooks)], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_package_and_its_examples_are_clean():
     """In a process of its own, as users run it."""
     examples = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/examples").glob("*.py"))

@@ -298,7 +298,9 @@ print(saved)
 """
 
 
+# The store leaves tasks behind where what it reads is replaced.
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_two_programs_and_a_reader_do_not_mix(tmp_path: Path):
     """Each save is whole or refused, and so is each read."""
     path = tmp_path / "run"

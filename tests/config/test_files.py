@@ -466,6 +466,7 @@ def test_any_text_is_read_or_refused(text: str, format: str):
     assert calls_of(lambda: is_read(text, format)) < 1_000_000
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.randoms(use_true_random=False), st.sampled_from(VALID), st.sampled_from(["yaml", "json", "toml"]))
 def test_any_changed_file_is_read_or_refused(rng: random.Random, text: str, format: str):

@@ -347,6 +347,7 @@ def test_includes_stay_in_their_directory(tmp_path: Path):
     assert report(path, tree).splitlines() == expected
 
 
+@pytest.mark.slow
 def test_includes_are_counted(tmp_path: Path):
     """Files that include two others, many levels deep, end at some hundred."""
     for level in range(20):

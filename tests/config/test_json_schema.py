@@ -45,6 +45,7 @@ def test_what_is_valid_is_accepted(style: str, raw: Any):
     assert (faults_of(raw), [error.message for error in VALIDATORS[style].iter_errors(raw)]) == ("", [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", VALIDATORS)
 @hypothesis.settings(max_examples=300)
 @hypothesis.given(raw=mutated())

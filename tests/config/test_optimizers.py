@@ -626,6 +626,7 @@ def schema_validator(style: Any) -> Draft202012Validator:
 STYLES = [pytest.param("strict", marks=pytest.mark.slow), "editor"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_the_schema_accepts_what_loads(style: Any):
     """All that is built and written above."""

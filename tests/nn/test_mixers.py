@@ -14,6 +14,9 @@ from graphnode import nn
 from tests.nn.layers import make
 from tests.nn.peers import Numbers, numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 F64 = np.dtype("float64")
 
 

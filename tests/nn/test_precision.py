@@ -16,6 +16,9 @@ from tests.nn.by_hand import BY_HAND, attention, block, lstm
 from tests.nn.layers import CACHES, CASES, PARTS, arrays, make, marked
 from tests.nn.peers import Numbers, numbers, permissive
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 F64 = np.dtype("float64")
 OPTIONS: dict[str, dict[str, Any]] = {
     # These are not called.
