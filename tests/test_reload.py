@@ -195,6 +195,7 @@ def test_graph_operations_see_the_new_class_alone(write: Write):
     assert gn.graphdef(Holder(module.Net(3))) is gn.graphdef(holder)
 
 
+@pytest.mark.slow
 def test_a_compiled_function_is_traced_with_the_new_code(write: Write):
     """The new class is another structure: what was compiled for the old one is not used."""
     module = write(NET)

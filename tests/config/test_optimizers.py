@@ -635,6 +635,7 @@ def test_the_schema_accepts_what_loads(style: Any):
         assert [error.message for error in schema_validator(style).iter_errors(raw)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_the_schema_refuses_what_does_not_load(style: Any):
     """Neither takes it."""

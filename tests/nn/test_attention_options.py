@@ -15,6 +15,9 @@ from graphnode import nn
 from tests.nn import attention_by_hand
 from tests.nn.peers import BF16, drawn, numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 BATCH, TIME, WIDTH = 2, 5, 8
 
 

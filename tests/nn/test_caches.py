@@ -11,6 +11,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn, numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 
 def attention(**options: Any) -> nn.MultiHeadAttention:
     return nn.MultiHeadAttention(8, 2, w_init=drawn, b_init=drawn, **options)

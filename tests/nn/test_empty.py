@@ -12,6 +12,9 @@ from graphnode import nn
 from tests.nn.layers import CACHES, CASES, PARTS, make, marked
 from tests.nn.peers import numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 # How many of the last axes of an input are no batch; 1 where it is not said.
 INNER = {
     "AdaptiveAvgPool": 3, "AdaptiveMaxPool": 2, "AvgPool": 2, "Conv": 3, "ConvTranspose": 2, "Embedding": 0,

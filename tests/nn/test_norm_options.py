@@ -12,6 +12,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 SHAPE = (2, 3, 4, 6)
 MASK = np.random.default_rng(0).random(SHAPE) > 0.4
 

@@ -12,6 +12,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn, numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 BATCH, TIME = 3, 4
 LENGTHS = (4, 2, 0)
 INITS: dict[str, Any] = {"w_init": drawn, "recurrent_init": drawn, "b_init": drawn}

@@ -12,6 +12,9 @@ import graphnode as gn
 from tests.nn.layers import make
 from tests.nn.peers import numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 
 def products(layer: Any, x: jax.Array) -> list[tuple[int, ...]]:
     """The shapes of what the weights are multiplied with in a call."""

@@ -10,6 +10,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 import graphnode as gn
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 WAYS: list[Any] = [True, 3, 7, 100, jax.checkpoint_policies.dots_saveable]
 
 
