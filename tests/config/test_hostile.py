@@ -15,7 +15,7 @@ from tests.config.nets import Net
 from tests.work import calls_of
 
 # They measure time, and what Python executes.
-pytestmark = pytest.mark.no_runtime_types
+pytestmark = [pytest.mark.no_runtime_types, pytest.mark.slow]
 
 HOSTILE = Path(__file__).parent / "hostile"
 FILES = sorted(path.name.removesuffix(".error") for path in HOSTILE.glob("*.error"))

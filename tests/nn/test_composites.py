@@ -14,6 +14,9 @@ from graphnode import nn
 from tests.nn.layers import WITH_PARAMETERS, abstract, called, inputs, make
 from tests.nn.peers import BF16, Arrays, compare, drawn, numbers, permissive, pure, pure_eqx, pure_nnx, rngs
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 MLPS: dict[str, dict[str, Any]] = {
     "one hidden layer": {},
     "two": {"depth": 2},

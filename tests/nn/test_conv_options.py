@@ -12,6 +12,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn, numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 MASK = np.random.default_rng(0).random((3, 2, 6)) > 0.4
 
 

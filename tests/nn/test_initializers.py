@@ -15,6 +15,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.layers import WITH_PARAMETERS, arrays, make
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 # The layer's weights, and their variance by formula: He 2 / fan_in, LeCun 1 / fan_in.
 VARIANCES: dict[str, tuple[Any, float]] = {
     "Linear": (lambda: nn.Linear(64, 150).weight.value, 2 / 64),

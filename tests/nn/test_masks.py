@@ -11,6 +11,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import permissive
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 TOKENS = np.asarray([[1, 2, 0], [3, 0, 0]], np.int32)
 
 

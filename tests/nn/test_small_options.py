@@ -12,6 +12,9 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn, numbers
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 
 def pooled(x: Any, window: int, stride: int, padding: tuple[int, int], kind: str) -> Any:
     """One axis as in PyTorch with `ceil_mode`, whose last window begins in the input or before it."""

@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 XS = jnp.arange(1.0, 5.0)
 X3 = jnp.ones(3)
 

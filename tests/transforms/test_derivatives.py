@@ -11,6 +11,9 @@ import pytest
 
 import graphnode as gn
 
+# Each compiles by itself.
+pytestmark = pytest.mark.slow
+
 X = jnp.array([1.0, 2.0])
 
 
