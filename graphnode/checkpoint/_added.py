@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .._declare._schema import schema
-from .._fields import Kind
+from .._fields import Kind, NodeBase
 from .._graph._states_json import classes_by_name
 from .._static import JsonValueError, to_json
 from ._manifest import Manifest
@@ -38,7 +38,8 @@ def _completed(
         classes: The classes of the program, by name.
     """
     cls = classes.get(names[spec["node"]]) if "node" in spec else None
-    if cls is None:
+    # A damaged file may call a node what is none.
+    if cls is None or not issubclass(cls, NodeBase):
         return spec
     added = added_fields(cls, spec["static"])
     return {**spec, "static": {**spec["static"], **added}} if added else spec
