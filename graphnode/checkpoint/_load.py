@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from jax.sharding import Sharding
+
 from .. import (
     _filters_json as _filters_json,  # so that filters among static values are read
 )
@@ -20,7 +22,6 @@ from ._changes import Change, Changes, as_changes
 from ._choose import Given, Shardings, sharding_at, sharding_of_each
 from ._compare import is_same_class, place_text
 from ._embedded import embedded_manifest, is_array_file
-from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._fit import value_faults
 from ._forms import other_pytrees
@@ -29,7 +30,7 @@ from ._manifest import Manifest
 from ._plan_changes import Outcome, planned
 from ._processes import together
 from ._progress import Meter, Progress
-from ._read import Checkpoint, Wanted, evaluated_from, placed
+from ._read import Checkpoint, Wanted, read_items
 from ._rebuild import changed_outcome, rebuilt
 from ._report import Report, report_of, tell
 from ._source_values import WantedArray, values_of
@@ -104,7 +105,9 @@ def load(
         places = [given.get(rank, {}) for rank in range(len(numbers))]
     with together(task), meter:
         if items is None:
-            values = source.read_all(_wanted(manifest, numbers, places))
+            pairs = zip(numbers, places, strict=True)
+            wanted = [_wanted(manifest, number, place) for number, place in pairs]
+            values = source.read_all(wanted)
         else:
             values = _read_items(source, items, places)
             tell(_report(items, manifest), f"loaded from {os.fspath(path)}", report)
@@ -182,15 +185,10 @@ def _described(
     return graphdef, numbers
 
 
-def _wanted(
-    manifest: Manifest, numbers: Sequence[int], places: Sequence[Given]
-) -> list[Wanted]:
-    """For `load`: States to read, each with the places for its arrays."""
-    wanted: list[Wanted] = []
-    for number, place in zip(numbers, places, strict=True):
-        keys = manifest.by_state[number].keys
-        wanted.append(Wanted(number, [sharding_at(place, key) for key in keys]))
-    return wanted
+def _wanted(manifest: Manifest, number: int, place: Given) -> Wanted:
+    """For `load`: a State to read, with the places for its arrays."""
+    keys = manifest.by_state[number].keys
+    return Wanted(number, [sharding_at(place, key) for key in keys])
 
 
 def _is_node(outcome: Outcome, path: Path) -> bool:
@@ -202,29 +200,19 @@ def _is_node(outcome: Outcome, path: Path) -> bool:
 def _read_items(
     source: Checkpoint, items: Sequence[Item], places: Sequence[Given]
 ) -> list[Any]:
-    """For `load`: the values of changed States: at once where only their paths are others, else array by array."""
-    source.begin([item.expression for item in items])
-    values: list[Any] = [None] * len(items)
-    plain = {at: item.key for at, item in enumerate(items) if isinstance(item.key, int)}
-    wanted = _wanted(
-        source.manifest, list(plain.values()), [places[at] for at in plain]
-    )
-    for at, value in zip(plain, source.read(wanted), strict=True):
-        values[at] = value
-    made = [at for at in range(len(items)) if at not in plain]
+    """For `load`: the values of States, as changes give them."""
 
-    def finish(rank: int, array: Array) -> Any:
-        value = items[made[rank]].value
+    def wanted(at: int) -> Wanted:
+        number = items[at].key
+        assert isinstance(number, int)
+        return _wanted(source.manifest, number, places[at])
+
+    def place(at: int) -> tuple[str, Sharding | None]:
+        value = items[at].value
         assert value is not None
-        sharding = sharding_at(places[made[rank]], value.keys[0])
-        return placed(array, value.leaves[0].kind, sharding)
+        return value.leaves[0].kind, sharding_at(places[at], value.keys[0])
 
-    expressions = [items[at].expression for at in made]
-    for at, value in zip(
-        made, evaluated_from(source, expressions, finish), strict=True
-    ):
-        values[at] = value
-    return values
+    return read_items(source, items, wanted, place)
 
 
 def _report(items: Sequence[Item], manifest: Manifest) -> Report:

@@ -23,6 +23,7 @@ from ._arrays import CorruptError, checksums_of, fault_of, from_store, to_read
 from ._expressions import Array, Expression, bytes_of, evaluated, keys_of
 from ._files import check_unchanged
 from ._forms import put_together
+from ._item import Item
 from ._leaf import ARRAY, NUMPY
 from ._manifest import Manifest, Value
 from ._orbax import read
@@ -261,3 +262,34 @@ def evaluated_from(
 
     sizes: dict[Hashable, int] = {key: bytes_of(leaf) for key, leaf in leaves.items()}
     return evaluated(expressions, sizes, read, finish)
+
+
+def read_items(
+    source: Checkpoint,
+    items: Sequence[Item],
+    wanted: Callable[[int], Wanted],
+    place: Callable[[int], tuple[str, Sharding | None]],
+) -> list[Any]:
+    """The values of States that changes give: at once where only their paths are others, else array by array.
+
+    Args:
+        source: The checkpoint.
+        items: The States.
+        wanted: What to read for one that has another path alone, by its position.
+        place: Of one that is made of others, the kind of array, and where it is to be.
+    """
+    source.begin([item.expression for item in items])
+    values: list[Any] = [None] * len(items)
+    plain = [at for at, item in enumerate(items) if item.key is not None]
+    for at, value in zip(plain, source.read(list(map(wanted, plain))), strict=True):
+        values[at] = value
+    made = [at for at, item in enumerate(items) if item.key is None]
+
+    def finish(rank: int, array: Array) -> Any:
+        return placed(array, *place(made[rank]))
+
+    expressions = [items[at].expression for at in made]
+    results = evaluated_from(source, expressions, finish)
+    for at, value in zip(made, results, strict=True):
+        values[at] = value
+    return values

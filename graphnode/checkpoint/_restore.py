@@ -19,13 +19,12 @@ from ._changes import Change as AnyChange
 from ._changes import Changes, as_changes
 from ._choose import Given, Globs, Shardings, sharding_at, sharding_of_each
 from ._commit import commit, move, moved_back_on_error, prepared
-from ._expressions import Array
 from ._files import absolute, located, read_manifest
 from ._manifest import Manifest
 from ._plan import Changed, Pair, Plan
 from ._processes import together
 from ._progress import Meter, Progress
-from ._read import Checkpoint, Wanted, evaluated_from, placed
+from ._read import Checkpoint, Wanted, read_items
 from ._report import Report, tell
 from ._structure import class_text
 from ._tree import Tree, take_tree
@@ -145,27 +144,17 @@ def _read_changed(
     changed: Changed,
     given: Mapping[int, Given],
 ) -> list[Any]:
-    """The values for some States of the tree: those that are as they were at once, and others array by array."""
-    items, pairs = changed.items, changed.pairs
-    source.begin([item.expression for item in items])
-    values: list[Any] = [None] * len(items)
-    plain = [at for at, item in enumerate(items) if item.key is not None]
-    wanted = [_wanted(live, source.manifest, pairs[at], given) for at in plain]
-    for at, value in zip(plain, source.read(wanted), strict=True):
-        values[at] = value
-    made = [at for at, item in enumerate(items) if item.key is None]
+    """The values for some States of the tree, as changes give them."""
+    pairs = changed.pairs
 
-    def finish(rank: int, array: Array) -> Any:
-        at = pairs[made[rank]].at
-        kind = live.values[at].leaves[0].kind
-        return placed(array, kind, targets_of(live, at, given)[0])
+    def wanted(rank: int) -> Wanted:
+        return _wanted(live, source.manifest, pairs[rank], given)
 
-    expressions = [items[at].expression for at in made]
-    for at, value in zip(
-        made, evaluated_from(source, expressions, finish), strict=True
-    ):
-        values[at] = value
-    return values
+    def place(rank: int) -> tuple[str, Sharding | None]:
+        at = pairs[rank].at
+        return live.values[at].leaves[0].kind, targets_of(live, at, given)[0]
+
+    return read_items(source, changed.items, wanted, place)
 
 
 def _wanted(

@@ -1,5 +1,6 @@
 """A linear recurrence over an axis, all of it at once: what state-space layers and linear recurrent units run on."""
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -37,6 +38,22 @@ def linear_scan(
     if before is None:
         return sums
     return products * jnp.expand_dims(before, axis) + sums
+
+
+def carried_on(
+    states: jax.Array, before: jax.Array | None, zeros: Callable[[], jax.Array]
+) -> jax.Array:
+    """What is carried at the end of a sequence: the last of its states, or what there was if no time has passed.
+
+    Args:
+        states: After each element, of shape `[..., time, features]`.
+        before: What was carried into the first step.
+        zeros: Makes what is carried where nothing was.
+    """
+    if states.shape[-2]:
+        return states[..., -1, :]
+    start = zeros() if before is None else before
+    return start.astype(states.dtype)
 
 
 def behind(

@@ -1,5 +1,6 @@
 """`LRU`, a linear recurrent unit: a sequence layer with a diagonal recurrence of complex numbers."""
 
+import functools
 import math
 from dataclasses import KW_ONLY, InitVar
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -25,7 +26,7 @@ from ._dtypes import (
     parameter,
     promoted,
 )
-from ._linear_scan import linear_scan, with_whole_time
+from ._linear_scan import carried_on, linear_scan, with_whole_time
 from ._module import Layer
 from ._spread import product
 
@@ -212,11 +213,8 @@ class LRU(Layer):
             arrays["carry"] = (carry, Carry)
         check_inputs(self, **arrays)
         states, outputs = self._whole(x, carry)
-        if not x.shape[-2]:
-            # No time has passed.
-            start = self.initial_carry(x.shape[:-2]) if carry is None else carry
-            return start.astype(states.dtype), outputs
-        return states[..., -1, :], outputs
+        zeros = functools.partial(self.initial_carry, x.shape[:-2])
+        return carried_on(states, carry, zeros), outputs
 
     def step(self, carry: Carry, x: Element) -> tuple[jax.Array, jax.Array]:
         """One step, from `carry` of shape `[..., state_size]` and `x` of shape `[..., width]`.

@@ -1,5 +1,6 @@
 """`RGLRU`, the real-gated linear recurrent unit of Griffin."""
 
+import functools
 from dataclasses import KW_ONLY, InitVar
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -24,7 +25,7 @@ from ._dtypes import (
     promoted,
     stacked,
 )
-from ._linear_scan import linear_scan, with_whole_time
+from ._linear_scan import carried_on, linear_scan, with_whole_time
 from ._module import Layer
 from ._spread import einsum, entries_of, spread, whole
 
@@ -169,11 +170,8 @@ class RGLRU(Layer):
             arrays["carry"] = (carry, Element)
         check_inputs(self, **arrays)
         states, outputs = self._whole(x, carry)
-        if not x.shape[-2]:
-            # No time has passed.
-            start = self.initial_carry(x.shape[:-2]) if carry is None else carry
-            return start.astype(states.dtype), outputs
-        return states[..., -1, :], outputs
+        zeros = functools.partial(self.initial_carry, x.shape[:-2])
+        return carried_on(states, carry, zeros), outputs
 
     def step(self, carry: Element, x: Element) -> tuple[jax.Array, jax.Array]:
         """One step, from `carry` and `x` of shape `[..., width]`.
