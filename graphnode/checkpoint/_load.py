@@ -142,17 +142,17 @@ def _load_file(
         faults = list(outcome.faults)
         wanted: list[WantedArray] = []
         for rank, number in enumerate(numbers):
-            state_path, value = (
-                manifest.structure.paths[number],
-                manifest.by_state[number],
-            )
-            item = outcome.items.get(state_path)
+            state_path = manifest.structure.paths[number]
+            value, item = manifest.by_state[number], outcome.items.get(state_path)
             if item is None:
                 faults.append(Fault("missing in the file", path=path_str(state_path)))
                 continue
-            faults += value_faults(state_path, value, item)
-            sharding = sharding_at(given.get(rank, {}), ())
-            wanted.append(WantedArray(item.expression, value.leaves[0], sharding))
+            unfit = value_faults(state_path, value, item)
+            faults += unfit
+            # A State of the manifest may have no array, or several.
+            if not unfit:
+                sharding = sharding_at(given.get(rank, {}), ())
+                wanted.append(WantedArray(item.expression, value.leaves[0], sharding))
         if faults:
             raise CheckpointError(task, faults)
         values = values_of(source, wanted)

@@ -94,3 +94,15 @@ def test_changes_without_an_inverse_are_written_without_a_manifest(tmp_path: Pat
     with open_safetensors(path) as file:
         assert file.metadata["made by"] == "me"
         assert json.loads(file.metadata["graphnode.manifest"])["format"] == 1
+
+
+def test_a_manifest_that_a_file_cannot_have(tmp_path: Path):
+    """A State of no array at all, as somebody may have written: a fault like any other."""
+    path = tmp_path / "layer.safetensors"
+    gn.checkpoint.write(gn.nn.Linear(2, 3), path)
+    with open_safetensors(path) as file:
+        manifest = json.loads(file.metadata["graphnode.manifest"])
+    manifest["states"][1] = {"path": "weight", "form": {"list": []}, "leaves": []}
+    rewritten(path, {}, **{"graphnode.manifest": json.dumps(manifest)})
+    with refused("cannot load from PATH/layer.safetensors: weight: the model has , the source float32[2,3]"):
+        gn.checkpoint.load(path, gn.nn.Linear)
