@@ -199,7 +199,7 @@ class TransformerStack(Block):
             ContractError: What the blocks refuse.
         """
 
-        def run(block: Block, x: jax.Array, rngs: Rngs | None) -> jax.Array:
+        def plain(block: Block, x: jax.Array, rngs: Rngs | None) -> jax.Array:
             """What a block makes of `x`."""
             return block(
                 x,
@@ -214,9 +214,13 @@ class TransformerStack(Block):
             )
 
         blocks = self.blocks
+        run: Callable[[Block, jax.Array, Rngs | None], jax.Array] = plain
         if self.remat:
-            # Inside of a scan nothing is computed twice at once, so that nothing can be merged.
-            run = remat(run, policy=self.remat_policy, prevent_cse=not self.is_scanned)
+            # Each round of a scan is a computation of its own: XLA could not merge the second
+            # one with the first, and need not be kept from it.
+            run = remat(
+                plain, policy=self.remat_policy, prevent_cse=not self.is_scanned
+            )
         if isinstance(blocks, list):
             for block in blocks:
                 x = run(block, x, rngs)

@@ -122,7 +122,9 @@ def test_blocks_of_a_scan_draw_numbers_of_their_own():
     model = stack(make=lambda: block(dropout=dropout), scan=True)
     x = numbers(1, 5, WIDTH)
     assert not np.allclose(model(x), model(x))
-    keys = model.blocks.dropout.rngs.streams["default"].key.value  # type: ignore[union-attr]
+    assert isinstance(model.blocks, nn.TransformerBlock)
+    assert isinstance(model.blocks.dropout.rngs, gn.Rngs)
+    keys = model.blocks.dropout.rngs.streams["default"].key.value
     assert len({str(jax.random.key_data(key)) for key in keys}) == 3
     rngs = gn.Rngs(1)
     first = model(x, rngs=rngs)
@@ -194,6 +196,13 @@ class Recurrent(nn.Block):
 
 
 X = jax.ShapeDtypeStruct((1, 3, WIDTH), jnp.float32)
+
+
+def shape_of(model: nn.Block, *inputs: Any, **options: Any) -> Any:
+    """Of what a call gives, without computing it."""
+    return gn.eval_shape(lambda *inputs: model(*inputs, **options), *inputs).shape
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no heads": (
         lambda: nn.TransformerBlock(4),
@@ -234,16 +243,16 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "TransformerBlock.cross_attention_norm: expected None, as there is no cross_attention; found an RMSNorm",
     ),
     "a context": (
-        lambda: gn.eval_shape(lambda x: block()(x, x), X),
+        lambda: shape_of(block(), X, X),
         "TransformerBlock: context: expected None, as there is no cross_attention; found an array of shape (1, 3, 4)",
     ),
     "lengths of a context": (
-        lambda: gn.eval_shape(lambda x: block()(x, context_lengths=jnp.array([1])), X),
+        lambda: shape_of(block(), X, context_lengths=jnp.array([1])),
         "TransformerBlock: context_lengths: expected None, as there is no cross_attention; found an array of shape "
         "(1,)",
     ),
     "no context": (
-        lambda: gn.eval_shape(lambda x: stack(1, across)(x), X),
+        lambda: shape_of(stack(1, across), X),
         "TransformerStack.blocks.0 (TransformerBlock): context: expected an array, as the cross_attention keeps none "
         "in a cache; found None",
     ),
@@ -296,6 +305,6 @@ def test_blocks_may_be_of_any_class():
     """Attention, perceptron and block that a user declares."""
     parts = nn.TransformerBlock(WIDTH, attention=Mean(), mlp=nn.MixtureOfExperts(WIDTH, 6, 3))
     model = nn.TransformerStack([parts, Recurrent(nn.LRU(WIDTH, 2))])
-    assert gn.eval_shape(lambda x: model(x), X).shape == X.shape
+    assert shape_of(model, X) == X.shape
     assert not model.is_scanned
     assert model.num_layers == 2
