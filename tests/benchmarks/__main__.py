@@ -21,6 +21,8 @@ from .elsewhere import CONFIGS, GRAPHS, MODELS, SECTIONS
 from .environment import environment_of
 from .figures import FIGURES
 from .library import GRAPHNODE, JAX, NAMES, load
+from .llama import LLAMA_NAMES, LlamaSizes, load_runners
+from .llama_figures import measure_llama
 from .measures import Figure, Result
 from .model_figures import MODEL_STEP, measure_models
 from .model_report import Models, model_figures_table, ways_table
@@ -34,8 +36,10 @@ from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
-CHECKPOINTS, SHARDING = "checkpoints", "sharding"
-"""Printed alone: what a disk takes is not for the page, nor what devices do that are not there."""
+CHECKPOINTS, SHARDING, LLAMA = "checkpoints", "sharding", "llama"
+"""Printed alone: what a disk takes is not for the page, nor what devices do that are not there; and the guide to layers
+has the last.
+"""
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -82,6 +86,8 @@ def main() -> None:
         rows += _checkpoints(plan)
     if SHARDING in sections:
         rows += _sharding(plan)
+    if LLAMA in sections:
+        rows += _llama(plan)
     short = [result for result in rows if result.holds is False]
     print(f"{len(short)} of {len(rows)} rows fall short")
 
@@ -165,6 +171,14 @@ def _sharding(plan: Plan) -> list[Result]:
     return results
 
 
+def _llama(plan: Plan) -> list[Result]:
+    runners, missing = load_runners()
+    _missing(LLAMA_NAMES, set(LLAMA_NAMES) - missing)
+    results = measure_llama(runners, plan.effort, LlamaSizes())
+    _show({"a LLaMA-like model": _results_table(results, runners)})
+    return results
+
+
 def _results_table(results: Iterable[Result], names: Iterable[str]) -> str:
     rows = [
         (one.title, f"{one.states:,}", mark(one), value_of(one), limit_of(one), *cells(one, names)) for one in results
@@ -204,7 +218,10 @@ def _measure_size(figures: list[Figure], states: int, effort: Effort) -> Iterato
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", choices=[[], *SECTIONS, CHECKPOINTS, SHARDING], help="parts (default: all of the page)"
+        "sections",
+        nargs="*",
+        choices=[[], *SECTIONS, CHECKPOINTS, SHARDING, LLAMA],
+        help="parts (default: all of the page)",
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
     parser.add_argument("--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)")
