@@ -11,6 +11,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import nn
+from tests.devices import run_with_devices
 
 VOCABULARY = 7
 # The shapes of tokens that models were traced with.
@@ -512,3 +513,46 @@ def test_a_context_is_given_once():
     other = nn.generate(model, PROMPT, 3, inputs={"context": -context})
     assert other.tokens.tolist() != tokens[:, 3:].tolist()
     assert model.cross.context_cache is None
+
+
+ON_A_MESH = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+import graphnode as gn
+from graphnode import nn
+from tests.nn.test_generate import KEY, make_writer
+
+P = jax.P
+writer = make_writer()
+prompt = jnp.arange(24).reshape(8, 3) % 7
+lengths = jnp.arange(8) % 3 + 1
+options = {"key": KEY, "top_k": 5, "top_p": 0.9, "stop_tokens": (3,)}
+alone = nn.generate(writer, prompt, 5, lengths=lengths, **options)
+greedy = nn.generate(writer, prompt, 5)
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+    with jax.set_mesh(mesh):
+        everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+        model = gn.clone(writer)
+        gn.update_states(model, jax.device_put(gn.treefy_states(model), everywhere))
+        rows, counts = jax.device_put((prompt, lengths), split)
+        texts = nn.generate(model, rows, 5, lengths=counts, **options)
+        assert texts.tokens.sharding.is_equivalent_to(split, 2), (kind, texts.tokens.sharding)
+        assert texts.tokens.tolist() == alone.tokens.tolist(), kind
+        assert texts.lengths.tolist() == alone.lengths.tolist(), kind
+        assert nn.generate(model, rows, 5).tokens.tolist() == greedy.tokens.tolist(), kind
+mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+with jax.set_mesh(mesh):
+    write = gn.shard_map(
+        lambda model, prompt: nn.generate(model, prompt, 5, stop_tokens=(9,)).tokens,
+        in_specs=(P(), P("data")),
+        out_specs=P("data"),
+    )
+    assert gn.jit(write)(writer, prompt).tolist() == greedy.tokens.tolist()
+"""
+
+
+@pytest.mark.slow
+def test_texts_are_the_same_on_a_mesh():
+    """With texts split over devices, by automatic and explicit axes, and under `shard_map`."""
+    run_with_devices(ON_A_MESH, 8)
