@@ -1,8 +1,8 @@
 """`generate`, which writes texts with a language model: a loop around the model, and around `sample`."""
 
 import functools
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ _NAME = "gn.nn.generate"
 _LARGEST = np.iinfo(np.int32).max
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """What `generate` takes: a node that maps tokens to the logits of the next ones, and can be given caches.
 
@@ -65,11 +66,13 @@ class Decoder(Protocol):
                 `lengths`.
         """
 
-    # Any: a model may take further inputs, in its first call.
-    def __call__(self, tokens: jax.Array, /, *args: Any, **kwargs: Any) -> jax.Array:
-        """Logits of shape `[batch, time, vocabulary]` for tokens of shape `[batch, time]`.
+    # A property, as a strict pyrefly takes no method for one with `*args: Any`; and dots,
+    # as a model may take further inputs.
+    @property
+    def __call__(self) -> Callable[..., jax.Array]:
+        """From tokens of shape `[batch, time]` to logits of shape `[batch, time, vocabulary]`.
 
-        Where texts have several lengths, it is called with `lengths`, of shape
+        Where texts have several lengths, it is called with `lengths`, too, of shape
         `[batch]`: how many of the tokens of each count, the first ones.
         """
         ...
@@ -387,11 +390,9 @@ def _begun(request: _Request, max_new_tokens: int, first: jax.Array) -> _Texts:
 # The checks
 
 
-# Any: a caller may pass whatever, in spite of the type.
-def _check_model(model: Any) -> None:
+def _check_model(model: object) -> None:
     """Raise if a model is not a node that can be given caches."""
-    is_decoder = callable(model) and callable(getattr(model, "init_cache", None))
-    if not isinstance(model, Node) or not is_decoder:
+    if not isinstance(model, Node) or not isinstance(model, Decoder):
         raise ContractError(
             f"{_NAME}: model: expected a node with __call__(tokens) and init_cache(batch_size, length, dtype=None, *, "
             f"ragged=False), which gives all its layers caches; found {describe(model)}"

@@ -113,6 +113,11 @@ def growing(
     return [tokens[row, end - count : end].tolist() for row, end in enumerate(ends)]
 
 
+def wrong(options: dict[str, Any], message: str) -> Any:
+    """A case of what no type checker accepts."""
+    return pytest.param(options, message, marks=pytest.mark.wrong_types)
+
+
 # Drawing
 
 
@@ -121,9 +126,9 @@ LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
 
 @functools.partial(gn.jit, static_argnames="top_k")
-def many(logits: jax.Array, temperature: Any, top_k: int | None, top_p: Any) -> jax.Array:
+def many(logits: Any, temperature: Any, top_k: int | None, top_p: Any) -> jax.Array:
     """How often each token is drawn, in a thousand times."""
-    rows = jnp.broadcast_to(logits, (1000, 4))
+    rows = jnp.broadcast_to(jnp.asarray(logits), (1000, 4))
     tokens = nn.sample(rows, KEY, temperature=temperature, top_k=top_k, top_p=top_p)
     return jnp.bincount(tokens, length=4)
 
@@ -206,49 +211,45 @@ def test_what_must_not_be_drawn_is_not():
         ({"temperature": -1.0}, "temperature: expected a finite number of at least 0; found -1.0"),
         ({"temperature": np.inf}, "temperature: expected a finite number of at least 0; found inf"),
         (
-            {"temperature": np.array([1.0, np.nan])},
+            {"temperature": jnp.array([1.0, np.nan])},
             "temperature: expected a finite number of at least 0; found [1.0, nan]",
         ),
         (
-            {"temperature": np.ones(3)},
-            "temperature: expected a finite number of at least 0, or an array of shape (2,); found an array float64[3]",
+            {"temperature": jnp.ones(3)},
+            "temperature: expected a finite number of at least 0, or an array of shape (2,); found an array float32[3]",
         ),
-        (
+        wrong(
             {"temperature": "hot"},
-            "temperature: expected a finite number of at least 0, or an array of shape (2,); found str 'hot'",
-        ),
+            "temperature: expected a finite number of at least 0, or an array of shape (2,); found str 'hot'"),
         ({"top_k": 0}, "top_k: expected a positive integer; found 0"),
-        ({"top_k": 2.5}, "top_k: expected a positive integer; found 2.5"),
+        wrong({"top_k": 2.5}, "top_k: expected a positive integer; found 2.5"),
         ({"top_p": 0.0}, "top_p: expected a number above 0 and at most 1; found 0.0"),
         ({"top_p": 1.5}, "top_p: expected a number above 0 and at most 1; found 1.5"),
-        (
+        wrong(
             {"logits": jnp.ones((2, 4), jnp.int32)},
-            'logits: expected dtype Float of Float[Array, "*batch vocabulary"], found int32',
-        ),
-        (
+            'logits: expected dtype Float of Float[Array, "*batch vocabulary"], found int32'),
+        wrong(
             {"logits": jnp.ones(())},
-            'logits: expected rank at least 1 of Float[Array, "*batch vocabulary"], found shape ()',
-        ),
+            'logits: expected rank at least 1 of Float[Array, "*batch vocabulary"], found shape ()'),
         ({"logits": jnp.ones((2, 0))}, "logits: expected logits of at least one token; found an array float32[2,0]"),
     ],
 )  # fmt: skip
-@pytest.mark.wrong_types
 def test_what_cannot_be_drawn_with_is_refused(options: dict[str, Any], message: str):
     """With the parameter, what it takes and what was found."""
+    arguments: dict[str, Any] = {"logits": jnp.ones((2, 4)), "key": KEY, **options}
     with pytest.raises(gn.ContractError) as caught:
-        nn.sample(**{"logits": jnp.ones((2, 4)), "key": KEY, **options})
+        nn.sample(**arguments)
     assert str(caught.value) == f"gn.nn.sample: {message}"
 
 
 # Whole texts
 
 
-def test_texts_are_those_of_the_model_without_caches():
-    """Prompts of several lengths, until their stop tokens; traced once, and nothing is left in the model."""
+def test_texts_end_behind_their_stop_tokens():
+    """Then comes padding; all values go through one trace, and nothing is left in the model."""
     writer = make_writer()
     before, graphdef = gn.treefy_states(writer), gn.graphdef(writer)
-    whole = growing(evaluated(writer), PROMPT, LENGTHS, 6)
-    assert whole == [[4, 0, 1, 1, 4, 0], [5, 1, 1, 0, 1, 5]]
+    whole = [[4, 0, 1, 1, 4, 0], [5, 1, 1, 0, 1, 5]]
     del TRACES[:]
     for stop, counts in ((9, (6, 6)), (0, (2, 4)), (5, (6, 1)), (1, (3, 2))):
         texts = nn.generate(writer, PROMPT, 6, lengths=LENGTHS, stop_tokens=(stop,), pad_token=-1)
@@ -263,11 +264,12 @@ def test_texts_are_those_of_the_model_without_caches():
 
 
 @pytest.mark.slow
-def test_prompts_of_one_length_are_continued_too():
-    """With caches that have one position for all, and by a view."""
-    writer = make_writer()
-    found = nn.generate(gn.view(writer, deterministic=True), PROMPT, 6)
-    assert found.tokens.tolist() == growing(evaluated(writer), PROMPT, [3, 3], 6)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["one length", "several"])
+def test_texts_are_those_of_the_model_without_caches(lengths: jax.Array | None):
+    """With caches that have one position for all prompts, or one for each; also by a view."""
+    writer = evaluated(make_writer())
+    found = nn.generate(writer, PROMPT, 6, lengths=lengths)
+    assert found.tokens.tolist() == growing(writer, PROMPT, [3, 3] if lengths is None else lengths, 6)
     assert (found.tokens.dtype, found.lengths.dtype) == (jnp.int32, jnp.int32)
 
 
@@ -369,25 +371,27 @@ class Pooled(Bigrams):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
+        wrong(
             {"model": NoCache()},
             "model: expected a node with __call__(tokens) and init_cache(batch_size, length, dtype=None, *, "
             "ragged=False), which gives all its layers caches; found a NoCache",
         ),
-        ({"prompt": jnp.ones((2, 3))}, 'prompt: expected dtype Integer of Integer[Array, "batch time"], found float32'),
-        ({"prompt": np.ones(3, int)}, 'prompt: expected rank 2 of Integer[Array, "batch time"], found shape (3,)'),
+        wrong(
+            {"prompt": jnp.ones((2, 3))},
+            'prompt: expected dtype Integer of Integer[Array, "batch time"], found float32',
+        ),
+        wrong(
+            {"prompt": jnp.ones(3, int)}, 'prompt: expected rank 2 of Integer[Array, "batch time"], found shape (3,)'
+        ),
         (
-            {"prompt": np.ones((2, 0), np.int32)},
+            {"prompt": jnp.ones((2, 0), jnp.int32)},
             "prompt: expected at least one token of each text, such as one for the beginning; found an array "
             "int32[2,0]",
         ),
         ({"max_new_tokens": -1}, "max_new_tokens: expected an integer of at least 0; found -1"),
         ({"lengths": jnp.array([0, 3])}, "lengths: expected 1 to 3 tokens of each prompt; found [0, 3]"),
         ({"lengths": jnp.array([1, 4])}, "lengths: expected 1 to 3 tokens of each prompt; found [1, 4]"),
-        (
-            {"lengths": jnp.array([1])},
-            'lengths: expected batch = 2 of Integer[Array, "batch"], found shape (1,)',
-        ),
+        wrong({"lengths": jnp.array([1])}, 'lengths: expected batch = 2 of Integer[Array, "batch"], found shape (1,)'),
         (
             {"top_p": 0.9},
             "key: expected one to draw tokens with, such as jax.random.key(0), or temperature=0.0 for the most "
@@ -398,12 +402,9 @@ class Pooled(Bigrams):
             {"key": jax.random.wrap_key_data(jnp.zeros((3, 2), jnp.uint32))},
             "key: expected one key, or one for each of 2 texts, such as jax.random.key(0); found an array key<fry>[3]",
         ),
-        (
-            {"key": 0},
-            "key: expected one key, or one for each of 2 texts, such as jax.random.key(0); found int 0",
-        ),
-        ({"stop_tokens": 2}, "stop_tokens: expected a tuple of integers of at least 0; found int 2"),
-        ({"stop_tokens": (2.5,)}, "stop_tokens: expected a tuple of integers of at least 0; found tuple (2.5,)"),
+        wrong({"key": 0}, "key: expected one key, or one for each of 2 texts, such as jax.random.key(0); found int 0"),
+        wrong({"stop_tokens": 2}, "stop_tokens: expected a tuple of integers of at least 0; found int 2"),
+        wrong({"stop_tokens": (2.5,)}, "stop_tokens: expected a tuple of integers of at least 0; found tuple (2.5,)"),
         ({"pad_token": 2**31}, "pad_token: expected an integer of 32 bits; found int 2147483648"),
         (
             {"model": Pooled(BIGRAMS.table)},
@@ -411,11 +412,11 @@ class Pooled(Bigrams):
         ),
     ],
 )
-@pytest.mark.wrong_types
 def test_what_cannot_be_written_with_is_refused(options: dict[str, Any], message: str):
     """Before anything is compiled, but for what only the model's own logits say."""
+    arguments: dict[str, Any] = {"model": BIGRAMS, "prompt": PROMPT, "max_new_tokens": 2, **options}
     with pytest.raises(gn.ContractError) as caught:
-        nn.generate(**{"model": BIGRAMS, "prompt": PROMPT, "max_new_tokens": 2, **options})
+        nn.generate(**arguments)
     assert str(caught.value) == f"gn.nn.generate: {message}"
 
 
