@@ -35,17 +35,7 @@ _LARGEST = np.iinfo(np.int32).max
 class Decoder(Protocol):
     """What `generate` takes: a node that maps tokens to the logits of the next ones, and can be given caches.
 
-    Example:
-        >>> class Bigrams(gn.nn.Module):
-        ...     table: gn.nn.Embedding
-        ...     def init_cache(self, batch_size, length, dtype=None, *, ragged=False):
-        ...         pass  # it looks at the last token alone
-        ...     def __call__(self, tokens, *, lengths=None):
-        ...         return self.table(tokens)
-        >>> next_one = 9 * jnp.roll(jnp.eye(5), 1, axis=1)
-        >>> table = gn.nn.Embedding(5, 5, w_init=lambda key, shape, dtype: next_one)
-        >>> gn.nn.generate(Bigrams(table), jnp.array([[0, 1]]), 4).tokens.tolist()
-        [[2, 3, 4, 0]]
+    See also: `generate`, whose example has one.
     """
 
     def init_cache(
@@ -117,9 +107,10 @@ def generate(
         model: A node with `init_cache`; see `Decoder`.
         prompt: Tokens of shape `[batch, time]`, at least one of each text.
         max_new_tokens: How many tokens are written at most.
-        key: What is drawn with: one key, or one for each text. Text `n` has the key
-            `jax.random.fold_in(key, n)`, and its token `m` that of text folded with
-            `m`: it depends on no other text, and not on `max_new_tokens`.
+        key: What is drawn with: one key, or one for each text. Of one key, text `n`
+            has `jax.random.fold_in(key, n)`; and its token `m` is drawn with that of
+            the text, folded with `m`. So a text depends on no other one, and not on
+            `max_new_tokens`.
         lengths: How many tokens of each prompt count, the first ones, if they differ;
             of shape `[batch]`.
         temperature: As in `sample`; by default 1 with a key, and 0 without.
@@ -142,53 +133,46 @@ def generate(
             refused: a text whose length is none of these stays empty.
 
     Example:
-        See `Decoder`.
+        >>> class Bigrams(gn.nn.Module):
+        ...     table: gn.nn.Embedding
+        ...     def init_cache(self, batch_size, length, dtype=None, *, ragged=False):
+        ...         pass  # it looks at the last token alone
+        ...     def __call__(self, tokens, *, lengths=None):
+        ...         return self.table(tokens)
+        >>> next_one = 9 * jnp.roll(jnp.eye(5), 1, axis=1)
+        >>> table = gn.nn.Embedding(5, 5, w_init=lambda key, shape, dtype: next_one)
+        >>> gn.nn.generate(Bigrams(table), jnp.array([[0, 1]]), 4).tokens.tolist()
+        [[2, 3, 4, 0]]
 
     See also: `sample`, for a loop of your own.
     """
     _check_model(model)
-    prompt = jnp.asarray(prompt)
-    check_array(f"{_NAME}: prompt", prompt, Prompt)
-    batch, time = prompt.shape
-    if not time:
-        raise ContractError(
-            f"{_NAME}: prompt: expected at least one token of each text, such as one for the beginning; found "
-            f"{describe(prompt)}"
-        )
+    prompt, lengths = _checked_prompt(prompt, lengths)
+    batch = prompt.shape[0]
     max_new_tokens = count(f"{_NAME}: max_new_tokens", max_new_tokens)
-    if lengths is not None:
-        lengths = jnp.asarray(lengths)
-        _check_lengths(lengths, batch, time)
     if temperature is None:
         is_drawn = key is not None or top_k is not None or top_p is not None
         temperature = 1.0 if is_drawn else 0.0
     choice = choice_of(_NAME, (batch,), temperature, top_k, top_p)
     check_key(_NAME, choice, key)
     key = _typed_key(key, batch)
-    stops = _stops_of(stop_tokens)
-    if not is_integer(pad_token, -_LARGEST) or pad_token > _LARGEST:
+    stops, pad = _stops_of(stop_tokens), _pad_of(pad_token)
+    if inputs is not None and "lengths" in inputs:
         raise ContractError(
-            f"{_NAME}: pad_token: expected an integer of 32 bits; found {describe(pad_token)}"
+            f"{_NAME}: inputs: expected no lengths, which are an argument of their own; found {sorted(inputs)}"
         )
-    pad = np.int32(pad_token)
     if not batch or not max_new_tokens:
         empty = jnp.full((batch, max_new_tokens), pad, jnp.int32)
         return Generated(empty, jnp.zeros(batch, jnp.int32))
-    dtype = None if cache_dtype is None else jnp.dtype(cache_dtype)
+    if choice.temperature is None:
+        # Nothing reads it: with it, this would be another program.
+        key = None
     request = _Request(
-        prompt,
-        lengths,
-        # Greedy, it would be an input that nothing reads.
-        None if choice.temperature is None else key,
-        choice.temperature,
-        choice.top_p,
-        stops,
-        pad,
-        dict(inputs or {}),
+        prompt, lengths, stops, pad, key, choice.temperature, choice.top_p
     )
-    return _written(
-        model, request, options=_Options(max_new_tokens, choice.top_k, dtype)
-    )
+    dtype = None if cache_dtype is None else jnp.dtype(cache_dtype)
+    options = _Options(max_new_tokens, choice.top_k, dtype)
+    return _written(model, request, dict(inputs or {}), options=options)
 
 
 class _Request(NamedTuple):
@@ -196,12 +180,11 @@ class _Request(NamedTuple):
 
     prompt: jax.Array
     lengths: jax.Array | None
+    stops: Numbers
+    pad: np.int32
     key: jax.Array | None
     temperature: Numbers | None
     top_p: Numbers | None
-    stops: Numbers
-    pad: np.int32
-    inputs: dict[str, Any]
 
 
 class _Options(NamedTuple):
@@ -249,8 +232,10 @@ class _Texts(NamedTuple):
 
 
 @jit(static_argnames="options")
-def _written(model: Any, request: _Request, *, options: _Options) -> Generated:
-    """For `generate`: what is compiled. Any: a `Decoder` that is a node, which no type says."""
+def _written(
+    model: Any, request: _Request, inputs: dict[str, Any], *, options: _Options
+) -> Generated:
+    """For `generate`: what is compiled. Any: a `Decoder` that is a node, which no type says; and what it takes."""
     decoder = _copy_of(model)
     batch, time = request.prompt.shape
     lengths = request.lengths
@@ -264,7 +249,7 @@ def _written(model: Any, request: _Request, *, options: _Options) -> Generated:
     decoder.init_cache(batch, time + options.max_new_tokens - 1, **settings)
     pick = functools.partial(_picked, request, options.top_k)
     prompt = request.prompt.astype(jnp.int32)
-    first = pick(0, _read(decoder, prompt, lengths, request.inputs))
+    first = pick(0, _read(decoder, prompt, lengths, inputs))
     texts = _begun(request, options.max_new_tokens, first)
 
     def goes_on(carry: tuple[Any, _Texts]) -> jax.Array:
@@ -289,11 +274,11 @@ def _written(model: Any, request: _Request, *, options: _Options) -> Generated:
 def _copy_of(model: Any) -> Any:
     """The model for evaluation, with States of its own, so that nothing is left in the model of the caller."""
     copy = clone(model)
-    is_moody = any(
+    has_modes = any(
         "deterministic" in plan_of(type(node)).statics for _, node in iter_node(copy)
     )
     # A view refuses a name that no node has.
-    return view(copy, deterministic=True) if is_moody else copy
+    return view(copy, deterministic=True) if has_modes else copy
 
 
 def _read(
@@ -399,17 +384,34 @@ def _check_model(model: object) -> None:
         )
 
 
-def _check_lengths(lengths: jax.Array, batch: int, time: int) -> None:
-    """Raise if the lengths of prompts are not those of such prompts, as far as they are known."""
+def _checked_prompt(
+    prompt: jax.Array, lengths: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Prompts, and how many tokens of each count, as arrays.
+
+    Raises:
+        ContractError: They are not; a prompt has no tokens, as far as that is known.
+    """
+    prompt = jnp.asarray(prompt)
+    check_array(f"{_NAME}: prompt", prompt, Prompt)
+    batch, time = prompt.shape
+    if not time:
+        raise ContractError(
+            f"{_NAME}: prompt: expected at least one token of each text, such as one for the beginning; found "
+            f"{describe(prompt)}"
+        )
+    if lengths is None:
+        return prompt, None
+    lengths = jnp.asarray(lengths)
     where = f"{_NAME}: lengths"
     check_array(where, lengths, Lengths, batch=batch)
-    if isinstance(lengths, Tracer):
-        return
-    numbers = np.asarray(lengths)
-    if ((numbers < 1) | (numbers > time)).any():
-        raise ContractError(
-            f"{where}: expected 1 to {time} tokens of each prompt; found {numbers.tolist()}"
-        )
+    if not isinstance(lengths, Tracer):
+        numbers = np.asarray(lengths)
+        if ((numbers < 1) | (numbers > time)).any():
+            raise ContractError(
+                f"{where}: expected 1 to {time} tokens of each prompt; found {numbers.tolist()}"
+            )
+    return prompt, lengths
 
 
 def _typed_key(key: jax.Array | None, batch: int) -> jax.Array | None:
@@ -447,3 +449,16 @@ def _stops_of(tokens: Collection[int]) -> np.ndarray:
         )
     # Sorted, as sets have no order.
     return np.array(sorted(tokens), np.int32)
+
+
+def _pad_of(token: int) -> np.int32:
+    """The token that stands behind the end of a text.
+
+    Raises:
+        ContractError: It is not an integer of 32 bits.
+    """
+    if not is_integer(token, -_LARGEST) or token > _LARGEST:
+        raise ContractError(
+            f"{_NAME}: pad_token: expected an integer of 32 bits; found {describe(token)}"
+        )
+    return np.int32(token)

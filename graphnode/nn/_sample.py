@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     """How a token is chosen, after the checks."""
 
     temperature: Numbers | None
-    """`None` for the most probable token."""
+    """`None` for the most probable token, whatever the others say."""
     top_k: int | None
     """`None` for all tokens."""
     top_p: Numbers | None
@@ -173,16 +173,13 @@ def choice_of(
     Raises:
         ContractError: A value that is out of range, as far as it is known.
     """
-    heat: Numbers | None = _numbers(
+    heat = _numbers(
         f"{name}: temperature",
         temperature,
         batch,
         "a finite number of at least 0",
         lambda values: (values >= 0) & np.isfinite(values),
     )
-    # An array may be 0 in some rows, or the next time: the program is one that draws.
-    if is_number(temperature) and temperature == 0:
-        heat = None
     if top_k is not None:
         top_k = size(f"{name}: top_k", top_k)
     mass: Numbers | None = None
@@ -194,6 +191,10 @@ def choice_of(
             "a number above 0 and at most 1",
             lambda values: (values > 0) & (values <= 1),
         )
+    # Not an array of zeros, which may have other values the next time: a program that
+    # draws serves all of them.
+    if is_number(temperature) and temperature == 0:
+        return Choice(None, None, None)
     return Choice(heat, top_k, mass)
 
 

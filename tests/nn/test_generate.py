@@ -51,6 +51,8 @@ class Writer(nn.Module):
     embed: nn.Embedding
     blocks: list[Block]
     dropout: nn.Dropout
+    reads: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(0)))
+    """How often it was called, which is not to be seen outside."""
 
     def init_cache(self, batch_size: int, length: int, dtype: Any = None, *, ragged: bool = False) -> None:
         for block in self.blocks:
@@ -58,6 +60,7 @@ class Writer(nn.Module):
 
     def __call__(self, tokens: jax.Array, *, lengths: jax.Array | None = None) -> jax.Array:
         TRACES.append(tokens.shape)
+        self.reads.value += 1
         x = self.dropout(self.embed(tokens))
         for block in self.blocks:
             x = block(x, lengths)
@@ -318,6 +321,28 @@ def test_other_values_are_not_traced_again():
     assert texts[0] == texts[1] != texts[2]
 
 
+class Counted(Bigrams):
+    """It tells when it runs."""
+
+    def __call__(self, tokens: jax.Array, *, lengths: jax.Array | None = None) -> jax.Array:
+        jax.debug.callback(lambda: RUNS.append(tokens.shape))
+        return self.table(tokens)
+
+
+RUNS: list[tuple[int, ...]] = []
+
+
+@pytest.mark.slow
+def test_the_loop_ends_when_all_texts_have():
+    """The model reads the prompts, and then what is written but the last token of the longest text."""
+    del RUNS[:]
+    prompt = jnp.array([[1], [2]])
+    found = nn.generate(Counted(BIGRAMS.table), prompt, 100, stop_tokens=(4,))
+    jax.effects_barrier()
+    assert found.lengths.tolist() == [3, 2]
+    assert RUNS == [(2, 1)] * 3
+
+
 @pytest.mark.slow
 def test_the_temperature_is_1_with_a_key_and_0_without():
     """An array of temperatures is one for each text."""
@@ -406,6 +431,10 @@ class Pooled(Bigrams):
         wrong({"stop_tokens": 2}, "stop_tokens: expected a tuple of integers of at least 0; found int 2"),
         wrong({"stop_tokens": (2.5,)}, "stop_tokens: expected a tuple of integers of at least 0; found tuple (2.5,)"),
         ({"pad_token": 2**31}, "pad_token: expected an integer of 32 bits; found int 2147483648"),
+        (
+            {"inputs": {"lengths": LENGTHS, "context": LENGTHS}},
+            "inputs: expected no lengths, which are an argument of their own; found ['context', 'lengths']",
+        ),
         (
             {"model": Pooled(BIGRAMS.table)},
             'logits of Pooled: expected rank 3 of Float[Array, "batch time vocabulary"], found shape (2, 5)',
