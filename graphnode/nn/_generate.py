@@ -428,11 +428,13 @@ def _typed_key(key: jax.Array | None, batch: int) -> jax.Array | None:
     )
     if not isinstance(key, jax.Array):
         raise fault
+    # JAX's stubs give `wrap_key_data` no type.
+    typed: jax.Array = key
     if key.dtype == jnp.uint32:
-        key = jax.random.wrap_key_data(key)
-    if not is_key(key) or key.shape not in ((), (batch,)):
+        typed = jax.random.wrap_key_data(key)
+    if not is_key(typed) or typed.shape not in ((), (batch,)):
         raise fault
-    return key
+    return typed
 
 
 def _stops_of(tokens: Collection[int]) -> np.ndarray:
