@@ -78,6 +78,7 @@ def test_stacked_axes_have_the_names_that_were_given():
 def test_composite_layers_say_what_the_axes_of_their_parts_are():
     """Also of a part that was replaced; the roles that a `Linear` is given are the last word."""
     block = gn.nn.TransformerBlock(8, 2)
+    assert isinstance(block.attention, gn.nn.MultiHeadAttention)
     block.attention.out = gn.nn.Linear(8, 8)
     block.attention.key = gn.nn.Linear(8, 8, axes=("a", "b"))
     found = roles(block)

@@ -8,9 +8,11 @@ from ._activation import Activation as Activation
 from ._adaptive_pooling import AdaptiveAvgPool as AdaptiveAvgPool
 from ._adaptive_pooling import AdaptiveMaxPool as AdaptiveMaxPool
 from ._attention import MultiHeadAttention as MultiHeadAttention
+from ._attention_base import Attention as Attention
 from ._batch_norm import BatchNorm as BatchNorm
 from ._bidirectional import Bidirectional as Bidirectional
 from ._bilinear import Bilinear as Bilinear
+from ._block import Block as Block
 from ._cache import KeyValueCache as KeyValueCache
 from ._cell import Cell as Cell
 from ._context_cache import ContextCache as ContextCache
@@ -19,6 +21,7 @@ from ._conv_transpose import ConvTranspose as ConvTranspose
 from ._dropout import Dropout as Dropout
 from ._einsum import Einsum as Einsum
 from ._embedding import Embedding as Embedding
+from ._encoder_decoder import EncoderDecoder as EncoderDecoder
 from ._gated_mlp import GatedMLP as GatedMLP
 from ._generate import Decoder as Decoder
 from ._generate import Generated as Generated
@@ -66,6 +69,7 @@ from ._spiking import LIF as LIF
 from ._spiking import ExponentialSynapse as ExponentialSynapse
 from ._spiking import spike as spike
 from ._transformer import TransformerBlock as TransformerBlock
+from ._transformer_stack import TransformerStack as TransformerStack
 
 if not typing.TYPE_CHECKING:
     from .. import _foreign

@@ -16,6 +16,7 @@ from .._fields import Initializer, static, subnode
 from .._rngs import Rngs
 from . import initializers
 from ._attend import Attend, Options, attended, both, by_function, seen_from
+from ._attention_base import Attention
 from ._attention_checks import (
     MAPS,
     MapName,
@@ -37,7 +38,6 @@ from ._dtypes import at_least_float32, inexact
 from ._layer_norm import LayerNorm
 from ._linear import Linear, linear_part
 from ._masks import make_padding_mask, reach
-from ._module import Layer
 from ._parts import Part, shared_vars
 from ._rms_norm import RMSNorm
 from ._rolling_cache import RollingCache
@@ -64,7 +64,7 @@ Attended: TypeAlias = Float[Array, "*batch time out_size"]
 Weights: TypeAlias = Float[Array, "*batch heads time entries"]
 
 
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(Attention):
     """Attention of several heads: each element of a sequence collects from others what it asks for.
 
     Queries, keys and values are linear maps of the input; a head gives `softmax(q k /
@@ -321,6 +321,15 @@ class MultiHeadAttention(Layer):
         *,
         ragged: bool = False,
     ) -> RollingCache: ...
+    @overload
+    def init_cache(
+        self,
+        batch_size: int,
+        length: int | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        ragged: bool = False,
+    ) -> KeyValueCache | RollingCache: ...
 
     def init_cache(
         self,

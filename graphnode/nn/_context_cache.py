@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -132,7 +133,8 @@ class ContextCache(Module):
             ContractError: Nothing was written yet.
         """
         lengths, values = self.lengths.value, self.values.value
-        if not isinstance(lengths, Tracer) and bool((lengths == _NONE).any()):
+        # By NumPy: inside of a trace, JAX would trace what is asked of a constant too.
+        if not isinstance(lengths, Tracer) and np.any(np.asarray(lengths) == _NONE):
             raise ContractError(
                 f"{place(self)}: expected keys and values of a context; found none yet. Call the layer with the "
                 "context once, or write them"

@@ -124,12 +124,70 @@ def attention(
     return affine(p, "out.", attended.reshape(6, 8)).reshape(2, 3, 8)
 
 
-def block(p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention) -> Any:
-    rows = layer_norm(p, "attention_norm.", x).reshape(6, 4)
-    parts = (affine(p, f"attention.{part}.", rows).reshape(2, 3, 2, 2) for part in ("query", "key", "value"))
-    x = x + affine(p, "attention.out.", attend(*parts).reshape(6, 4)).reshape(2, 3, 4)
-    rows = affine(p, "mlp.layers.0.", layer_norm(p, "mlp_norm.", x).reshape(6, 4))
-    return x + affine(p, "mlp.layers.1.", jax.nn.gelu(rows)).reshape(2, 3, 4)
+def block(p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention, at: str = "") -> Any:
+    x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), attend, at)
+    return x + block_mlp(p, layer_norm(p, f"{at}mlp_norm.", x), at)
+
+
+def block_attention(
+    p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention, at: str = ""
+) -> Any:
+    return collected(p, x, x, f"{at}attention.", attend)
+
+
+def collected(
+    p: Any, x: jax.Array, context: jax.Array, at: str, attend: Callable[..., Any] = jax.nn.dot_product_attention
+) -> Any:
+    sources = {"query": x.reshape(-1, 4)}
+    sources["key"] = sources["value"] = sources["query"] if context is x else context.reshape(-1, 4)
+    parts = [affine(p, f"{at}{part}.", rows).reshape(2, -1, 2, 2) for part, rows in sources.items()]
+    return affine(p, f"{at}out.", attend(*parts).reshape(-1, 4)).reshape(x.shape)
+
+
+def block_mlp(p: Any, x: jax.Array, at: str = "") -> Any:
+    rows = affine(p, f"{at}mlp.layers.0.", x.reshape(-1, 4))
+    return affine(p, f"{at}mlp.layers.1.", jax.nn.gelu(rows)).reshape(x.shape)
+
+
+def block_after(p: Any, x: jax.Array) -> Any:
+    x = layer_norm(p, "attention_norm.", x + block_attention(p, x))
+    return layer_norm(p, "mlp_norm.", x + block_mlp(p, x))
+
+
+def block_output(p: Any, x: jax.Array) -> Any:
+    x = x + layer_norm(p, "attention_norm.", block_attention(p, x))
+    return x + layer_norm(p, "mlp_norm.", block_mlp(p, x))
+
+
+def block_both(p: Any, x: jax.Array) -> Any:
+    x = x + layer_norm(p, "attention_out_norm.", block_attention(p, layer_norm(p, "attention_norm.", x)))
+    return x + layer_norm(p, "mlp_out_norm.", block_mlp(p, layer_norm(p, "mlp_norm.", x)))
+
+
+def block_parallel(p: Any, x: jax.Array) -> Any:
+    attended = block_attention(p, layer_norm(p, "attention_norm.", x))
+    return x + (attended + block_mlp(p, layer_norm(p, "mlp_norm.", x)))
+
+
+def cross_block(p: Any, x: jax.Array, context: jax.Array, at: str) -> Any:
+    x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), at=at)
+    x = x + collected(p, layer_norm(p, f"{at}cross_attention_norm.", x), context, f"{at}cross_attention.")
+    return x + block_mlp(p, layer_norm(p, f"{at}mlp_norm.", x), at)
+
+
+def block_stack(p: Any, x: jax.Array) -> Any:
+    return rms_norm({"scale": p["norm.scale"]}, block(p, block(p, x, at="blocks.0."), at="blocks.1."))
+
+
+def scanned_stack(p: Any, x: jax.Array) -> Any:
+    blocks = {name: array for name, array in p.items() if name.startswith("blocks.")}
+    x, _ = jax.lax.scan(lambda x, p: (block(p, x, at="blocks."), None), x, blocks)
+    return rms_norm({"scale": p["norm.scale"]}, x)
+
+
+def encoder_decoder(p: Any, source: jax.Array, target: jax.Array) -> Any:
+    context = block(p, source, at="encoder.blocks.0.")
+    return layer_norm(p, "decoder.norm.", cross_block(p, target, context, "decoder.blocks.0."))
 
 
 def mlp(p: Any, x: jax.Array) -> Any:
@@ -291,4 +349,11 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "RNNCell": ({}, rnn_cell),
     "Sequential": ({}, lambda p, x: jnp.tanh(affine(p, "layers.0.", x))),
     "TransformerBlock": ({}, block),
+    "TransformerBlock, norms after": ({"norm_position": "after"}, block_after),
+    "TransformerBlock, norms of the output": ({"norm_position": "output"}, block_output),
+    "TransformerBlock, norms on both sides": ({"norm_position": "both"}, block_both),
+    "TransformerBlock, parallel": ({"parallel": True}, block_parallel),
+    "TransformerStack": ({}, block_stack),
+    "TransformerStack, scanned": ({"scan": True}, scanned_stack),
+    "EncoderDecoder": ({}, encoder_decoder),
 }

@@ -11,7 +11,7 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn
 
-ABSTRACT = {"Cell", "Decoder", "Layer", "Module", "RotaryScaling", "ScoreBias"}
+ABSTRACT = {"Attention", "Block", "Cell", "Decoder", "Layer", "Module", "RotaryScaling", "ScoreBias"}
 RECORDS = {"Generated", "Routing"}  # what layers give beside arrays
 # What layers are made with, which are no layers themselves.
 PARTS = {"ALiBi", "LinearScaling", "Llama3Scaling", "RelativePositionBias", "Rotary", "YarnScaling"}
@@ -46,6 +46,30 @@ class Made(NamedTuple):
 def linear(path: str, in_size: int, out_size: int) -> dict[str, tuple[int, ...]]:
     return {f"{path}bias": (out_size,), f"{path}weight": (in_size, out_size)}
 
+
+def norm(path: str) -> dict[str, tuple[int, ...]]:
+    return {f"{path}bias": (4,), f"{path}scale": (4,)}
+
+
+def block(path: str, *attention: str) -> dict[str, tuple[int, ...]]:
+    """The States of a small block with these attentions."""
+    shapes = {
+        **norm(f"{path}mlp_norm."),
+        **linear(f"{path}mlp.layers.0.", 4, 6),
+        **linear(f"{path}mlp.layers.1.", 6, 4),
+    }
+    for part in attention or ("attention",):
+        shapes |= norm(f"{path}{part}_norm.")
+        for name in ("key", "out", "query", "value"):
+            shapes |= linear(f"{path}{part}.{name}.", 4, 4)
+    return shapes
+
+
+BLOCK = Made("TransformerBlock", {"width": 4, "num_heads": 2, "hidden_size": 6})
+CROSS_BLOCK = Made(
+    "TransformerBlock",
+    {**BLOCK.arguments, "cross_attention": Made("MultiHeadAttention", {"width": 4, "num_heads": 2})},
+)
 
 CASES: dict[str, Case] = {
     "ALiBi": Case({"num_heads": 2}, (), (), dtypes=()),
@@ -97,6 +121,18 @@ CASES: dict[str, Case] = {
     "Einsum": Case(
         {"equation": "...i,ihd->...hd", "shape": (4, 2, 3), "bias_shape": (2, 3)}, ((5, 4),), (5, 2, 3),
         {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None, "equation": "...i,i...->..."},
+    ),
+    "EncoderDecoder": Case(
+        {
+            "encoder": Made("TransformerStack", {"blocks": [BLOCK]}),
+            "decoder": Made("TransformerStack", {"blocks": [CROSS_BLOCK], "norm": Made("LayerNorm", {"width": 4})}),
+        },
+        ((2, 5, 4), (2, 3, 4)), (2, 3, 4),
+        {
+            **block("encoder.blocks.0."), **block("decoder.blocks.0.", "attention", "cross_attention"),
+            **norm("decoder.norm."),
+        },
+        dtypes=(),
     ),
     "Embedding": Case({"num_embeddings": 5, "width": 4}, ((3,),), (3, 4), {"weight": (5, 4)}),
     "ExponentialSynapse": Case(
@@ -215,20 +251,15 @@ CASES: dict[str, Case] = {
         ((2, 3),), (2, 4), linear("layers.0.", 3, 4), dtypes=(),
     ),
     "TransformerBlock": Case(
-        {"width": 4, "num_heads": 2, "hidden_size": 6}, ((2, 3, 4),), (2, 3, 4),
-        {
-            **{f"{norm}.{name}": (4,) for norm in ("attention_norm", "mlp_norm") for name in ("bias", "scale")},
-            **{
-                name: shape
-                for part in ("key", "out", "query", "value")
-                for name, shape in linear(f"attention.{part}.", 4, 4).items()
-            },
-            **linear("mlp.layers.0.", 4, 6), **linear("mlp.layers.1.", 6, 4),
-        },
+        BLOCK.arguments, ((2, 3, 4),), (2, 3, 4), block(""),
         {
             "use_bias": False, "is_causal": True, "rotary_base": 100.0, "norm": "RMSNorm", "num_kv_heads": 1,
-            "act": jax.nn.silu,
+            "act": jax.nn.silu, "epsilon": 1e-5, "norm_position": "both", "parallel": True,
         },
+    ),
+    "TransformerStack": Case(
+        {"blocks": [BLOCK, BLOCK], "norm": Made("RMSNorm", {"width": 4})}, ((2, 3, 4),), (2, 3, 4),
+        {**block("blocks.0."), **block("blocks.1."), "norm.scale": (4,)}, {"remat": True}, dtypes=(),
     ),
     "YarnScaling": Case(
         {"factor": 2.0, "original_length": 64}, (), (), {}, {"attention_factor": 1.5, "beta_fast": 16.0}, dtypes=(),

@@ -93,6 +93,21 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "KeyValueCache, ragged": (lambda: nn.KeyValueCache(8, 4, 4, 8, ragged=True), ((2, 4, 8), (2, 4, 8))),
     "Sequential": (lambda: nn.Sequential([nn.Linear(8, 8), nn.Activation(jnp.tanh), nn.Linear(8, 8)]), ((8,),)),
     "TransformerBlock": (lambda: nn.TransformerBlock(8, 2, norm="RMSNorm"), ((4, 8),)),
+    "TransformerBlock, parallel": (
+        lambda: nn.TransformerBlock(8, 2, mlp=nn.GatedMLP(8, 8), parallel=True, norm_position="both"),
+        ((4, 8),),
+    ),
+    "TransformerStack": (
+        lambda: nn.TransformerStack([nn.TransformerBlock(8, 2) for _ in range(2)], remat=True),
+        ((4, 8),),
+    ),
+    "EncoderDecoder": (
+        lambda: nn.EncoderDecoder(
+            nn.TransformerStack([nn.TransformerBlock(8, 2)]),
+            nn.TransformerStack([nn.TransformerBlock(8, 2, cross_attention=nn.MultiHeadAttention(8, 2))]),
+        ),
+        ((4, 8), (4, 8)),
+    ),
 }
 # One example at a time, so that the batch is an axis of `gn.vmap`; their own States have no batch.
 ONE_EXAMPLE: Final = {"ExponentialSynapse", "LIF"}

@@ -194,6 +194,7 @@ def test_a_view_computes_in_another_dtype():
     made = nn.TransformerBlock(4, 2, w_init=drawn, dropout=nn.Dropout(0.5, deterministic=True), dtype=BF16)
     assert gn.graphdef(view.block) is gn.graphdef(made)
     assert gn.eval_shape(lambda view, x: view(x), view, numbers(3, 4)).dtype == BF16
+    assert isinstance(view.block.mlp, nn.MLP)
     assert view.block.mlp.layers[0].weight.value.dtype == jnp.float32
 
 

@@ -127,9 +127,7 @@ def test_a_model_that_is_built_again_is_not_traced_again():
 
 
 def block_of_other_parts() -> nn.Sequential:
-    block: nn.TransformerBlock = make("TransformerBlock")
-    block.mlp_norm.epsilon = 1e-5
-    block.attention_norm = nn.LayerNorm(4, use_bias=False)
+    block = make("TransformerBlock")
     block.attention.out = nn.Linear(4, 4, jnp.ones((4, 4)), use_bias=False)
     block.mlp.layers[0] = nn.Linear(4, 6, param_dtype=jnp.bfloat16)
     return nn.Sequential([block])
@@ -147,17 +145,8 @@ def deeper_perceptron() -> nn.MLP:
     return layer
 
 
-def block_of_other_classes() -> nn.TransformerBlock:
-    block: nn.TransformerBlock = make("TransformerBlock")
-    block.mlp_norm = nn.RMSNorm(4)
-    block.attention = nn.MultiHeadAttention(4, 4)
-    return block
-
-
-def block_of_a_window() -> nn.TransformerBlock:
-    block: nn.TransformerBlock = make("TransformerBlock")
-    block.attention.window, block.attention.soft_cap = 2, 5.0
-    return block
+def stack_of_other_parts() -> nn.TransformerStack:
+    return nn.TransformerStack([make("TransformerBlock") for _ in range(2)], scan=True)
 
 
 REPLACED: dict[str, tuple[Any, list[str]]] = {
@@ -169,25 +158,15 @@ REPLACED: dict[str, tuple[Any, list[str]]] = {
     "parts of parts": (
         block_of_other_parts,
         [
-            "layers.0.attention.out.w_mask: expected None, as the constructor sets it; found float32[4, 4]",
-            "layers.0.attention_norm.use_bias: expected True, as the constructor sets it; found False",
             "layers.0.mlp.layers.1.param_dtype: expected bfloat16, as layers.0 has; found float32",
-            "layers.0.mlp_norm.epsilon: expected 1e-06, as the constructor sets it; found 1e-05",
+            "layers.0.attention.out.w_mask: expected None, as the constructor sets it; found float32[4, 4]",
         ],
     ),
-    "options that a block has not": (
-        block_of_a_window,
+    "blocks that are stacked": (
+        stack_of_other_parts,
         [
-            "TransformerBlock.attention.soft_cap: expected None, as the constructor sets it; found 5.0",
-            "TransformerBlock.attention.window: expected None, as the constructor sets it; found 2",
-        ],
-    ),
-    "other classes": (
-        block_of_other_classes,
-        [
-            "TransformerBlock.attention.num_heads: expected 2, as the constructor sets it; found 4",
-            "TransformerBlock.attention.head_size: expected 2, as the constructor sets it; found 1",
-            "TransformerBlock.mlp_norm: expected a LayerNorm, as the constructor makes it; found an RMSNorm",
+            "TransformerStack.blocks: expected a list of blocks, which a file has; found blocks that are stacked; "
+            "gn.unstack takes them apart",
         ],
     ),
 }
@@ -221,6 +200,16 @@ def test_parts_that_an_option_makes_are_said():
     again = gn.eval_shape(lambda: gn.config.build(gn.config.to_config(layer)))
     assert gn.graphdef(again) is gn.graphdef(layer)
     assert forms(again) == forms(layer)
+
+
+def test_whatever_is_in_a_block_goes_through_a_file():
+    """Its parts are written out: also those that were replaced by others."""
+    block = make("TransformerBlock", norm_position="both", mlp=nn.GatedMLP(4, 6), hidden_size=None)
+    block.mlp_norm = nn.RMSNorm(4, epsilon=1e-3)
+    block.attention.window, block.attention.soft_cap = 2, 5.0
+    text = gn.config.dump(gn.config.to_config(block))
+    again = gn.eval_shape(lambda: gn.config.build(gn.config.loads(text, nn.TransformerBlock)))
+    assert gn.graphdef(again) is gn.graphdef(block)
 
 
 def test_a_whole_model_goes_through_a_file():

@@ -20,7 +20,7 @@ INNER = {
     "AdaptiveAvgPool": 3, "AdaptiveMaxPool": 2, "AvgPool": 2, "Conv": 3, "ConvTranspose": 2, "Embedding": 0,
     "Bidirectional": 2, "GroupNorm": 2, "InstanceNorm": 3, "LRU": 2, "Mamba2": 2, "MaxPool": 3, "MultiHeadAttention": 2,
     "RGLRU": 2, "RNN": 2,
-    "TransformerBlock": 2,
+    "EncoderDecoder": 2, "TransformerBlock": 2, "TransformerStack": 2,
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
 WITHOUT_BATCH = {"ExponentialSynapse", "LIF", "Mamba2Cache"} | CACHES | PARTS

@@ -756,6 +756,7 @@ def test_every_layer_that_takes_arrays_is_in_the_table():
     """Other than those that take any array, the composites, whose parts are told, and those with tests of their own."""
     layers = {name for name, _, _, _ in INPUTS.values()}
     composites = {"Activation", "Bidirectional", "Dropout", "Identity", "MLP", "Sequential", "TransformerBlock"}
+    composites |= {"EncoderDecoder", "TransformerStack"}
     others = {"ExponentialSynapse", "LIF", "Mamba2Cache"}
     assert set(CASES) - layers - CACHES - PARTS == composites | others
 
