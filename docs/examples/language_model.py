@@ -130,7 +130,7 @@ class LanguageModel(nn.Module):
     ) -> None:
         """Let it keep the keys and values of what it reads, as `nn.generate` asks for."""
         for block in self.blocks:
-            block.attention.init_cache(batch_size, length, dtype, ragged=ragged)
+            block.init_cache(batch_size, length, dtype, ragged=ragged)
 
     def __call__(self, tokens: Tokens) -> Logits:
         x = self.embed(tokens)
