@@ -32,6 +32,7 @@ from typing import Any, Final, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 import graphnode as gn
@@ -118,6 +119,18 @@ class LanguageModel(nn.Module):
             )
             for _ in range(self.num_layers)
         ]
+
+    def init_cache(
+        self,
+        batch_size: int,
+        length: int,
+        dtype: DTypeLike | None = None,
+        *,
+        ragged: bool = False,
+    ) -> None:
+        """Let it keep the keys and values of what it reads, as `nn.generate` asks for."""
+        for block in self.blocks:
+            block.init_cache(batch_size, length, dtype, ragged=ragged)
 
     def __call__(self, tokens: Tokens) -> Logits:
         x = self.embed(tokens)
@@ -387,48 +400,15 @@ def resume(path: Path, training: Training, batches: Batches, result: Result) -> 
 # Writing, with a cache
 
 
-def decoder_of(model: LanguageModel) -> LanguageModel:
-    """The same model, with the same parameters, which keeps the keys and values of what it read."""
-    decoder = gn.view(model, deterministic=True)
-    for attention in gn.nodes(decoder, nn.MultiHeadAttention).values():
-        attention.init_cache(1, model.context)
-    return decoder
-
-
-def reset(decoder: LanguageModel) -> None:
-    """Let it forget what it read."""
-    for cache in gn.nodes(decoder, nn.KeyValueCache).values():
-        cache.reset()
-
-
-@gn.jit(static_argnames="length")
-def go_on(
-    decoder: LanguageModel, prompt: Tokens, key: jax.Array, length: int
-) -> Tokens:
-    """What the model writes after a prompt: one byte at a time, each of them read once."""
-
-    def write(
-        carry: tuple[LanguageModel, Float[Array, "batch 256"]], key: jax.Array
-    ) -> tuple[tuple[LanguageModel, Float[Array, "batch 256"]], Int[Array, "batch"]]:
-        decoder, logits = carry
-        byte = jax.random.categorical(key, logits / TEMPERATURE)
-        return (decoder, decoder(byte[:, None])[:, -1]), byte
-
-    reset(decoder)
-    _, written = gn.scan(
-        write, (decoder, decoder(prompt)[:, -1]), jax.random.split(key, length)
-    )
-    return written.T
-
-
 def sample(model: LanguageModel, prompt: str, length: int, seed: int) -> str:
     """A text that begins with `prompt`: half a context is read, and half a context written, again and again."""
-    decoder, half = decoder_of(model), model.context // 2
+    half = model.context // 2
     text = prompt.encode()
     while len(text) < length:
         read = jnp.asarray(np.frombuffer(text[-half:], np.uint8), jnp.int32)[None]
         key = jax.random.fold_in(jax.random.key(seed), len(text))
-        text += np.asarray(go_on(decoder, read, key, length=half), np.uint8).tobytes()
+        written = nn.generate(model, read, half, key=key, temperature=TEMPERATURE)
+        text += np.asarray(written.tokens, np.uint8).tobytes()
     return text[:length].decode(errors="replace")
 
 
@@ -441,6 +421,8 @@ def cache_error(model: LanguageModel, text: np.ndarray) -> tuple[float, float]:
     """
     tokens = jnp.asarray(text[: model.context], jnp.int32)[None]
     half = model.context // 2
+    evaluated, decoder = (gn.view(model, deterministic=True) for _ in range(2))
+    decoder.init_cache(1, model.context)
 
     @gn.jit
     def differences(
@@ -453,7 +435,7 @@ def cache_error(model: LanguageModel, text: np.ndarray) -> tuple[float, float]:
         whole = model(tokens)
         return jnp.abs(cached - whole).max(), jnp.abs(whole).max()
 
-    error, largest = differences(gn.view(model, deterministic=True), decoder_of(model))
+    error, largest = differences(evaluated, decoder)
     return float(error), float(error / largest)
 
 

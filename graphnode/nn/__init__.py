@@ -23,6 +23,9 @@ from ._einsum import Einsum as Einsum
 from ._embedding import Embedding as Embedding
 from ._encoder_decoder import EncoderDecoder as EncoderDecoder
 from ._gated_mlp import GatedMLP as GatedMLP
+from ._generate import Decoder as Decoder
+from ._generate import Generated as Generated
+from ._generate import generate as generate
 from ._group_norm import GroupNorm as GroupNorm
 from ._gru_cell import GRUCell as GRUCell
 from ._identity import Identity as Identity
@@ -57,6 +60,7 @@ from ._rotary import Rotary as Rotary
 from ._rotary import RotaryScaling as RotaryScaling
 from ._rotary import YarnScaling as YarnScaling
 from ._rotary import rotary as rotary
+from ._sample import sample as sample
 from ._score_bias import ALiBi as ALiBi
 from ._score_bias import RelativePositionBias as RelativePositionBias
 from ._score_bias import ScoreBias as ScoreBias

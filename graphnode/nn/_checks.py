@@ -31,7 +31,7 @@ def fraction(where: str, value: Any) -> float:
         ContractError: It is not.
     """
     # A NaN is not in between either.
-    if not _is_number(value) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ContractError(f"{where}: expected a number in [0, 1]; found {value!r}")
     return float(value)
 
@@ -42,7 +42,7 @@ def finite(where: str, value: Any) -> float:
     Raises:
         ContractError: It is not.
     """
-    if not _is_number(value) or not np.isfinite(value):
+    if not is_number(value) or not np.isfinite(value):
         raise ContractError(f"{where}: expected a finite number; found {value!r}")
     return float(value)
 
@@ -53,7 +53,7 @@ def positive(where: str, value: Any) -> float:
     Raises:
         ContractError: It is not.
     """
-    if not _is_number(value) or not 0 < value < np.inf:
+    if not is_number(value) or not 0 < value < np.inf:
         raise ContractError(f"{where}: expected a positive number; found {value!r}")
     return float(value)
 
@@ -208,6 +208,24 @@ def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
         raise ContractError(listed([f"{where}: {fault}" for fault in faults]))
 
 
+# Any: as above.
+def check_array(where: str, value: object, annotation: Any, **sizes: int) -> None:
+    """For a function such as `sample`: raise if an array is not what an annotation says.
+
+    Args:
+        where: The function and the parameter, for the error.
+        value: The array.
+        annotation: An annotation of jaxtyping.
+        **sizes: Of its axes, by name.
+
+    Raises:
+        ContractError: It is of another rank, size or dtype.
+    """
+    fault = _contract(annotation).fault(value, sizes, {})
+    if fault is not None:
+        raise ContractError(f"{where}: {fault}")
+
+
 def check_unstacked(layer: Node) -> None:
     """Raise if a State of a layer has more axes than its field declares: those of several layers that were stacked.
 
@@ -272,10 +290,10 @@ def _contract(annotation: Any) -> Contract:
     return contract
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     """Whether a value is a real number of Python or NumPy, and not a boolean."""
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    return is_number and not isinstance(value, bool)
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    return is_real and not isinstance(value, bool)
 
 
 def _is_size(value: object) -> bool:

@@ -11,8 +11,8 @@ import graphnode as gn
 from graphnode import nn
 from tests.nn.peers import drawn
 
-ABSTRACT = {"Attention", "Block", "Cell", "Layer", "Module", "RotaryScaling", "ScoreBias"}
-RECORDS = {"Routing"}  # what layers give beside arrays
+ABSTRACT = {"Attention", "Block", "Cell", "Decoder", "Layer", "Module", "RotaryScaling", "ScoreBias"}
+RECORDS = {"Generated", "Routing"}  # what layers give beside arrays
 # What layers are made with, which are no layers themselves.
 PARTS = {"ALiBi", "LinearScaling", "Llama3Scaling", "RelativePositionBias", "Rotary", "YarnScaling"}
 CACHES = {"ContextCache", "KeyValueCache", "RollingCache"}
