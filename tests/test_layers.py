@@ -81,6 +81,7 @@ LAYERS = (
     "random",
     "nn",
     "optim",
+    "metrics",
     "_source",
     "check",
     "_typechecker",

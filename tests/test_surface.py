@@ -104,6 +104,7 @@ NAMES = [
     "linearize",
     "make_jaxpr",
     "member_graphdef",
+    "metrics",
     "nn",
     "nodes",
     "optim",

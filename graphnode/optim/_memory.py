@@ -173,8 +173,13 @@ def unshared(memory: Any, params: StateTree) -> Any:
     return jax.tree.map(own, memory)
 
 
-def nested(states: Mapping[Path, State[Any]]) -> Any:
-    """The field `memory`: States in lists and dicts along their paths below it; `None` where there are none."""
+def nested(states: Mapping[Path, State[Any]], field: str) -> Any:
+    """The value of a field such as `memory`: States in lists and dicts along their paths; `None` if there are none.
+
+    Args:
+        states: By their paths, which begin with the name of the field.
+        field: That name.
+    """
     top: dict[Key, Any] = {}
     # Each level by what holds it, from the top down
     levels: list[tuple[dict[Key, Any], Key]] = []
@@ -188,7 +193,7 @@ def nested(states: Mapping[Path, State[Any]]) -> Any:
         level[path[-1]] = state
     for holder, key in reversed(levels):
         holder[key] = _level(holder[key])
-    return top.get("memory")
+    return top.get(field)
 
 
 def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:

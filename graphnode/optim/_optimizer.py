@@ -33,16 +33,12 @@ from .._graph._layout import Layout
 from .._lookup import States, match, numbers_of
 from .._paths import Path, path_str
 from .._pretty import Record, Text
-from .._redefinition import class_name
 from .._signals import write_all
 from .._split import graphdef, states
-from .._stack_axes import without_any_axes
 from .._state import (
     LongTermState,
     ParamState,
     State,
-    StateSpec,
-    moved_spec,
     new_state,
     spec_of,
 )
@@ -52,6 +48,7 @@ from .._value import all_rebuilt
 from ._arguments import check_arguments, imported_optax, initial_state
 from ._calls import Call
 from ._groups import Groups, grouped
+from ._members import members_of
 from ._memory import Form, Part, Transformation, form_of, nested, take_apart, unshared
 
 T = TypeVar("T", default=jax.Array)
@@ -167,7 +164,8 @@ class Optimizer(Node):
         self.layout = selected.layout
         params = _values(selected)
         parts = take_apart(unshared(initial_state(self.tx, params), params))
-        self.memory = nested({part.path: _remembered(part, params) for part in parts})
+        remembered = {part.path: _remembered(part, params) for part in parts}
+        self.memory = nested(remembered, "memory")
         self.steps = OptimizerState(jnp.int32(0))
 
     # Any: what the transformation takes beside, such as a loss.
@@ -309,51 +307,11 @@ class Optimizer(Node):
 
     def _members(self, model: object) -> list[State[Any]]:
         """The States of a model that are optimized, in the order of `layout`, as its memory was made for them."""
-        selected = states(model, self.wrt)
-        return [
-            selected._states[number]
-            for number in self._numbers_in(graphdef(model), selected.layout)
-        ]
+        return members_of(model, self.wrt, self.layout, "optimizer")
 
     def _params(self, members: Sequence[State[Any]]) -> StateTree:
         """The values of the States that are optimized, as a state tree: what optax calls the parameters."""
         return StateTree(self.layout, tuple([member.value for member in members]))
-
-    def _numbers_in(self, structure: GraphDef[Any], layout: Layout) -> Sequence[int]:
-        """The number of each State that is optimized, among those that a model has: by whichever path it goes by there.
-
-        Raises:
-            UpdateError: The model has others; names all.
-        """
-        # Layouts are interned: for the model itself, and for a copy, this is the answer
-        # at each step.
-        if layout is self.layout:
-            return range(len(layout))
-        numbers = layout.positions_of(self.layout).numbers
-        specs = [None if number is None else layout.specs[number] for number in numbers]
-        rows = zip(self.layout.paths(), self.layout.specs, specs, strict=True)
-        faults = [
-            f"{path_str(path)}: expected {_spec_text(own, spec)}, found {_spec_text(spec, own)}"
-            for path, own, spec in rows
-            if not _is_alike(own, spec)
-        ]
-        mentioned = set(numbers)
-        faults += [
-            f"{path_str(layout.path(at))}: expected nothing, found {_spec_text(spec, None)}"
-            for at, spec in enumerate(layout.specs)
-            if at not in mentioned
-        ]
-        present = [number for number in numbers if number is not None]
-        # Two paths of the optimizer's lead to one State now: it would be moved twice.
-        if not faults and len(set(present)) < len(present):
-            paths = [path_str(layout.path(at)) for at in _repeated(present)]
-            faults = [f"States that were apart are one: {', '.join(paths)}"]
-        if faults:
-            name = structure.type.__name__
-            raise UpdateError(
-                f"cannot update {name}: the optimizer was made for other States: {listed(faults)}"
-            )
-        return present
 
     def _memory(self, form: Form) -> list[State[Any]]:
         """The States of the memory, one for each part of an optax state: where a step reads and writes it.
@@ -479,30 +437,3 @@ def _path_faults(expected: Sequence[Path], paths: Sequence[Path]) -> list[str]:
         *[f"{path_str(path)} is missing" for path in expected if path in missing],
         *[f"{path_str(path)} is unknown" for path in paths if path in unknown],
     ]
-
-
-def _is_alike(own: StateSpec, spec: StateSpec | None) -> bool:
-    """Whether a State is described as the one that the optimizer was made for, whatever axes it was stacked along."""
-    if spec is None:
-        return False
-    return without_any_axes(moved_spec(own)) is without_any_axes(spec)
-
-
-def _repeated(numbers: Sequence[int]) -> list[int]:
-    """The numbers that stand there more than once, in order: of States that would be moved twice."""
-    return sorted({number for number in numbers if numbers.count(number) > 1})
-
-
-def _spec_text(spec: StateSpec | None, beside: StateSpec | None) -> str:
-    """For a message: how a State is described, or "nothing".
-
-    Args:
-        spec: The description; `None` where there is no State.
-        beside: That of the State which the message compares it with: two classes of one
-            name get their modules.
-    """
-    if spec is None:
-        return "nothing"
-    name = class_name(spec.cls, *([] if beside is None else [beside.cls]))
-    parts = ", ".join(f"{key}={value!r}" for key, value in spec.description())
-    return f"{name}({parts})" if parts else name
