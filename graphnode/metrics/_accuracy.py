@@ -1,5 +1,6 @@
 """`Accuracy`, the fraction of predictions that are right."""
 
+import functools
 from dataclasses import KW_ONLY
 
 import jax
@@ -10,19 +11,23 @@ from jaxtyping import Array, Float
 from .._describe import shape_text
 from .._errors import ContractError
 from .._fields import state
-from ..nn._checks import finite, place, size
+from .._signals import write_all
+from ..nn._checks import check_unstacked, finite, place, size
 from ._metric import (
+    Batch,
     Metric,
     MetricState,
-    add,
-    batch_of,
     check_alike,
+    check_mask,
+    check_weights,
     clear,
+    mean_in,
+    merge_sums,
     numbers,
-    pair_in,
+    sample_of,
     state_of,
 )
-from ._pair import divided
+from ._pair import added_arrays
 
 
 class Accuracy(Metric):
@@ -100,10 +105,19 @@ class Accuracy(Metric):
         Raises:
             ContractError: An array of another shape or dtype; the metric is stacked.
         """
-        is_right = self._is_right(predictions, labels)
-        batch = batch_of(self, is_right, (), mask, weights, self.correct.value.dtype)
-        sums = (batch.weighted(batch.values), batch.total_weight)
-        add((self.correct, self.weight), sums)
+        check_unstacked(self)
+        scores = numbers(self, "predictions", predictions)
+        targets = check_labels(self, labels, self.threshold is not None)
+        self._check_predictions(scores, targets)
+        arguments = (
+            scores,
+            targets,
+            check_mask(self, mask, targets.shape),
+            check_weights(self, weights, targets.shape),
+        )
+        sums = (self.correct.value, self.weight.value)
+        sums = _added_batch(sums, *arguments, self.top_k, self.threshold)
+        write_all((self.correct, self.weight), sums)
 
     def compute(self) -> jax.Array:
         """The fraction of predictions that are right; NaN if there are none.
@@ -111,7 +125,7 @@ class Accuracy(Metric):
         Raises:
             ContractError: The metric is stacked.
         """
-        return divided(pair_in(self, self.correct), pair_in(self, self.weight)).high
+        return mean_in(self, self.correct, self.weight)
 
     def reset(self) -> None:
         """Forget all predictions."""
@@ -124,38 +138,35 @@ class Accuracy(Metric):
             StructureError: It has another class or other fields, or is this metric itself.
         """
         check_alike(self, other)
-        add((self.correct, self.weight), (other.correct.value, other.weight.value))
+        merge_sums((self.correct, self.weight), (other.correct, other.weight))
 
-    def _is_right(self, predictions: ArrayLike, labels: ArrayLike) -> jax.Array:
-        """Whether each prediction is right."""
-        scores = jax.lax.stop_gradient(numbers(self, "predictions", predictions))
-        targets = class_labels(self, labels, self.threshold is not None)
+    def _check_predictions(self, predictions: jax.Array, labels: jax.Array) -> None:
+        """Raise if predictions do not fit labels."""
         if self.threshold is not None:
-            check_scores(self, scores, targets.shape, "threshold")
-            return (scores >= self.threshold) == (targets != 0)
-        if not jnp.issubdtype(scores.dtype, jnp.floating):
-            if self.top_k > 1:
+            is_float = jnp.issubdtype(predictions.dtype, jnp.floating)
+            if predictions.shape != labels.shape or not is_float:
                 raise ContractError(
-                    f"{place(self)}: predictions: expected scores of each class for top_k={self.top_k}; "
-                    f"found {shape_text(scores)}"
+                    f"{place(self)}: predictions: expected floats of the shape {labels.shape} of labels, "
+                    f"as there is a threshold; found {shape_text(predictions)}"
                 )
-            check_classes(self, scores, targets.shape)
-            return scores == targets.astype(scores.dtype)
-        check_scores(self, scores, (*targets.shape, self._classes(scores)), "classes")
-        return _is_among(scores, targets, self.top_k)
-
-    def _classes(self, scores: jax.Array) -> int:
-        """How many classes there are, which must be more than `top_k`."""
-        classes = scores.shape[-1] if scores.ndim else 0
-        if classes <= self.top_k > 1:
+            return
+        check_predictions(self, predictions, labels, None)
+        if self.top_k == 1:
+            return
+        if predictions.ndim == labels.ndim:
             raise ContractError(
-                f"{place(self)}: predictions: top_k={self.top_k} of {classes} classes is always right"
+                f"{place(self)}: predictions: expected scores of the classes for top_k={self.top_k}; "
+                f"found {shape_text(predictions)}"
             )
-        return classes
+        if predictions.shape[-1] <= self.top_k:
+            raise ContractError(
+                f"{place(self)}: predictions: expected more classes than top_k={self.top_k}, "
+                f"of which a label always is one; found {shape_text(predictions)}"
+            )
 
 
-def class_labels(metric: Metric, labels: ArrayLike, is_binary: bool) -> jax.Array:
-    """The labels of an update, checked.
+def check_labels(metric: Metric, labels: ArrayLike, is_binary: bool) -> jax.Array:
+    """The labels of an update.
 
     Raises:
         ContractError: They are not integers, nor booleans where these may be.
@@ -170,27 +181,61 @@ def class_labels(metric: Metric, labels: ArrayLike, is_binary: bool) -> jax.Arra
     return array
 
 
-def check_classes(
-    metric: Metric, predictions: jax.Array, shape: tuple[int, ...]
+def check_predictions(
+    metric: Metric, predictions: jax.Array, labels: jax.Array, classes: int | None
 ) -> None:
-    """Raise if predictions are not classes, one for each label."""
-    is_class = jnp.issubdtype(predictions.dtype, jnp.integer)
-    if not is_class or predictions.shape != shape:
+    """Raise if predictions are neither scores of the classes nor a class for each label.
+
+    Args:
+        metric: For the message.
+        predictions: The predictions.
+        labels: The labels.
+        classes: How many classes there are; `None` for any number.
+    """
+    shape = predictions.shape
+    if jnp.issubdtype(predictions.dtype, jnp.floating):
+        is_fitting = predictions.ndim > 0 and shape[:-1] == labels.shape
+        is_fitting = is_fitting and classes in (None, shape[-1])
+    else:
+        is_class = jnp.issubdtype(predictions.dtype, jnp.integer)
+        is_fitting = is_class and shape == labels.shape
+    if not is_fitting:
+        axes = [*map(str, labels.shape), str(classes or "classes")]
         raise ContractError(
-            f"{place(metric)}: predictions: expected the shape {shape} of labels for classes, which are integers; "
-            f"found {shape_text(predictions)}"
+            f"{place(metric)}: predictions: expected floats of the shape [{', '.join(axes)}], which are scores, "
+            f"or integers of the shape {labels.shape} of labels; found {shape_text(predictions)}"
         )
 
 
-def check_scores(
-    metric: Metric, scores: jax.Array, shape: tuple[int, ...], what: str
-) -> None:
-    """Raise if predictions are not scores of this shape; `what` says why they should be."""
-    reason = "of labels" if what == "threshold" else "of labels and an axis of classes"
-    if scores.shape != shape or not jnp.issubdtype(scores.dtype, jnp.floating):
-        raise ContractError(
-            f"{place(metric)}: predictions: expected floats of the shape {shape} {reason}; found {shape_text(scores)}"
-        )
+@functools.partial(jax.jit, static_argnames=("top_k", "threshold"))
+def _added_batch(
+    sums: tuple[jax.Array, jax.Array],
+    predictions: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array | None,
+    weights: jax.Array | None,
+    top_k: int,
+    threshold: float | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The weights of right predictions and of all, with those of a batch."""
+    correct, weight = sums
+    if threshold is not None:
+        is_right = (predictions >= threshold) == labels.astype(bool)
+    elif predictions.ndim > labels.ndim:
+        is_right = _is_among(predictions, labels, top_k)
+    else:
+        is_right = _are_equal(predictions, labels)
+    sample = sample_of(Batch(is_right, mask, weights), labels.ndim, correct.dtype)
+    return (
+        added_arrays(correct, sample.total(sample.values)),
+        added_arrays(weight, sample.total_weight),
+    )
+
+
+def _are_equal(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Whether integers are equal, which may be of different dtypes: a cast makes negative ones of large ones."""
+    dtype = jax.dtypes.canonicalize_dtype(int)
+    return (a.astype(dtype) == b.astype(dtype)) & ((a < 0) == (b < 0))
 
 
 def _is_among(scores: jax.Array, labels: jax.Array, top_k: int) -> jax.Array:
@@ -199,9 +244,11 @@ def _is_among(scores: jax.Array, labels: jax.Array, top_k: int) -> jax.Array:
     By counting the scores that come before it, as `jax.lax.top_k` would sort all; and
     without indexing, which would gather classes that are split over devices.
     """
-    classes = jnp.arange(scores.shape[-1])
-    classes = classes.reshape((1,) * labels.ndim + classes.shape)
-    of_labels = labels.astype(classes.dtype)[..., None]
+    # A small dtype, such as that of bytes, may have no room for the number of classes.
+    labels = labels.astype(jax.dtypes.canonicalize_dtype(int))
+    classes = jnp.arange(scores.shape[-1], dtype=labels.dtype)
+    classes = jnp.expand_dims(classes, tuple(range(labels.ndim)))
+    of_labels = labels[..., None]
     lowest = jnp.asarray(-jnp.inf, scores.dtype)
     own = jnp.max(
         jnp.where(classes == of_labels, scores, lowest), axis=-1, keepdims=True

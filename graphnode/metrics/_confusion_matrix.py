@@ -1,5 +1,8 @@
 """`ConfusionMatrix`: how often each class was taken for each."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -8,8 +11,8 @@ from jaxtyping import Array, UInt32
 from .._fields import state
 from ..nn._checks import check_unstacked, size
 from ..nn._spread import by_compiler, entries_of
-from ._accuracy import check_classes, check_scores, class_labels
-from ._metric import Metric, MetricState, check_alike, check_batch, clear, numbers
+from ._accuracy import check_labels, check_predictions
+from ._metric import Metric, MetricState, check_alike, check_mask, clear, numbers
 from ._pair import Pair, added, divided, pair_of, sum_of, unpacked
 
 
@@ -64,24 +67,12 @@ class ConfusionMatrix(Metric):
             ContractError: An array of another shape or dtype; the metric is stacked.
         """
         check_unstacked(self)
-        targets = class_labels(self, labels, is_binary=False)
-        scores = jax.lax.stop_gradient(numbers(self, "predictions", predictions))
-        if jnp.issubdtype(scores.dtype, jnp.floating):
-            check_scores(self, scores, (*targets.shape, self.num_classes), "classes")
-            scores = jnp.argmax(scores, axis=-1)
-        check_classes(self, scores, targets.shape)
-        marks, _ = check_batch(self, targets.shape, mask, None)
-        classes, targets = scores.astype(jnp.int32), targets.astype(jnp.int32)
-        is_counted = self._is_class(classes) & self._is_class(targets)
-        if marks is not None:
-            is_counted = is_counted & marks
-        cells = targets * self.num_classes + classes
-        # Behind the last cell, where nothing is added.
-        cells = jnp.where(is_counted, cells, self.num_classes**2)
-        out = None if entries_of(cells) is None else (None,)
-        counts = by_compiler(self._count, out, cells)
-        counts = counts.reshape(self.num_classes, self.num_classes)
-        self._add(jnp.stack([jnp.zeros_like(counts), counts]))
+        targets = check_labels(self, labels, is_binary=False)
+        scores = numbers(self, "predictions", predictions)
+        check_predictions(self, scores, targets, self.num_classes)
+        marks = check_mask(self, mask, targets.shape)
+        counts = _counts_of(scores, targets, marks, self.num_classes)
+        self.counts.value = _added_counts(self.counts.value, counts)
 
     def compute(self) -> jax.Array:
         """The matrix, of JAX's default integers. Without 64 bits, a count above 2**31 - 1 is shown as that.
@@ -90,13 +81,7 @@ class ConfusionMatrix(Metric):
             ContractError: The metric is stacked.
         """
         check_unstacked(self)
-        upper, lower = self.counts.value
-        dtype = jax.dtypes.canonicalize_dtype(int)
-        if dtype == jnp.int64:
-            return (upper.astype(dtype) << 32) | lower.astype(dtype)
-        most = jnp.iinfo(dtype).max
-        is_small = (upper == 0) & (lower <= most)
-        return jnp.where(is_small, lower.astype(dtype), most)
+        return _integers(self.counts.value)
 
     def reset(self) -> None:
         """Forget all predictions."""
@@ -110,69 +95,111 @@ class ConfusionMatrix(Metric):
                 itself.
         """
         check_alike(self, other)
-        self._add(other.counts.value)
+        self.counts.value = _added_counts(self.counts.value, other.counts.value)
 
     def accuracy(self) -> jax.Array:
         """The fraction of predictions that are right; NaN if there are none."""
-        cells = self._cells()
-        correct, total = sum_of(_diagonal(cells), 1), sum_of(cells, 2)
-        return divided(unpacked(correct), unpacked(total)).high
+        return self._rates().accuracy
 
     def precision(self) -> jax.Array:
         """For each class, which fraction of the predictions of it are right; NaN where there are none."""
-        cells = self._cells()
-        predicted = unpacked(sum_of(cells, 1))
-        return divided(_diagonal(cells), predicted).high
+        return self._rates().precision
 
     def recall(self) -> jax.Array:
         """For each class, which fraction of its examples are found; NaN where there are none."""
-        cells = self._cells()
-        labelled = unpacked(sum_of(_transposed(cells), 1))
-        return divided(_diagonal(cells), labelled).high
+        return self._rates().recall
 
     def f1(self) -> jax.Array:
         """For each class, the harmonic mean of precision and recall; NaN where it is neither label nor prediction.
 
-        `2 * correct / (predicted + labelled)`, which is 0 where one of the two is NaN.
-        Their mean over classes, `jnp.nanmean(matrix.f1())`, is what is called macro F1.
+        `2 * correct / (predicted + labelled)`, which is 0 where only one of the two is
+        NaN. The mean over the classes, `jnp.nanmean(matrix.f1())`, is called macro F1.
         """
-        cells = self._cells()
-        predicted = unpacked(sum_of(cells, 1))
-        labelled = unpacked(sum_of(_transposed(cells), 1))
-        correct = _diagonal(cells)
-        return divided(added(correct, correct), added(predicted, labelled)).high
+        return self._rates().f1
 
-    def _cells(self) -> Pair:
-        """The counts as pairs of floats, of which one alone would round those above 2**24."""
+    def _rates(self) -> "_Rates":
+        """Accuracy, precision, recall and F1."""
         check_unstacked(self)
-        dtype = jnp.zeros(()).dtype
-        upper, lower = [pair_of(words, dtype) for words in self.counts.value]
-        return added(Pair(*[part * 2.0**32 for part in upper]), lower)
-
-    def _is_class(self, classes: jax.Array) -> jax.Array:
-        """Which integers are classes."""
-        return (classes >= 0) & (classes < self.num_classes)
-
-    def _count(self, cells: jax.Array) -> jax.Array:
-        """How often each cell is named."""
-        counts = jnp.zeros(self.num_classes**2, jnp.uint32)
-        return counts.at[cells].add(jnp.uint32(1), mode="drop")
-
-    def _add(self, counts: jax.Array) -> None:
-        """Add counts in two words to those there are."""
-        upper, lower = self.counts.value
-        more_upper, more_lower = counts
-        total = lower + more_lower
-        # A sum that was cut off is less than each of its parts.
-        carry = (total < lower).astype(jnp.uint32)
-        self.counts.value = jnp.stack([upper + more_upper + carry, total])
+        return _rates_of(self.counts.value)
 
 
-def _diagonal(cells: Pair) -> Pair:
-    """The right predictions of each class."""
-    return Pair(*[jnp.diagonal(part) for part in cells])
+class _Rates(NamedTuple):
+    """What a matrix amounts to; all but the accuracy for each class."""
+
+    accuracy: jax.Array
+    precision: jax.Array
+    recall: jax.Array
+    f1: jax.Array
 
 
-def _transposed(cells: Pair) -> Pair:
-    """By prediction and label."""
-    return Pair(*[part.T for part in cells])
+@functools.partial(jax.jit, static_argnames="num_classes")
+def _counts_of(
+    predictions: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array | None,
+    num_classes: int,
+) -> jax.Array:
+    """The counts of a batch, in two words."""
+    if jnp.issubdtype(predictions.dtype, jnp.floating):
+        predictions = jnp.argmax(predictions, axis=-1)
+    # A small dtype, such as that of bytes, may have no room for the number of classes.
+    dtype = jax.dtypes.canonicalize_dtype(int)
+    predictions, labels = predictions.astype(dtype), labels.astype(dtype)
+    is_counted = (predictions >= 0) & (predictions < num_classes)
+    is_counted = is_counted & (labels >= 0) & (labels < num_classes)
+    if mask is not None:
+        is_counted = is_counted & mask
+    cells = labels * num_classes + predictions
+    # Behind the last cell, where nothing is added.
+    cells = jnp.where(is_counted, cells, num_classes**2)
+    out = None if entries_of(cells) is None else (None,)
+    count = functools.partial(_count, size=num_classes**2)
+    lower = by_compiler(count, out, cells).reshape(num_classes, num_classes)
+    return jnp.stack([jnp.zeros_like(lower), lower])
+
+
+def _count(cells: jax.Array, size: int) -> jax.Array:
+    """How often each cell is named."""
+    counts = jnp.zeros(size, jnp.uint32)
+    return counts.at[cells].add(jnp.uint32(1), mode="drop")
+
+
+@jax.jit
+def _added_counts(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sums of counts in two words."""
+    lower = a[1] + b[1]
+    # A sum that was cut off is less than each of its parts.
+    carry = (lower < a[1]).astype(jnp.uint32)
+    return jnp.stack([a[0] + b[0] + carry, lower])
+
+
+@jax.jit
+def _integers(counts: jax.Array) -> jax.Array:
+    """Counts in two words as JAX's default integers, or the largest of these."""
+    upper, lower = counts
+    dtype = jax.dtypes.canonicalize_dtype(int)
+    if dtype == jnp.int64:
+        return (upper.astype(dtype) << 32) | lower.astype(dtype)
+    most = jnp.iinfo(dtype).max
+    is_small = (upper == 0) & (lower <= most)
+    return jnp.where(is_small, lower.astype(dtype), most)
+
+
+@jax.jit
+def _rates_of(counts: jax.Array) -> _Rates:
+    """What counts in two words amount to."""
+    dtype = jnp.zeros(()).dtype
+    upper, lower = [pair_of(words, dtype) for words in counts]
+    # Pairs of floats: one alone would round counts above 2**24.
+    cells = added(Pair(*[part * 2.0**32 for part in upper]), lower)
+    correct = Pair(*[jnp.diagonal(part) for part in cells])
+    predicted = unpacked(sum_of(cells, 1))
+    labelled = unpacked(sum_of(Pair(*[part.T for part in cells]), 1))
+    total, right = unpacked(sum_of(cells, 2)), unpacked(sum_of(correct, 1))
+    both = added(predicted, labelled)
+    return _Rates(
+        accuracy=divided(right, total).high,
+        precision=divided(correct, predicted).high,
+        recall=divided(correct, labelled).high,
+        f1=divided(added(correct, correct), both).high,
+    )

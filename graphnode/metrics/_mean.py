@@ -1,5 +1,6 @@
 """`Mean`, the weighted mean of all values."""
 
+import functools
 from dataclasses import KW_ONLY
 
 import jax
@@ -7,18 +8,21 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from .._fields import state
+from .._signals import write_all
 from ..nn._checks import shape_of
 from ._metric import (
+    Batch,
     Metric,
     MetricState,
-    add,
-    batch_of,
     check_alike,
+    check_batch,
     clear,
-    pair_in,
+    mean_in,
+    merge_sums,
+    sample_of,
     state_of,
 )
-from ._pair import divided
+from ._pair import added_arrays
 
 
 class Mean(Metric):
@@ -80,10 +84,10 @@ class Mean(Metric):
         Raises:
             ContractError: An array of another shape or dtype; the metric is stacked.
         """
-        dtype = self.total.value.dtype
-        batch = batch_of(self, values, self.shape, mask, weights, dtype)
-        sums = (batch.weighted(batch.values), batch.total_weight)
-        add((self.total, self.weight), sums)
+        batch = check_batch(self, values, self.shape, mask, weights)
+        rank = batch.values.ndim - len(self.shape)
+        sums = _added_batch((self.total.value, self.weight.value), batch, rank)
+        write_all((self.total, self.weight), sums)
 
     def compute(self) -> jax.Array:
         """The mean of all values, of shape `[*shape]`; NaN if there are none.
@@ -91,7 +95,7 @@ class Mean(Metric):
         Raises:
             ContractError: The metric is stacked.
         """
-        return divided(pair_in(self, self.total), pair_in(self, self.weight)).high
+        return mean_in(self, self.total, self.weight)
 
     def reset(self) -> None:
         """Forget all values."""
@@ -104,4 +108,17 @@ class Mean(Metric):
             StructureError: It has another class or shape, or is this metric itself.
         """
         check_alike(self, other)
-        add((self.total, self.weight), (other.total.value, other.weight.value))
+        merge_sums((self.total, self.weight), (other.total, other.weight))
+
+
+@functools.partial(jax.jit, static_argnames="rank")
+def _added_batch(
+    sums: tuple[jax.Array, jax.Array], batch: Batch, rank: int
+) -> tuple[jax.Array, jax.Array]:
+    """Total and weight with those of a batch, whose first axes are so many."""
+    total, weight = sums
+    sample = sample_of(batch, rank, total.dtype)
+    return (
+        added_arrays(total, sample.total(sample.values)),
+        added_arrays(weight, sample.total_weight),
+    )

@@ -1,5 +1,6 @@
 """`Metric`, the base of metrics, and what their updates have in common: batches with masks and weights."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -18,7 +19,16 @@ from .._signals import write_all
 from .._split import graphdef
 from .._state import ShortTermState, State
 from ..nn._checks import check_unstacked, place
-from ._pair import Pair, added, count_of, packed, pair_of, sum_of, unpacked, zeros
+from ._pair import (
+    Pair,
+    added_arrays,
+    count_of,
+    packed,
+    pair_of,
+    quotient,
+    sum_of,
+    zeros,
+)
 
 T = TypeVar("T", default=jax.Array)
 M = TypeVar("M", bound="Metric")
@@ -85,12 +95,26 @@ class Metric(Node, ABC):
 
 
 class Batch(NamedTuple):
-    """What an update adds.
+    """The arguments of an update, once they are checked: a pytree.
+
+    Attributes:
+        values: Of shape `[*batch, *shape]`.
+        mask: Of shape `[*batch]`; `None` if all values count.
+        weights: Of shape `[*batch]`; `None` if all values count alike.
+    """
+
+    values: jax.Array
+    mask: jax.Array | None
+    weights: jax.Array | None
+
+
+class Sample(NamedTuple):
+    """The values of a batch, and what counts of them.
 
     Attributes:
         values: The numbers, zero where they do not count.
-        is_counted: Which of them count; `None` if all do. Of their rank.
-        weights: How much each of them counts; `None` if all count alike. Of their rank.
+        is_counted: Which of them count, of their rank; `None` if all do.
+        weights: How much each counts, of their rank; `None` if all count alike.
         total_weight: The sum of the weights, or the number of values, as the array of a
             pair.
         rank: How many axes are those of the batch, which come first.
@@ -102,22 +126,21 @@ class Batch(NamedTuple):
     total_weight: jax.Array
     rank: int
 
-    def weighted(self, values: Pair) -> jax.Array:
-        """The sum of these values, each times its weight, as the array of a pair."""
+    def total(self, values: Pair) -> jax.Array:
+        """The sum of values such as those of the sample, each times its weight, as the array of a pair."""
         if self.weights is not None:
             values = Pair(*[part * self.weights for part in values])
         return sum_of(values, self.rank)
 
 
-def batch_of(
+def check_batch(
     metric: Metric,
     values: ArrayLike,
     shape: Shape,
     mask: ArrayLike | None,
     weights: ArrayLike | None,
-    dtype: np.dtype,
 ) -> Batch:
-    """The arguments of an update, checked, as what it adds.
+    """The arguments of an update as arrays.
 
     Args:
         metric: For messages.
@@ -125,7 +148,6 @@ def batch_of(
         shape: The last axes, which are not added over.
         mask: Of shape `[*batch]`: which values count.
         weights: Of shape `[*batch]`: how much each value counts.
-        dtype: Of the metric.
 
     Raises:
         ContractError: One of them has another shape or dtype; or the metric is stacked.
@@ -136,54 +158,76 @@ def batch_of(
     if rank < 0 or array.shape[rank:] != shape:
         expected = ", ".join(["*batch", *map(str, shape)])
         raise ContractError(
-            f"{place(metric)}: values: expected the shape [{expected}]; found {array.shape}"
+            f"{place(metric)}: values: expected the shape [{expected}]; found {shape_text(array)}"
         )
-    marks, factors = check_batch(metric, array.shape[:rank], mask, weights)
-    # An average is not a function to differentiate: with `update` inside of a loss, the
-    # derivative of the loss would lead through it for nothing.
-    pair = pair_of(jax.lax.stop_gradient(array), dtype)
-    if marks is None:
-        size = jnp.asarray(np.prod(array.shape[:rank]), jnp.int32)
-        return Batch(pair, None, None, packed(pair_of(size, dtype)), rank)
-    # What does not count may be infinite or NaN, which zero times it would be, too.
-    is_counted = _beside(marks, array)
-    counted = Pair(*[jnp.where(is_counted, part, 0) for part in pair])
-    if factors is None:
-        number = count_of(marks, rank, dtype)
-        return Batch(counted, is_counted, None, number, rank)
-    total_weight = sum_of(pair_of(factors.astype(dtype), dtype), rank)
-    weights_beside = _beside(factors.astype(dtype), array)
-    return Batch(counted, is_counted, weights_beside, total_weight, rank)
+    batch_shape = array.shape[:rank]
+    return Batch(
+        array,
+        check_mask(metric, mask, batch_shape),
+        check_weights(metric, weights, batch_shape),
+    )
 
 
-def check_batch(
-    metric: Metric,
-    shape: Shape,
-    mask: ArrayLike | None,
-    weights: ArrayLike | None,
-) -> tuple[jax.Array | None, jax.Array | None]:
-    """What counts in a batch of this shape, and the weights with 0 for all else; `None` where nothing says so.
+def check_mask(
+    metric: Metric, mask: ArrayLike | None, shape: Shape
+) -> jax.Array | None:
+    """The mask of an update.
 
     Raises:
-        ContractError: One of them has another shape or dtype.
+        ContractError: It has not the shape of the batch, or is not of booleans.
     """
-    marks: jax.Array | None = None
-    if mask is not None:
-        marks = jnp.asarray(mask)
-        if marks.dtype != jnp.bool_ or marks.shape != shape:
-            raise ContractError(
-                f"{place(metric)}: mask: expected booleans of the shape {shape} of the batch; found {shape_text(marks)}"
-            )
+    if mask is None:
+        return None
+    marks = jnp.asarray(mask)
+    if marks.dtype != jnp.bool_ or marks.shape != shape:
+        raise ContractError(
+            f"{place(metric)}: mask: expected booleans of the shape {shape} of the batch; found {shape_text(marks)}"
+        )
+    return marks
+
+
+def check_weights(
+    metric: Metric, weights: ArrayLike | None, shape: Shape
+) -> jax.Array | None:
+    """The weights of an update.
+
+    Raises:
+        ContractError: They have not the shape of the batch, or are not real numbers.
+    """
     if weights is None:
-        return marks, None
-    factors = jax.lax.stop_gradient(numbers(metric, "weights", weights))
+        return None
+    factors = numbers(metric, "weights", weights)
     if factors.shape != shape:
         raise ContractError(
-            f"{place(metric)}: weights: expected the shape {shape} of the batch; found {shape_text(factors)}"
+            f"{place(metric)}: weights: expected numbers of the shape {shape} of the batch; found {shape_text(factors)}"
         )
-    has_weight = factors != 0
-    marks = has_weight if marks is None else marks & has_weight
-    return marks, jnp.where(marks, factors, jnp.zeros_like(factors))
+    return factors
+
+
+def sample_of(batch: Batch, rank: int, dtype: np.dtype) -> Sample:
+    """The values of a batch in a dtype, with what mask and weights leave of them.
+
+    Args:
+        batch: The arguments of an update.
+        rank: How many axes are those of the batch.
+        dtype: That of the metric.
+    """
+    values, mask, weights = batch
+    pair = pair_of(values, dtype)
+    if weights is not None:
+        has_weight = weights.astype(bool)
+        mask = has_weight if mask is None else mask & has_weight
+    if mask is None:
+        size = jnp.asarray(math.prod(values.shape[:rank]), jnp.int32)
+        return Sample(pair, None, None, packed(pair_of(size, dtype)), rank)
+    # What does not count may be infinite or NaN, which zero times it would be, too.
+    is_counted = _beside(mask, values)
+    counted = Pair(*[jnp.where(is_counted, part, 0) for part in pair])
+    if weights is None:
+        return Sample(counted, is_counted, None, count_of(mask, rank, dtype), rank)
+    factors = jnp.where(mask, weights.astype(dtype), 0)
+    total_weight = sum_of(pair_of(factors, dtype), rank)
+    return Sample(counted, is_counted, _beside(factors, values), total_weight, rank)
 
 
 def numbers(metric: Metric, name: str, values: ArrayLike) -> jax.Array:
@@ -192,7 +236,9 @@ def numbers(metric: Metric, name: str, values: ArrayLike) -> jax.Array:
     Raises:
         ContractError: It is something else, such as complex numbers.
     """
-    array = jnp.asarray(values)
+    # A metric is not a function to differentiate: with `update` inside of a loss, the
+    # derivative of the loss would lead through it for nothing.
+    array = jax.lax.stop_gradient(jnp.asarray(values))
     is_real = jnp.issubdtype(array.dtype, jnp.integer) | jnp.issubdtype(
         array.dtype, jnp.floating
     )
@@ -231,23 +277,23 @@ def state_of(shape: Shape) -> MetricState[Any]:
     return MetricState(zeros(shape), sharding=jax.P())
 
 
-def pair_in(metric: Metric, state: State[Any]) -> Pair:
-    """What a metric has added up in one of its States.
+def mean_in(metric: Metric, total: State[Any], weight: State[Any]) -> jax.Array:
+    """The mean that two States of a metric amount to: of shape `[*shape]`.
 
     Raises:
         ContractError: The metric is stacked.
     """
     check_unstacked(metric)
-    return unpacked(state.value)
+    return quotient(total.value, weight.value)
 
 
-def add(states: Sequence[State[Any]], arrays: Sequence[jax.Array]) -> None:
-    """Add the arrays of pairs to those in the States, to all or none."""
-    totals = [
-        packed(added(unpacked(state.value), unpacked(array)))
-        for state, array in zip(states, arrays, strict=True)
+def merge_sums(states: Sequence[State[Any]], others: Sequence[State[Any]]) -> None:
+    """Add the pairs of other States to those of the first ones, to all or none."""
+    sums = [
+        added_arrays(state.value, other.value)
+        for state, other in zip(states, others, strict=True)
     ]
-    write_all(states, totals)
+    write_all(states, sums)
 
 
 def clear(*states: State[Any]) -> None:
@@ -257,4 +303,4 @@ def clear(*states: State[Any]) -> None:
 
 def _beside(x: jax.Array, other: jax.Array) -> jax.Array:
     """An array over the batch with axes of size 1 for those of `other` that come after."""
-    return x.reshape(x.shape + (1,) * (other.ndim - x.ndim))
+    return jnp.expand_dims(x, tuple(range(x.ndim, other.ndim)))

@@ -95,15 +95,26 @@ def divided(a: Pair, b: Pair) -> Pair:
     return two_sum(quotient, jnp.where(is_usual, correction, 0))
 
 
-@functools.partial(jax.jit, static_argnames="count")
+@jax.jit
+def quotient(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The quotient of two pairs, rounded to one float; takes and gives arrays."""
+    return divided(unpacked(a), unpacked(b)).high
+
+
+@jax.jit
+def added_arrays(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum of two pairs; takes and gives the array of one."""
+    return packed(added(unpacked(a), unpacked(b)))
+
+
 def sum_of(pair: Pair, count: int) -> jax.Array:
     """The sum over the first so many axes, as the array of a pair; 0 where there is nothing.
 
     One reduction of XLA, which may take the numbers in any order: where an axis is split
-    over devices, each of them adds up its own part.
+    over devices, each of them adds up its own part. The result is on all of them.
     """
-    entries = entries_of(pair.high)
-    out = None if entries is None else (None, *entries[count:])
+    rank = pair.high.ndim - count
+    out = None if entries_of(pair.high) is None else (None,) * (1 + rank)
     return by_compiler(functools.partial(_sum_of, count=count), out, *pair)
 
 

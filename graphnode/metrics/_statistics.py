@@ -1,17 +1,29 @@
 """`Statistics`: mean, variance, minimum and maximum of all values."""
 
+import functools
 from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from .._fields import state
 from .._signals import write_all
-from ..nn._checks import count, shape_of
-from ._metric import Metric, MetricState, batch_of, check_alike, pair_in, state_of
-from ._pair import Pair, added, divided, packed, unpacked
+from ..nn._checks import check_unstacked, count, shape_of
+from ..nn._spread import whole
+from ._metric import (
+    Batch,
+    Metric,
+    MetricState,
+    check_alike,
+    check_batch,
+    sample_of,
+    state_of,
+)
+from ._pair import Pair, added, added_arrays, divided, packed, unpacked
 
 
 @jax.tree_util.register_dataclass
@@ -106,25 +118,10 @@ class Statistics(Metric):
         Raises:
             ContractError: An array of another shape or dtype; the metric is stacked.
         """
-        dtype = self.total.value.dtype
-        batch = batch_of(self, values, self.shape, mask, weights, dtype)
-        total = batch.weighted(batch.values)
-        mean = divided(unpacked(total), unpacked(batch.total_weight))
-        distance = (batch.values.high - mean.high) + (batch.values.low - mean.low)
-        smallest = largest = batch.values.high
-        if batch.is_counted is not None:
-            # The mean of nothing is NaN.
-            distance = jnp.where(batch.is_counted, distance, 0)
-            smallest = jnp.where(batch.is_counted, smallest, jnp.inf)
-            largest = jnp.where(batch.is_counted, largest, -jnp.inf)
-        square = jnp.square(distance)
-        axes = tuple(range(batch.rank))
-        self._add(
-            total,
-            batch.weighted(Pair(square, jnp.zeros_like(square))),
-            batch.total_weight,
-            jnp.min(smallest, axes, initial=jnp.inf),
-            jnp.max(largest, axes, initial=-jnp.inf),
+        batch = check_batch(self, values, self.shape, mask, weights)
+        rank = batch.values.ndim - len(self.shape)
+        self._write(
+            _merged(self._sums(), _sums_of(batch, rank, self.total.value.dtype))
         )
 
     def compute(self) -> Summary:
@@ -133,38 +130,18 @@ class Statistics(Metric):
         Raises:
             ContractError: The metric is stacked.
         """
-        weight = pair_in(self, self.weight)
-        squares = unpacked(self.squares.value)
-        less = jnp.asarray(-self.ddof, weight.high.dtype)
-        freedom = added(weight, Pair(less, jnp.zeros_like(less)))
-        # A sample of one value has no variance, as in NumPy.
-        variance = divided(squares, freedom).high
-        variance = jnp.where(freedom.high > 0, variance, jnp.nan)
-        is_empty = weight.high == 0
-        return Summary(
-            count=weight.high,
-            mean=divided(unpacked(self.total.value), weight).high,
-            variance=variance,
-            std=jnp.sqrt(variance),
-            minimum=jnp.where(is_empty, jnp.nan, self.minimum.value),
-            maximum=jnp.where(is_empty, jnp.nan, self.maximum.value),
-        )
+        check_unstacked(self)
+        return _summary(self._sums(), self.ddof)
 
     def reset(self) -> None:
         """Forget all values."""
-        states = (
-            self.total,
-            self.squares,
-            self.weight,
-            self.minimum,
-            self.maximum,
+        sums = self._sums()
+        zeros = [jnp.zeros_like(sum_) for sum_ in sums[:3]]
+        bounds = (
+            jnp.full_like(sums.minimum, jnp.inf),
+            jnp.full_like(sums.maximum, -jnp.inf),
         )
-        initial = (0.0, 0.0, 0.0, jnp.inf, -jnp.inf)
-        values = [
-            jnp.full_like(state.value, value)
-            for state, value in zip(states, initial, strict=True)
-        ]
-        write_all(states, values)
+        self._write(_Sums(*zeros, *bounds))
 
     def merge(self, other: "Statistics") -> None:
         """Add all values of other statistics.
@@ -174,42 +151,94 @@ class Statistics(Metric):
                 itself.
         """
         check_alike(self, other)
-        self._add(
-            other.total.value,
-            other.squares.value,
-            other.weight.value,
-            other.minimum.value,
-            other.maximum.value,
-        )
+        self._write(_merged(self._sums(), other._sums()))
 
-    def _add(
-        self,
-        total: jax.Array,
-        squares: jax.Array,
-        weight: jax.Array,
-        minimum: jax.Array,
-        maximum: jax.Array,
-    ) -> None:
-        """Add what the States hold of other values, to all or none."""
-        own_total, other_total = unpacked(self.total.value), unpacked(total)
-        own_weight, other_weight = unpacked(self.weight.value), unpacked(weight)
-        sum_of_weights = added(own_weight, other_weight)
-        own_mean = divided(own_total, own_weight)
-        other_mean = divided(other_total, other_weight)
-        distance = (own_mean.high - other_mean.high) + (own_mean.low - other_mean.low)
-        share = own_weight.high / sum_of_weights.high
-        between = jnp.square(distance) * (share * other_weight.high)
+    def _sums(self) -> "_Sums":
+        """What the States hold."""
+        return _Sums(*[state.value for state in self._states()])
+
+    def _states(self) -> tuple[MetricState[jax.Array], ...]:
+        """The States, in the order of `_Sums`."""
+        return (self.total, self.squares, self.weight, self.minimum, self.maximum)
+
+    def _write(self, sums: "_Sums") -> None:
+        """Give the States new values, all or none."""
+        write_all(self._states(), sums)
+
+
+class _Sums(NamedTuple):
+    """What the States of `Statistics` hold; the first three are arrays of pairs."""
+
+    total: jax.Array
+    squares: jax.Array
+    weight: jax.Array
+    minimum: jax.Array
+    maximum: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("rank", "dtype"))
+def _sums_of(batch: Batch, rank: int, dtype: np.dtype) -> _Sums:
+    """Those of a batch, whose first axes are so many."""
+    sample = sample_of(batch, rank, dtype)
+    total = sample.total(sample.values)
+    axes = tuple(range(rank))
+    mean = divided(unpacked(total), unpacked(sample.total_weight))
+    mean = Pair(*[jnp.expand_dims(part, axes) for part in mean])
+    smallest = largest = sample.values.high
+    distance = (smallest - mean.high) + (sample.values.low - mean.low)
+    if sample.is_counted is not None:
         # The mean of nothing is NaN.
-        is_one_empty = (own_weight.high == 0) | (other_weight.high == 0)
-        between = jnp.where(is_one_empty, 0, between)
-        within = added(unpacked(self.squares.value), unpacked(squares))
-        write_all(
-            (self.total, self.squares, self.weight, self.minimum, self.maximum),
-            (
-                packed(added(own_total, other_total)),
-                packed(added(within, Pair(between, jnp.zeros_like(between)))),
-                packed(sum_of_weights),
-                jnp.minimum(self.minimum.value, minimum),
-                jnp.maximum(self.maximum.value, maximum),
-            ),
-        )
+        distance = jnp.where(sample.is_counted, distance, 0)
+        smallest = jnp.where(sample.is_counted, smallest, jnp.inf)
+        largest = jnp.where(sample.is_counted, largest, -jnp.inf)
+    square = jnp.square(distance)
+    return _Sums(
+        total,
+        sample.total(Pair(square, jnp.zeros_like(square))),
+        sample.total_weight,
+        whole(jnp.min(smallest, axes, initial=jnp.inf)),
+        whole(jnp.max(largest, axes, initial=-jnp.inf)),
+    )
+
+
+@jax.jit
+def _merged(a: _Sums, b: _Sums) -> _Sums:
+    """Those of the values of both: the sum of squares is around a mean that is neither's (Chan et al.)."""
+    weight, other_weight = unpacked(a.weight), unpacked(b.weight)
+    all_weight = added(weight, other_weight)
+    mean = divided(unpacked(a.total), weight)
+    other_mean = divided(unpacked(b.total), other_weight)
+    distance = (mean.high - other_mean.high) + (mean.low - other_mean.low)
+    share = weight.high / all_weight.high
+    between = jnp.square(distance) * (share * other_weight.high)
+    # The mean of nothing is NaN.
+    is_one_empty = (weight.high == 0) | (other_weight.high == 0)
+    between = jnp.where(is_one_empty, 0, between)
+    within = added(unpacked(a.squares), unpacked(b.squares))
+    return _Sums(
+        added_arrays(a.total, b.total),
+        packed(added(within, Pair(between, jnp.zeros_like(between)))),
+        packed(all_weight),
+        jnp.minimum(a.minimum, b.minimum),
+        jnp.maximum(a.maximum, b.maximum),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="ddof")
+def _summary(sums: _Sums, ddof: int) -> Summary:
+    """What they amount to."""
+    weight = unpacked(sums.weight)
+    less = jnp.asarray(-ddof, weight.high.dtype)
+    freedom = added(weight, Pair(less, jnp.zeros_like(less)))
+    variance = divided(unpacked(sums.squares), freedom).high
+    # A sample of one value has none, as in NumPy.
+    variance = jnp.where(freedom.high > 0, variance, jnp.nan)
+    is_empty = weight.high == 0
+    return Summary(
+        count=weight.high,
+        mean=divided(unpacked(sums.total), weight).high,
+        variance=variance,
+        std=jnp.sqrt(variance),
+        minimum=jnp.where(is_empty, jnp.nan, sums.minimum),
+        maximum=jnp.where(is_empty, jnp.nan, sums.maximum),
+    )
