@@ -229,10 +229,12 @@ class ExponentialMovingAverage(Node):
         fresh = 1 - self.decay
         if not self.debias:
             return jnp.float32(fresh)
-        # (1 - decay) / (1 - decay**count), which is 1 at first. Not `1 - decay**count`: for
+        # (1 - decay) / (1 - decay**count). Not `1 - decay**count`: for
         # a decay of 0.9999, float32 would have four digits of it.
         log_decay = math.log(self.decay) if self.decay > 0 else -math.inf
-        return fresh / -jnp.expm1(count.astype(jnp.float32) * log_decay)
+        weight = fresh / -jnp.expm1(count.astype(jnp.float32) * log_decay)
+        # At first the average is the value, to the last bit.
+        return jnp.where(count == 1, 1.0, weight)
 
 
 def _average_of(member: State[Any]) -> AverageState[Any]:
@@ -249,8 +251,8 @@ def _widened(array: jax.Array) -> jax.Array:
     """A copy of an array, in at least float32 if it is of floats."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return array
-    dtype = jnp.promote_types(array.dtype, jnp.float32)
-    return jnp.array(array, dtype, copy=True)
+    is_narrow = jnp.finfo(array.dtype).bits < 32
+    return jnp.array(array, jnp.float32 if is_narrow else array.dtype, copy=True)
 
 
 def _moved(average: jax.Array, value: jax.Array, weight: jax.Array) -> jax.Array:
@@ -259,7 +261,7 @@ def _moved(average: jax.Array, value: jax.Array, weight: jax.Array) -> jax.Array
     # Not `(1 - weight) * average + weight * value`: their rounded sum is not 1, which
     # adds up over many updates.
     moved = average + weight.astype(average.dtype) * (value - average)
-    # To the last bit, whatever was there before.
+    # Whatever was there before.
     return jnp.where(weight == 1, value, moved)
 
 

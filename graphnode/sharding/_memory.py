@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .._graph._binding_cache import binding_of
 from .._inspect import iter_node
@@ -14,14 +14,19 @@ from .._paths import Path
 from .._reads import looked_at
 from .._roles import Roles
 from .._state import State
+from ..metrics import AverageState, ExponentialMovingAverage
 from ..optim import Optimizer, OptimizerState
 
 # With all keys as texts: in a memory, the numbers of several models are.
 _Text: TypeAlias = tuple[str, ...]
 
+# What keeps States for those of a model, and of which classes these are.
+_OWNERS: Final = (Optimizer, ExponentialMovingAverage)
+_MEMORY: Final = (OptimizerState, AverageState)
+
 
 def with_those_of_memory(root: object, roles: Sequence[Roles]) -> list[Roles]:
-    """The roles of the States of a graph, in layout order, with those that optimizers have from their models.
+    """The roles of the States of a graph, in layout order, with those that optimizers and averages have from models.
 
     An optimizer does not know where its model is. It is looked for in the graph: where
     all paths that are optimized lead to States.
@@ -29,7 +34,7 @@ def with_those_of_memory(root: object, roles: Sequence[Roles]) -> list[Roles]:
     result = list(roles)
     binding = binding_of(root)
     optimizers = {
-        path: node for path, node in iter_node(root) if isinstance(node, Optimizer)
+        path: node for path, node in iter_node(root) if isinstance(node, _OWNERS)
     }
     if not optimizers:
         return result
@@ -37,14 +42,14 @@ def with_those_of_memory(root: object, roles: Sequence[Roles]) -> list[Roles]:
     others = {
         _text(path): number
         for number, path in enumerate(paths)
-        if not isinstance(binding.states[number], OptimizerState)
+        if not isinstance(binding.states[number], _MEMORY)
     }
     for place, optimizer in optimizers.items():
         optimized = [_text(path) for path in optimizer.layout.paths()]
         numbers = _numbers_of(optimized, others)
         for number, path in enumerate(paths):
             inside = path[: len(place)] == place
-            if not inside or not isinstance(binding.states[number], OptimizerState):
+            if not inside or not isinstance(binding.states[number], _MEMORY):
                 continue
             of = _longest_end(_text(path[len(place) :]), numbers)
             # What has another shape is not laid out alike, as the rows and columns of
