@@ -68,7 +68,7 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
     "FlatState": "gn.FlatStates",
     "GraphState": "gn.StateTree",
     "Intermediate": "gn.ShortTermState",
-    "Metric": "gn.LongTermState",
+    "Metric": "gn.metrics.Metric",
     "ModelAndOptimizer": "gn.optim.Optimizer",
     "Nothing": "write `None`",
     "Object": "gn.Node",

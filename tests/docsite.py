@@ -30,6 +30,7 @@ MOVED: Mapping[str, str] = {
     "graphnode/config/README.md": "code/config.md",
     "graphnode/nn/README.md": "code/nn.md",
     "graphnode/optim/README.md": "code/optim.md",
+    "graphnode/metrics/README.md": "code/metrics.md",
     "graphnode/sharding/README.md": "code/sharding.md",
     "graphnode/transforms/README.md": "code/transforms.md",
 }

@@ -33,6 +33,7 @@ _SLOW_PAGES = (
     "docs/coming_from/",
     "docs/guides/layers.md",
     "docs/guides/optimizers.md",
+    "docs/guides/metrics.md",
     "docs/guides/porting.md",
     "docs/transforms.md",
 )

@@ -167,6 +167,14 @@ PROBES = (
         "gn.optim.Optimizer(m, optax.sgd(0.1)).¦",
         ("update", "steps", "memory", "tx", "wrt"),
     ),
+    Probe("`Mean().`", COMPLETION, "gn.metrics.Mean().¦", ("update", "compute", "reset", "merge")),
+    Probe("`Statistics().compute().`", COMPLETION, "gn.metrics.Statistics().compute().¦", ("mean", "std", "count")),
+    Probe(
+        "`ExponentialMovingAverage(...).view(m).`",
+        COMPLETION,
+        "gn.metrics.ExponentialMovingAverage(m, 0.9).view(m).¦",
+        ("head", "layers"),
+    ),
     # Transforms
     Probe(
         "in a function under `gn.jit`",
