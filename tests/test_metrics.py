@@ -25,9 +25,15 @@ from graphnode.metrics import (
 )
 from tests.devices import run_with_devices
 
+
+def floats(values: Sequence[object]) -> np.ndarray:
+    """The values in float32."""
+    return np.array(values, np.float32)
+
+
 # One shape of a batch, so that each update is compiled once.
 SIZE = 4
-VALUES = np.float32([1.5, -2.0, 1e4, 0.1, 3.0, 1e-3, 7.0, -2.5, 1e4 + 1])
+VALUES = floats([1.5, -2.0, 1e4, 0.1, 3.0, 1e-3, 7.0, -2.5, 1e4 + 1])
 LABELS = np.array([0, 2, 1, 1, 0, 2, 2, 1, 0])
 PREDICTIONS = np.array([0, 2, 2, 1, 1, 2, 0, 1, 0])
 
@@ -98,7 +104,7 @@ def test_a_count_goes_on_where_a_float_does_not():
 def test_weights_are_those_of_numpy():
     """`np.average` of what the mask leaves."""
     metric = Mean()
-    weights = np.float32([0.5, 2.0, 0.0, 3.0])
+    weights = floats([0.5, 2.0, 0.0, 3.0])
     metric.update(np.where(weights > 0, VALUES[:4], np.float32(np.inf)), weights=weights)
     assert float(metric.compute()) == pytest.approx(np.average(VALUES[:4], weights=weights), rel=1e-7)
 
@@ -116,14 +122,14 @@ def test_integers_and_booleans_have_means():
 def test_an_infinite_value_has_an_infinite_mean():
     """And no NaN, which the error of a sum would be."""
     metric = Mean()
-    metric.update(np.float32([1, np.inf, 2, 3]))
-    metric.update(np.float32([1, 1, 2, 3]))
+    metric.update(floats([1, np.inf, 2, 3]))
+    metric.update(floats([1, 1, 2, 3]))
     assert float(metric.compute()) == np.inf
 
 
 def test_statistics_are_those_of_numpy():
     """Of values whose mean is large beside their deviation, of which a mean of squares would leave nothing."""
-    values = np.float32([10001.25, 9999.5, 10000.75, 10002.0, 9998.0, 10000.5, 9999.25, 10003.0])
+    values = floats([10001.25, 9999.5, 10000.75, 10002.0, 9998.0, 10000.5, 9999.25, 10003.0])
     metric = Statistics(ddof=1)
     metric.update(values[:4])
     metric.update(values[4:])
@@ -158,7 +164,7 @@ def test_the_metric_of_nothing_is_nan():
 def test_a_prediction_is_right_if_its_label_is_among_the_largest(top_k: int, expected: list[int]):
     """Equal scores are not right at once, NaN never is, and a label without a class is wrong."""
     nan = np.nan
-    scores = np.float32([[1, 1, 1], [0, nan, 2], [0, 1, 2], [0, 1, 2], [nan, nan, nan], [0, 1, 2]])
+    scores = floats([[1, 1, 1], [0, nan, 2], [0, 1, 2], [0, 1, 2], [nan, nan, nan], [0, 1, 2]])
     metric = Accuracy(top_k=top_k)
     metric.update(scores, np.array([2, 1, 1, 2, 0, -1]))
     assert float(metric.compute()) == np.float32(np.mean(expected))
@@ -167,7 +173,7 @@ def test_a_prediction_is_right_if_its_label_is_among_the_largest(top_k: int, exp
 def test_a_threshold_says_which_labels_are_predicted():
     """Each label of an example counts by itself."""
     metric = Accuracy(threshold=0.5)
-    metric.update(np.float32([[0.5, 0.2], [0.4, 0.9]]), np.array([[True, True], [False, True]]))
+    metric.update(floats([[0.5, 0.2], [0.4, 0.9]]), np.array([[True, True], [False, True]]))
     assert float(metric.compute()) == 0.75
 
 

@@ -1,7 +1,8 @@
 """`gn.metrics.ExponentialMovingAverage`: averages of a model as they are by hand, in a model of their own."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,11 @@ from jaxtyping import Array, Float
 import graphnode as gn
 from graphnode.metrics import AverageState, ExponentialMovingAverage
 from tests.devices import run_with_devices
+
+
+def floats(values: Sequence[object]) -> np.ndarray:
+    """The values in float32."""
+    return np.array(values, np.float32)
 
 
 class Cell(gn.Node):
@@ -66,16 +72,18 @@ def test_the_average_is_that_by_hand(debias: bool, expected: float):
 
 def test_the_debiased_average_is_that_of_optax():
     """At a decay for which float32 has few digits of `1 - decay**count`."""
-    model, transformation = cell(), optax.ema(0.9999)
+    model = cell()
+    transformation: Any = optax.ema(0.9999)  # its pytrees have no types
     ema = ExponentialMovingAverage(model, 0.9999)
-    values = [np.float32([1.5, -3.0]), np.float32([2.5, 1.0]), np.float32([-0.5, 7.0])]
+    values = [floats([1.5, -3.0]), floats([2.5, 1.0]), floats([-0.5, 7.0])]
     for value in values:
         model.weight.value = jnp.asarray(value)
         ema.update(model)
     weights = 0.9999 ** np.arange(2, -1, -1)
-    exact = (weights[:, None] * np.float64(values)).sum(0) / weights.sum()
+    exact = (weights[:, None] * np.array(values, np.float64)).sum(0) / weights.sum()
     np.testing.assert_allclose(ema.average["weight"].value, exact, rtol=2e-7)
     optax_state = transformation.init(jnp.zeros(2))
+    averaged = jnp.zeros(2)
     # optax computes with integer counts, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         for value in values:
@@ -88,9 +96,13 @@ def test_a_value_that_stays_is_its_average():
     model = cell()
     ema = ExponentialMovingAverage(model, 0.999)
     model.weight.value = jnp.float32([0.1, 1e30])
-    update = gn.jit(lambda model, ema: gn.fori_loop(0, 2000, lambda _, ema: (ema.update(model), ema)[1], ema) and None)
-    update(model, ema)
-    assert ema.view(model).weight.value.tolist() == np.float32([0.1, 1e30]).tolist()
+
+    def body(_: Array, ema: ExponentialMovingAverage) -> ExponentialMovingAverage:
+        ema.update(model)
+        return ema
+
+    gn.fori_loop(0, 2000, body, ema)
+    assert ema.view(model).weight.value.tolist() == floats([0.1, 1e30]).tolist()
 
 
 def test_a_view_shares_what_is_not_averaged():

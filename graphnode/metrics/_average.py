@@ -3,7 +3,7 @@
 import functools
 import math
 from types import EllipsisType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ class ExponentialMovingAverage(Node):
                 f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}"
             )
         self.layout = selected.layout
-        averages = {
+        averages: dict[Path, AverageState[Any]] = {
             ("average", *path): _average_of(member) for path, member in selected.items()
         }
         _check_floats(averages)
@@ -228,7 +228,7 @@ class ExponentialMovingAverage(Node):
         """How much the value of an update counts; `count` is how many there are with it."""
         fresh = 1 - self.decay
         if not self.debias:
-            return jnp.float32(fresh)
+            return jnp.asarray(fresh, jnp.float32)
         # (1 - decay) / (1 - decay**count). Not `1 - decay**count`: for
         # a decay of 0.9999, float32 would have four digits of it.
         log_decay = math.log(self.decay) if self.decay > 0 else -math.inf
@@ -243,15 +243,14 @@ def _average_of(member: State[Any]) -> AverageState[Any]:
     spec = spec_of(AverageState, None, own.tag, own.sharding, own.metadata, own.stacked)
     # Copies, as two States that hold one array cannot both be donated.
     value = jax.tree.map(_widened, member.value)
-    average: AverageState[Any] = new_state(spec, value)  # type: ignore[assignment]
-    return average
+    return cast("AverageState[Any]", new_state(spec, value))  # of the class of the spec
 
 
 def _widened(array: jax.Array) -> jax.Array:
     """A copy of an array, in at least float32 if it is of floats."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return array
-    is_narrow = jnp.finfo(array.dtype).bits < 32
+    is_narrow = array.dtype.itemsize < 4
     return jnp.array(array, jnp.float32 if is_narrow else array.dtype, copy=True)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, UInt32
 
@@ -12,7 +13,7 @@ from .._fields import state
 from ..nn._checks import check_unstacked, size
 from ..nn._spread import by_compiler, entries_of
 from ._accuracy import check_labels, check_predictions
-from ._metric import Metric, MetricState, check_alike, check_mask, clear, numbers
+from ._metric import WHOLE, Metric, MetricState, check_alike, check_mask, clear, numbers
 from ._pair import Pair, added, divided, pair_of, sum_of, unpacked
 
 
@@ -45,7 +46,7 @@ class ConfusionMatrix(Metric):
     def __post_init__(self) -> None:
         self.num_classes = size("ConfusionMatrix.num_classes", self.num_classes)
         shape = (2, self.num_classes, self.num_classes)
-        self.counts = MetricState(jnp.zeros(shape, jnp.uint32), sharding=jax.P())
+        self.counts = MetricState(jnp.zeros(shape, jnp.uint32), sharding=WHOLE)
 
     def update(
         self,
@@ -81,7 +82,8 @@ class ConfusionMatrix(Metric):
             ContractError: The metric is stacked.
         """
         check_unstacked(self)
-        return _integers(self.counts.value)
+        matrix: jax.Array = _integers(self.counts.value)
+        return matrix
 
     def reset(self) -> None:
         """Forget all predictions."""
@@ -120,7 +122,8 @@ class ConfusionMatrix(Metric):
     def _rates(self) -> "_Rates":
         """Accuracy, precision, recall and F1."""
         check_unstacked(self)
-        return _rates_of(self.counts.value)
+        rates: _Rates = _rates_of(self.counts.value)
+        return rates
 
 
 class _Rates(NamedTuple):
@@ -179,8 +182,9 @@ def _integers(counts: jax.Array) -> jax.Array:
     upper, lower = counts
     dtype = jax.dtypes.canonicalize_dtype(int)
     if dtype == jnp.int64:
-        return (upper.astype(dtype) << 32) | lower.astype(dtype)
-    most = jnp.iinfo(dtype).max
+        joined: jax.Array = (upper.astype(dtype) << 32) | lower.astype(dtype)
+        return joined
+    most = np.iinfo(dtype).max
     is_small = (upper == 0) & (lower <= most)
     return jnp.where(is_small, lower.astype(dtype), most)
 

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,13 @@ from ._pair import (
 )
 
 T = TypeVar("T", default=jax.Array)
-M = TypeVar("M", bound="Metric")
 
 Shape: TypeAlias = tuple[int, ...]
+
+# Any: JAX has no types for it. So a plan lays a State out as a whole on each device, and
+# asks for no rule.
+_PartitionSpec: Final[Any] = jax.sharding.PartitionSpec
+WHOLE: Final[Any] = _PartitionSpec()
 
 
 class MetricState(ShortTermState[T]):
@@ -249,7 +253,7 @@ def numbers(metric: Metric, name: str, values: ArrayLike) -> jax.Array:
     return array
 
 
-def check_alike(metric: M, other: object) -> None:
+def check_alike(metric: Metric, other: object) -> None:
     """For `merge`: raise if a metric is of another class, has other fields, or is the metric itself.
 
     Raises:
@@ -273,8 +277,8 @@ def check_alike(metric: M, other: object) -> None:
 
 
 def state_of(shape: Shape) -> MetricState[Any]:
-    """A new State of a pair that is zero, which every device has as a whole, whatever the rules of a plan say."""
-    return MetricState(zeros(shape), sharding=jax.P())
+    """A new State of a pair that is zero."""
+    return MetricState(zeros(shape), sharding=WHOLE)
 
 
 def mean_in(metric: Metric, total: State[Any], weight: State[Any]) -> jax.Array:
@@ -284,7 +288,8 @@ def mean_in(metric: Metric, total: State[Any], weight: State[Any]) -> jax.Array:
         ContractError: The metric is stacked.
     """
     check_unstacked(metric)
-    return quotient(total.value, weight.value)
+    mean: jax.Array = quotient(total.value, weight.value)
+    return mean
 
 
 def merge_sums(states: Sequence[State[Any]], others: Sequence[State[Any]]) -> None:

@@ -52,12 +52,12 @@ def pair_of(values: jax.Array, dtype: np.dtype) -> Pair:
         dtype: A floating-point dtype.
     """
     if jnp.issubdtype(values.dtype, jnp.integer):
-        half = jnp.iinfo(values.dtype).bits // 2
+        half = values.dtype.itemsize * 8 // 2
         upper = (values >> half).astype(dtype) * 2.0**half
         lower = (values & (2**half - 1)).astype(dtype)
         return two_sum(upper, lower)
     high = values.astype(dtype)
-    if jnp.finfo(dtype).bits < values.dtype.itemsize * 8:
+    if dtype.itemsize < values.dtype.itemsize:
         rounded_off = (values - high.astype(values.dtype)).astype(dtype)
         return Pair(high, jnp.where(jnp.isfinite(high), rounded_off, 0))
     return Pair(high, jnp.zeros_like(high))

@@ -15,6 +15,7 @@ from .._signals import write_all
 from ..nn._checks import check_unstacked, count, shape_of
 from ..nn._spread import whole
 from ._metric import (
+    WHOLE,
     Batch,
     Metric,
     MetricState,
@@ -95,9 +96,8 @@ class Statistics(Metric):
         self.total = state_of(self.shape)
         self.squares = state_of(self.shape)
         self.weight = state_of(())
-        whole = jax.P()
-        self.minimum = MetricState(jnp.full(self.shape, jnp.inf), sharding=whole)
-        self.maximum = MetricState(jnp.full(self.shape, -jnp.inf), sharding=whole)
+        self.minimum = MetricState(jnp.full(self.shape, jnp.inf), sharding=WHOLE)
+        self.maximum = MetricState(jnp.full(self.shape, -jnp.inf), sharding=WHOLE)
 
     def update(
         self,
@@ -131,17 +131,20 @@ class Statistics(Metric):
             ContractError: The metric is stacked.
         """
         check_unstacked(self)
-        return _summary(self._sums(), self.ddof)
+        summary: Summary = _summary(self._sums(), self.ddof)
+        return summary
 
     def reset(self) -> None:
         """Forget all values."""
         sums = self._sums()
-        zeros = [jnp.zeros_like(sum_) for sum_ in sums[:3]]
-        bounds = (
-            jnp.full_like(sums.minimum, jnp.inf),
-            jnp.full_like(sums.maximum, -jnp.inf),
+        empty = _Sums(
+            total=jnp.zeros_like(sums.total),
+            squares=jnp.zeros_like(sums.squares),
+            weight=jnp.zeros_like(sums.weight),
+            minimum=jnp.full_like(sums.minimum, jnp.inf),
+            maximum=jnp.full_like(sums.maximum, -jnp.inf),
         )
-        self._write(_Sums(*zeros, *bounds))
+        self._write(empty)
 
     def merge(self, other: "Statistics") -> None:
         """Add all values of other statistics.
