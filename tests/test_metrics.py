@@ -450,7 +450,6 @@ MERGES: dict[str, tuple[Callable[[Metric], Any], str]] = {
 }
 
 
-@pytest.mark.wrong_types
 @pytest.mark.parametrize("name", MERGES)
 def test_a_wrong_merge_says_how_the_metrics_differ(name: str):
     """Nothing is added."""
