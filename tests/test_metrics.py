@@ -141,6 +141,7 @@ def test_statistics_are_those_of_numpy():
     assert (float(summary.minimum), float(summary.maximum)) == (9998, 10003)
 
 
+@pytest.mark.slow
 def test_each_feature_has_statistics_of_its_own():
     """Over all axes but the last ones."""
     values = np.arange(24, dtype=np.float32).reshape(4, 3, 2) ** 2
@@ -267,6 +268,7 @@ def test_metrics_of_an_ensemble_are_mapped_and_merged():
     assert float(first.compute()) == np.float32(VALUES.astype(np.float64).mean())
 
 
+@pytest.mark.slow
 def test_a_metric_inside_of_a_loss_is_updated_and_not_differentiated():
     """The gradient is that of the loss alone."""
     layer, metric = gn.nn.Linear(2, 1, use_bias=False), Mean()
