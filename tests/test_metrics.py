@@ -364,6 +364,21 @@ def test_states_of_metrics_are_selected_by_their_class():
     assert not gn.states(tree[1:], gn.ParamState, gn.LongTermState)[0]
 
 
+class PerHead(Metrics):
+    """Metrics in a list."""
+
+    heads: list[Mean]
+
+
+def test_metrics_in_a_list_are_refused():
+    """They would be left out of every update and reset."""
+    with pytest.raises(gn.StructureError) as caught:
+        PerHead([Mean()]).reset()
+    assert str(caught.value) == (
+        "PerHead.heads has metrics that have no names; declare gn.metrics.NamedMetrics in its place"
+    )
+
+
 # Errors
 
 

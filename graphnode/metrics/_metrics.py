@@ -1,9 +1,9 @@
 """`Metrics` and `NamedMetrics`: several metrics that are updated, computed and reset at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._errors import ContractError, FieldError, listed
+from .._errors import ContractError, FieldError, StructureError, listed
 from .._fields import subnode
 from .._hints import did_you_mean
 from .._signals import write_all
@@ -77,12 +77,21 @@ class Metrics(Metric):
             metric.merge(others[name])
 
     def _named(self) -> Mapping[str, Metric]:
-        """The metrics by their names, in the order in which they are declared."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if isinstance(value, Metric)
-        }
+        """The metrics by their names, in the order in which they are declared.
+
+        Raises:
+            StructureError: Some are in a list, tuple or dict, where they have no names.
+        """
+        metrics: dict[str, Metric] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Metric):
+                metrics[name] = value
+            elif isinstance(value, (list, tuple, dict)) and _has_metrics(value):
+                raise StructureError(
+                    f"{place(self)}.{name} has metrics that have no names; "
+                    "declare gn.metrics.NamedMetrics in its place"
+                )
+        return metrics
 
     def _check_names(
         self, metrics: Mapping[str, Metric], values: Mapping[str, object]
@@ -139,6 +148,12 @@ class NamedMetrics(Metrics):
 
     def _named(self) -> Mapping[str, Metric]:
         return self.metrics
+
+
+def _has_metrics(value: Sequence[object] | Mapping[str, object]) -> bool:
+    """Whether there is a metric among the items of a list, tuple or dict."""
+    items = value.values() if isinstance(value, Mapping) else value
+    return any(isinstance(item, Metric) for item in items)
 
 
 # Any: what the metric takes.
