@@ -77,7 +77,7 @@ class Metrics(Metric):
             metric.merge(others[name])
 
     def _named(self) -> Mapping[str, Metric]:
-        """The metrics by their names, in the order in which they are declared.
+        """The metrics by their names.
 
         Raises:
             StructureError: Some are in a list, tuple or dict, where they have no names.
