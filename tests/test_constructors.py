@@ -398,7 +398,7 @@ class Wider(Width):
         (
             lambda: LAYERS.Linear(2, 3, zzz=1),
             "Linear.__init__() got an unexpected keyword argument 'zzz'; it takes in_size, out_size, w_mask, use_bias, "
-            "w_init, b_init, dtype, param_dtype and 1 more",
+            "w_init, b_init, dtype, param_dtype and 3 more",
         ),
         (
             lambda: LAYERS.Linear(2, 3, rngs=gn.Rngs(0)),

@@ -18,6 +18,11 @@ _LEFT_OUT: Final = frozenset(
         "mask",
         "scale_init",
         "bias_init",
+        "precision",
+        "preferred_element_type",
+        "group_size",
+        "final_act",
+        "use_final_bias",
     )
 )
 """Fields that are shown if they are not `None` alone."""
