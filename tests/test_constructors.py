@@ -415,8 +415,8 @@ class Wider(Width):
         ),
         (
             lambda: LAYERS.MLP(8, 16, 4, 3),
-            "MLP.__init__() takes 4 positional arguments but 5 were given; by keyword alone: depth, act, use_bias, "
-            "w_init, b_init, dtype, param_dtype",
+            "MLP.__init__() takes 4 positional arguments but 5 were given; by keyword alone: depth, act, "
+            "final_act, use_bias, use_final_bias, w_init, b_init, dtype and 1 more",
         ),
         (
             lambda: Wider(3, widht=2),

@@ -77,6 +77,14 @@ def gru(p: Any, h: jax.Array, x: jax.Array) -> Any:
     return h, h
 
 
+def gru_without_biases(p: Any, h: jax.Array, x: jax.Array) -> Any:
+    ir, iz, i_n = jnp.split(x @ p["weight"], 3, -1)
+    hr, hz, hn = jnp.split(h @ p["recurrent"], 3, -1)
+    z = jax.nn.sigmoid(iz + hz)
+    h = (1 - z) * jnp.tanh(i_n + jax.nn.sigmoid(ir + hr) * hn) + z * h
+    return h, h
+
+
 def lstm(p: Any, c: jax.Array, h: jax.Array, x: jax.Array) -> Any:
     y = x @ p["weight"] + h @ p["recurrent"]
     i, f, g, o = jnp.split(y + last(p["bias"], y), 4, -1)
@@ -87,6 +95,11 @@ def lstm(p: Any, c: jax.Array, h: jax.Array, x: jax.Array) -> Any:
 def rnn_cell(p: Any, h: jax.Array, x: jax.Array, at: str = "") -> Any:
     y = x @ p[f"{at}weight"] + h @ p[f"{at}recurrent"]
     return jnp.tanh(y + last(p[f"{at}bias"], y))
+
+
+def rnn_cell_without_bias(p: Any, h: jax.Array, x: jax.Array) -> Any:
+    h = jnp.tanh(x @ p["weight"] + h @ p["recurrent"])
+    return h, h
 
 
 def rnn(p: Any, x: jax.Array) -> Any:
@@ -195,6 +208,11 @@ def mlp(p: Any, x: jax.Array) -> Any:
     return affine(p, "layers.2.", jax.nn.relu(affine(p, "layers.1.", x)))
 
 
+def mlp_of_other_ends(p: Any, x: jax.Array) -> Any:
+    x = jax.nn.relu(affine(p, "layers.0.", x))
+    return jnp.tanh(jax.nn.relu(affine(p, "layers.1.", x)) @ p["layers.2.weight"])
+
+
 def gated_mlp(p: Any, x: jax.Array) -> Any:
     return (jax.nn.silu(x @ p["gate.weight"]) * (x @ p["up.weight"])) @ p["down.weight"]
 
@@ -211,6 +229,11 @@ def bilinear(p: Any, left: jax.Array, right: jax.Array) -> Any:
 def max_pool(p: Any, x: jax.Array) -> Any:
     images = x.reshape(1, 4, 4, 3)
     return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").reshape(2, 2, 3)
+
+
+def min_pool(p: Any, x: jax.Array) -> Any:
+    pads = ((0, 0), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x.reshape(1, 3, 4), jnp.inf, jax.lax.min, (1, 2, 1), (1, 1, 1), pads).reshape(4, 4)
 
 
 def avg_pool(p: Any, x: jax.Array) -> Any:
@@ -329,7 +352,9 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Embedding": ({}, lambda p, tokens: jnp.take(p["weight"], tokens, axis=0)),
     "GRUCell": ({}, gru),
     "GatedMLP": ({}, gated_mlp),
+    "GRUCell, no biases": ({"use_bias": False}, gru_without_biases),
     "GroupNorm": ({}, group_norm),
+    "GroupNorm, by the size": ({"num_groups": None, "group_size": 2}, group_norm),
     "Identity": ({}, lambda p, x: x),
     "InstanceNorm": ({}, instance_norm),
     "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
@@ -339,6 +364,8 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "MLP": ({}, mlp),
     "Mamba2": ({}, mamba2),
     "MaxPool": ({}, max_pool),
+    "MLP, of other ends": ({"use_final_bias": False, "final_act": jnp.tanh}, mlp_of_other_ends),
+    "MinPool": ({}, min_pool),
     "MixtureOfExperts": ({}, mixture),
     "MixtureOfExperts, with a capacity": ({"capacity_factor": 2.0}, mixture_with_room),
     "MultiHeadAttention": ({}, attention),
@@ -347,6 +374,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "RMSNorm": ({}, rms_norm),
     "RNN": ({}, rnn),
     "RNNCell": ({}, rnn_cell),
+    "RNNCell, no bias": ({"use_bias": False}, rnn_cell_without_bias),
     "Sequential": ({}, lambda p, x: jnp.tanh(affine(p, "layers.0.", x))),
     "TransformerBlock": ({}, block),
     "TransformerBlock, norms after": ({"norm_position": "after"}, block_after),

@@ -49,7 +49,8 @@ def float64() -> Generator[None]:
 def wide(case: str) -> tuple[Any, list[Any]]:
     """A layer with parameters of float64, and inputs."""
     name = case.partition(",")[0]
-    options = dict(OPTIONS.get(case, {}))
+    of_both: dict[str, Any] = BY_HAND[case][0] if case in BY_HAND else {}
+    options = dict(OPTIONS.get(case, of_both))
     if "param_dtype" in CASES[name].dtypes or name == "ExponentialSynapse":
         options["param_dtype"] = F64
     if name in ("RNN", "Bidirectional"):
