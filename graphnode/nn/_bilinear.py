@@ -115,5 +115,11 @@ class Bilinear(Module):
             self.dtype, left, right, self.weight.value, value_of(self.bias)
         )
         # It chooses the order of the two products by the sizes.
-        y = einsum("...i,ijk,...j->...k", left, weight, right, precision=self.precision)
+        y = einsum(
+            "...i,ijk,...j->...k",
+            left,
+            weight,
+            right,
+            precision=precision_of("Bilinear.precision", self.precision),
+        )
         return add_bias(y, bias)

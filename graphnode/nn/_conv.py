@@ -191,6 +191,8 @@ class Conv(Layer):
             # JAX knows names of paddings for inputs that are not spread alone.
             named = around_spread(images, named, reach, strides, spread)
         images, padding = pad(images, named, reach)
+        precision = precision_of("Conv.precision", self.precision)
+        preferred = inexact("Conv.preferred_element_type", self.preferred_element_type)
 
         def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
             """The convolution."""
@@ -203,8 +205,8 @@ class Conv(Layer):
                 rhs_dilation=dilation,
                 dimension_numbers=DIMENSIONS[rank],
                 feature_group_count=self.groups,
-                precision=self.precision,
-                preferred_element_type=self.preferred_element_type,
+                precision=precision,
+                preferred_element_type=preferred,
             )
 
         out = channels_last(images, weight, -1)

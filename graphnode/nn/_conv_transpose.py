@@ -197,6 +197,10 @@ class ConvTranspose(Layer):
             # The spatial axes come first; those of channels have no dilation.
             for size, step in zip(weight.shape, dilation, strict=False)
         ]
+        precision = precision_of("ConvTranspose.precision", self.precision)
+        preferred = inexact(
+            "ConvTranspose.preferred_element_type", self.preferred_element_type
+        )
 
         def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
             """The convolution."""
@@ -209,8 +213,8 @@ class ConvTranspose(Layer):
                 rhs_dilation=dilation,
                 dimension_numbers=DIMENSIONS[rank],
                 feature_group_count=self.groups,
-                precision=self.precision,
-                preferred_element_type=self.preferred_element_type,
+                precision=precision,
+                preferred_element_type=preferred,
             )
             if named != "CIRCULAR":
                 return y

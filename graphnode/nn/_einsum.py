@@ -153,13 +153,17 @@ class Einsum(Layer):
         x, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
+        precision = precision_of("Einsum.precision", self.precision)
+        preferred = inexact(
+            "Einsum.preferred_element_type", self.preferred_element_type
+        )
         try:
             y = einsum(
                 self.equation,
                 x,
                 weight,
-                precision=self.precision,
-                preferred_element_type=self.preferred_element_type,
+                precision=precision,
+                preferred_element_type=preferred,
             )
             return add_bias(y, bias)
         # JAX's message has no name of the layer, nor the shape of its weight.

@@ -104,4 +104,6 @@ class Embedding(Layer):
         """
         check_inputs(self, x=(x, Features))
         x, weight = promoted(self.dtype, x, self.weight.value)
-        return product(x, weight.T, precision=self.precision)
+        return product(
+            x, weight.T, precision=precision_of("Embedding.precision", self.precision)
+        )

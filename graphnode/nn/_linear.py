@@ -183,8 +183,10 @@ class Linear(Layer):
         y = product(
             x,
             weight,
-            precision=self.precision,
-            preferred_element_type=self.preferred_element_type,
+            precision=precision_of("Linear.precision", self.precision),
+            preferred_element_type=inexact(
+                "Linear.preferred_element_type", self.preferred_element_type
+            ),
         )
         return add_bias(y, bias)
 

@@ -89,6 +89,15 @@ def test_an_unknown_precision_is_refused(name: str, value: Any):
     assert str(caught.value) == f"{name}.precision: {EXPECTED}; found {value!r}"
 
 
+@pytest.mark.parametrize("name", [*WITH_BOTH, "Bilinear"])
+def test_a_view_is_checked_where_it_is_called(name: str):
+    """As it sets fields of a layer that there is already."""
+    seen = gn.view(abstract(name), precision="exact")
+    with pytest.raises(gn.ContractError) as caught:
+        products(called(seen), *inputs(name))
+    assert str(caught.value) == f"{name}.precision: {EXPECTED}; found 'exact'"
+
+
 def test_products_are_not_summed_in_integers():
     """Not even of numbers that are whole."""
     with pytest.raises(gn.ContractError) as caught:
