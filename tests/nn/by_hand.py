@@ -1,10 +1,12 @@
 """What one would write by hand for each layer of `layers.py`: functions of the same arrays, by path, and inputs."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+Attend: TypeAlias = Callable[..., jax.Array]
 
 
 def last(p: jax.Array, x: jax.Array) -> jax.Array:
@@ -137,20 +139,16 @@ def attention(
     return affine(p, "out.", attended.reshape(6, 8)).reshape(2, 3, 8)
 
 
-def block(p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention, at: str = "") -> Any:
+def block(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention, at: str = "") -> Any:
     x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), attend, at)
     return x + block_mlp(p, layer_norm(p, f"{at}mlp_norm.", x), at)
 
 
-def block_attention(
-    p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention, at: str = ""
-) -> Any:
+def block_attention(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention, at: str = "") -> Any:
     return collected(p, x, x, f"{at}attention.", attend)
 
 
-def collected(
-    p: Any, x: jax.Array, context: jax.Array, at: str, attend: Callable[..., Any] = jax.nn.dot_product_attention
-) -> Any:
+def collected(p: Any, x: jax.Array, context: jax.Array, at: str, attend: Attend = jax.nn.dot_product_attention) -> Any:
     sources = {"query": x.reshape(-1, 4)}
     sources["key"] = sources["value"] = sources["query"] if context is x else context.reshape(-1, 4)
     parts = [affine(p, f"{at}{part}.", rows).reshape(2, -1, 2, 2) for part, rows in sources.items()]
@@ -162,34 +160,35 @@ def block_mlp(p: Any, x: jax.Array, at: str = "") -> Any:
     return affine(p, f"{at}mlp.layers.1.", jax.nn.gelu(rows)).reshape(x.shape)
 
 
-def block_after(p: Any, x: jax.Array) -> Any:
-    x = layer_norm(p, "attention_norm.", x + block_attention(p, x))
+def block_after(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = layer_norm(p, "attention_norm.", x + block_attention(p, x, attend))
     return layer_norm(p, "mlp_norm.", x + block_mlp(p, x))
 
 
-def block_output(p: Any, x: jax.Array) -> Any:
-    x = x + layer_norm(p, "attention_norm.", block_attention(p, x))
+def block_output(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = x + layer_norm(p, "attention_norm.", block_attention(p, x, attend))
     return x + layer_norm(p, "mlp_norm.", block_mlp(p, x))
 
 
-def block_both(p: Any, x: jax.Array) -> Any:
-    x = x + layer_norm(p, "attention_out_norm.", block_attention(p, layer_norm(p, "attention_norm.", x)))
+def block_both(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = x + layer_norm(p, "attention_out_norm.", block_attention(p, layer_norm(p, "attention_norm.", x), attend))
     return x + layer_norm(p, "mlp_out_norm.", block_mlp(p, layer_norm(p, "mlp_norm.", x)))
 
 
-def block_parallel(p: Any, x: jax.Array) -> Any:
-    attended = block_attention(p, layer_norm(p, "attention_norm.", x))
+def block_parallel(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    attended = block_attention(p, layer_norm(p, "attention_norm.", x), attend)
     return x + (attended + block_mlp(p, layer_norm(p, "mlp_norm.", x)))
 
 
-def cross_block(p: Any, x: jax.Array, context: jax.Array, at: str) -> Any:
-    x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), at=at)
-    x = x + collected(p, layer_norm(p, f"{at}cross_attention_norm.", x), context, f"{at}cross_attention.")
+def cross_block(p: Any, x: jax.Array, context: jax.Array, at: str, attend: Attend) -> Any:
+    x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), attend, at)
+    x = x + collected(p, layer_norm(p, f"{at}cross_attention_norm.", x), context, f"{at}cross_attention.", attend)
     return x + block_mlp(p, layer_norm(p, f"{at}mlp_norm.", x), at)
 
 
-def block_stack(p: Any, x: jax.Array) -> Any:
-    return rms_norm({"scale": p["norm.scale"]}, block(p, block(p, x, at="blocks.0."), at="blocks.1."))
+def block_stack(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = block(p, block(p, x, attend, "blocks.0."), attend, "blocks.1.")
+    return rms_norm({"scale": p["norm.scale"]}, x)
 
 
 def scanned_stack(p: Any, x: jax.Array) -> Any:
@@ -198,9 +197,9 @@ def scanned_stack(p: Any, x: jax.Array) -> Any:
     return rms_norm({"scale": p["norm.scale"]}, x)
 
 
-def encoder_decoder(p: Any, source: jax.Array, target: jax.Array) -> Any:
-    context = block(p, source, at="encoder.blocks.0.")
-    return layer_norm(p, "decoder.norm.", cross_block(p, target, context, "decoder.blocks.0."))
+def encoder_decoder(p: Any, source: jax.Array, target: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    context = block(p, source, attend, "encoder.blocks.0.")
+    return layer_norm(p, "decoder.norm.", cross_block(p, target, context, "decoder.blocks.0.", attend))
 
 
 def mlp(p: Any, x: jax.Array) -> Any:
