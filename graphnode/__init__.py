@@ -86,6 +86,7 @@ if typing.TYPE_CHECKING:
     from . import check as check
     from . import checkpoint as checkpoint
     from . import config as config
+    from . import families as families
     from . import nn as nn
     from . import optim as optim
     from . import sharding as sharding
@@ -118,7 +119,8 @@ else:
     # A table, as the names cannot be read off a module that is not imported yet.
     # fmt: off
     _LATER = {
-        "check": (), "checkpoint": (), "config": (), "nn": (), "optim": (), "sharding": (), "transforms": (
+        "check": (), "checkpoint": (), "config": (), "families": (), "nn": (), "optim": (), "sharding": (),
+        "transforms": (
             "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
             "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
             "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",

@@ -31,6 +31,7 @@ MOVED: Mapping[str, str] = {
     "graphnode/nn/README.md": "code/nn.md",
     "graphnode/optim/README.md": "code/optim.md",
     "graphnode/sharding/README.md": "code/sharding.md",
+    "graphnode/families/README.md": "code/families.md",
     "graphnode/transforms/README.md": "code/transforms.md",
 }
 STYLE = """\

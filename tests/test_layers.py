@@ -88,6 +88,7 @@ LAYERS = (
     "_processes",
     "sharding",
     "checkpoint",
+    "families",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

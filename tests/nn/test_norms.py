@@ -61,6 +61,19 @@ def test_the_default_epsilon_is_that_of_flax(name: str):
     compare(one, other, 2e-3 * numbers(4, 6), with_gradients=False)
 
 
+def test_a_scale_around_zero_counts_from_one():
+    """It starts at 0, and is added to 1 in float32, where bfloat16 would round it away."""
+    norm = nn.RMSNorm(2, zero_centered=True, param_dtype=BF16)
+    assert norm.scale is not None
+    assert norm.scale.value.tolist() == [0, 0]
+    x = jnp.array([100.0, -700.0])
+    assert norm(x).tolist() == nn.RMSNorm(2)(x).tolist()
+    norm.scale.value = jnp.array([0.001, -1.0], BF16)
+    small = float(norm.scale.value[0])
+    assert norm(x).tolist() == pytest.approx([0.2 * (1 + small), 0.0], rel=1e-6)
+    assert repr(nn.RMSNorm(2)).count("zero_centered") == 0
+
+
 @pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm"])
 def test_in_bfloat16_statistics_are_taken_in_float32(name: str):
     """A bfloat16 input gives what flax computes in bfloat16 with statistics in float32, to the last bit but one."""
