@@ -32,6 +32,8 @@ FAMILIES: Final[dict[str, type[gn.nn.Module]]] = {
     "gemma2_untied": gn.families.Gemma2,
     "gemma3": gn.families.Gemma3,
 }
+# Of each class, one is compared by the quick tests.
+VARIANTS: Final = ("gpt2_untied", "llama_tied", "qwen3_window", "gemma2_untied")
 
 
 def loaded(reference: Reference, tmp_path: Path, **options: Any) -> Any:
@@ -40,7 +42,9 @@ def loaded(reference: Reference, tmp_path: Path, **options: Any) -> Any:
     return gn.families.load(directory, FAMILIES[reference.name], **options)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in FAMILIES]
+)
 def test_logits_are_those_of_transformers(name: str, tmp_path: Path):
     """Of texts with padding."""
     reference = kept(name)
