@@ -143,9 +143,8 @@ class T5(LanguageModel):
         source_lengths: Lengths | None = None,
     ) -> Logits:
         """The logits of what follows each token, beside a source; that is left out once it is in caches."""
-        encoded: Encoded | None = None
-        if source is not None:
-            encoded = self.encode(source, lengths=source_lengths)
+        encode = self.encode
+        encoded = None if source is None else encode(source, lengths=source_lengths)
         return self.decode(
             tokens, encoded, lengths=lengths, source_lengths=source_lengths
         )
