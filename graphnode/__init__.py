@@ -86,6 +86,7 @@ if typing.TYPE_CHECKING:
     from . import check as check
     from . import checkpoint as checkpoint
     from . import config as config
+    from . import families as families
     from . import metrics as metrics
     from . import nn as nn
     from . import optim as optim
@@ -119,7 +120,8 @@ else:
     # A table, as the names cannot be read off a module that is not imported yet.
     # fmt: off
     _LATER = {
-        "check": (), "checkpoint": (), "config": (), "metrics": (), "nn": (), "optim": (), "sharding": (),
+        "check": (), "checkpoint": (), "config": (), "families": (), "metrics": (), "nn": (), "optim": (),
+        "sharding": (),
         "transforms": (
             "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
             "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",

@@ -1,5 +1,6 @@
 """Checking modules that a test writes."""
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text), encoding="utf-8")
+        # Python takes bytecode for that of a file of the same size and second.
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
 
 
 def check_and_forget(*targets: str, strict: bool = False) -> Checked:

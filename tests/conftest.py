@@ -119,8 +119,8 @@ class DoctestNames:
     @pytest.fixture(autouse=True)
     @classmethod
     def own_folder(cls, request: pytest.FixtureRequest) -> None:
-        """Run the doctests of checkpoints in a folder of their own, which is where they write."""
-        if isinstance(request.node, pytest.DoctestItem) and request.path.parent.name == "checkpoint":
+        """Run the doctests of what writes files in a folder of their own."""
+        if isinstance(request.node, pytest.DoctestItem) and request.path.parent.name in ("checkpoint", "families"):
             request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
 
     @pytest.fixture(autouse=True, scope="session")

@@ -60,7 +60,8 @@ def run_together(commands: Sequence[Sequence[str]], folder: Path, devices: int =
             environment = environment_of(devices)
             processes.append(subprocess.Popen(arguments, env=environment, stdout=stream, stderr=stream))
     try:
-        end = time.monotonic() + 120
+        # Generous: a busy machine must not fail it. Processes that wait for each other would for ever.
+        end = time.monotonic() + 600
         # Until all have ended, or one has failed, for which the others may wait.
         while None in (codes := [process.poll() for process in processes]) and not any(codes):
             assert time.monotonic() < end, [output.read_text() for output in outputs]

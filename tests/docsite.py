@@ -32,6 +32,7 @@ MOVED: Mapping[str, str] = {
     "graphnode/optim/README.md": "code/optim.md",
     "graphnode/metrics/README.md": "code/metrics.md",
     "graphnode/sharding/README.md": "code/sharding.md",
+    "graphnode/families/README.md": "code/families.md",
     "graphnode/transforms/README.md": "code/transforms.md",
 }
 STYLE = """\

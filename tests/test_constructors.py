@@ -398,7 +398,7 @@ class Wider(Width):
         (
             lambda: LAYERS.Linear(2, 3, zzz=1),
             "Linear.__init__() got an unexpected keyword argument 'zzz'; it takes in_size, out_size, w_mask, use_bias, "
-            "w_init, b_init, dtype, param_dtype and 1 more",
+            "w_init, b_init, dtype, param_dtype and 3 more",
         ),
         (
             lambda: LAYERS.Linear(2, 3, rngs=gn.Rngs(0)),
@@ -415,8 +415,8 @@ class Wider(Width):
         ),
         (
             lambda: LAYERS.MLP(8, 16, 4, 3),
-            "MLP.__init__() takes 4 positional arguments but 5 were given; by keyword alone: depth, act, use_bias, "
-            "w_init, b_init, dtype, param_dtype",
+            "MLP.__init__() takes 4 positional arguments but 5 were given; by keyword alone: depth, act, "
+            "final_act, use_bias, use_final_bias, w_init, b_init, dtype and 1 more",
         ),
         (
             lambda: Wider(3, widht=2),

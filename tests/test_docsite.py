@@ -17,6 +17,7 @@ MODULES = {
     "check": gn.check,
     "checkpoint": gn.checkpoint,
     "config": gn.config,
+    "families": gn.families,
     "metrics": gn.metrics,
     "nn": gn.nn,
     "optim": gn.optim,

@@ -89,6 +89,7 @@ LAYERS = (
     "_processes",
     "sharding",
     "checkpoint",
+    "families",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

@@ -22,7 +22,7 @@ RULES = sharding.Rules(
 
 class Language(gn.Node):
     embedding: gn.nn.Embedding
-    block: gn.nn.TransformerBlock
+    block: gn.nn.Block
 
     def __call__(self, tokens):
         return self.embedding.attend(self.block(self.embedding(tokens)))
@@ -152,4 +152,36 @@ def test_activations_are_laid_out_where_a_plan_is_active():
         assert "\\n  weight: not in the plan\\n" in str(error)
     else:
         raise AssertionError("not refused")
+    """)
+
+
+@pytest.mark.slow
+def test_blocks_that_are_scanned_are_trained_by_a_plan():
+    """Their new axis has a role: whole, it is what scan runs over; the losses are those of the loop on one device."""
+    run("""
+    RULES = sharding.Rules(
+        params={**dict(RULES.params), "layers": None}, activations=RULES.activations, default=None
+    )
+
+    def make(scan):
+        blocks = [
+            gn.nn.TransformerBlock(8, 2, is_causal=True, norm="RMSNorm", rotary_base=100.0) for _ in range(2)
+        ]
+        stack = gn.nn.TransformerStack(blocks, scan=scan, remat=scan)
+        model = Language(gn.nn.Embedding(16, 8), stack)
+        return [model, gn.optim.Optimizer(model, optax.adam(1e-2))]
+
+    with gn.random.scope(KEY):
+        looped = make(False)
+    expected = [float(step(looped, TOKENS)) for _ in range(3)]
+    for kind in KINDS:
+        plan = sharding.plan(gn.eval_shape(lambda: make(True)), mesh_of(kind), RULES)
+        both = sharding.init(lambda: make(True), KEY, plan)
+        weight = gn.states(both)["0.block.blocks.attention.query.weight"].value
+        assert weight.shape == (2, 8, 8) and weight.sharding.spec == P(None, "data", "model"), weight.sharding
+        with plan:
+            tokens = jax.device_put(TOKENS, jax.NamedSharding(plan.mesh, P("data")))
+            losses = [float(step(both, tokens)) for _ in range(3)]
+        assert np.allclose(losses, expected, rtol=1e-4), (kind, losses, expected)
+        assert is_in_place(both, plan)
     """)

@@ -88,6 +88,7 @@ NAMES = [
     "custom_vjp",
     "diff",
     "eval_shape",
+    "families",
     "explain_retrace",
     "flatten",
     "fori_loop",

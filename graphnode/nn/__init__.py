@@ -48,6 +48,7 @@ from ._module import Layer as Layer
 from ._module import Module as Module
 from ._pooling import AvgPool as AvgPool
 from ._pooling import MaxPool as MaxPool
+from ._pooling import MinPool as MinPool
 from ._prelu import PReLU as PReLU
 from ._rg_lru import RGLRU as RGLRU
 from ._rms_norm import RMSNorm as RMSNorm

@@ -21,6 +21,7 @@ from ._dtypes import (
     value_of,
 )
 from ._module import Module
+from ._precision import Precision, precision_of
 from ._spread import einsum
 
 Left: TypeAlias = Float[Array, "*batch left_size"]
@@ -45,6 +46,8 @@ class Bilinear(Module):
         b_init: Initialiser of the bias.
         dtype: What is computed in.
         param_dtype: Dtype of the parameters.
+        precision: How exactly products are computed on accelerators, as JAX takes it:
+            `"default"`, `"high"`, `"highest"`, or an algorithm. Kept by its name.
 
     Raises:
         ContractError: A size that is not a positive integer; inputs of other sizes.
@@ -71,6 +74,8 @@ class Bilinear(Module):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    precision: Precision | None = None
+    """How exactly products are computed."""
     weight: ParamState[Float[Array, "left=left_size right=right_size out=out_size"]] = (
         state(init=False)
     )
@@ -89,6 +94,7 @@ class Bilinear(Module):
         self.right_size = size("Bilinear.right_size", self.right_size)
         self.out_size = size("Bilinear.out_size", self.out_size)
         self.dtype = inexact("Bilinear.dtype", self.dtype)
+        self.precision = precision_of("Bilinear.precision", self.precision)
         self.weight = parameter(
             w_init, (self.left_size, self.right_size, self.out_size), param_dtype
         )
@@ -109,4 +115,11 @@ class Bilinear(Module):
             self.dtype, left, right, self.weight.value, value_of(self.bias)
         )
         # It chooses the order of the two products by the sizes.
-        return add_bias(einsum("...i,ijk,...j->...k", left, weight, right), bias)
+        y = einsum(
+            "...i,ijk,...j->...k",
+            left,
+            weight,
+            right,
+            precision=precision_of("Bilinear.precision", self.precision),
+        )
+        return add_bias(y, bias)

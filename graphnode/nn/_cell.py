@@ -15,7 +15,7 @@ from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
 from ._checks import function, place, size
-from ._dtypes import each, inexact, init_vars, parameter
+from ._dtypes import each, inexact, init_vars, optional_parameter, parameter
 from ._module import Module
 
 C = TypeVar("C")
@@ -64,6 +64,10 @@ class GatedCell(Cell[C]):
     """Applied to the candidate, and to the memory."""
     carry_init: Initializer = static(default=initializers.zeros)
     """Initialiser of what is carried into the first step."""
+    # A field, and no init variable: a subclass may have a `__post_init__` of its own, which
+    # takes those that there were.
+    use_bias: bool = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
     """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
@@ -78,8 +82,8 @@ class GatedCell(Cell[C]):
     """From the input to all parts."""
     recurrent: ParamState[Float[Array, "hidden_size _"]] = state(init=False)
     """From what is carried to the same."""
-    bias: ParamState[Float[Array, "_"]] = state(init=False)
-    """Added to the same."""
+    bias: ParamState[Float[Array, "_"]] | None = state(init=False)
+    """Added to the same, if anything."""
 
     _parts: ClassVar[int]
 
@@ -103,7 +107,7 @@ class GatedCell(Cell[C]):
             each(recurrent_init, parts), (hidden_size, width), param_dtype
         )
         # A bias has no fans: all parts at once.
-        self.bias = parameter(b_init, (width,), param_dtype)
+        self.bias = optional_parameter(self.use_bias, b_init, (width,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""

@@ -24,6 +24,7 @@ from ._dtypes import (
     value_of,
 )
 from ._module import Layer
+from ._precision import Precision, precision_of
 from ._rows import as_batch
 from ._spread import by_compiler, channels_last
 from ._windows import (
@@ -70,6 +71,11 @@ class Conv(Layer):
         b_init: Initialiser of the bias.
         dtype: What is computed in.
         param_dtype: Dtype of the parameters.
+        precision: How exactly products are computed on accelerators, as JAX takes it:
+            `"default"`, `"high"`, `"highest"`, a pair of them for input and weight, or an
+            algorithm. Kept by its name.
+        preferred_element_type: The dtype that products are summed in, and that of the
+            result, in place of `dtype`.
 
     Raises:
         ContractError: A size that is not a positive integer or not one for each axis;
@@ -111,6 +117,10 @@ class Conv(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    precision: Precision | None = None
+    """How exactly products are computed."""
+    preferred_element_type: DTypeLike | None = None
+    """The dtype of sums of products."""
     weight: ParamState[
         Float[Array, "*window=kernel_size in=in_size//groups out=out_size"]
     ] = state(init=False)
@@ -141,6 +151,10 @@ class Conv(Layer):
         self.groups = divisor("Conv.groups", self.groups, "in_size", self.in_size)
         self.groups = divisor("Conv.groups", self.groups, "out_size", self.out_size)
         self.dtype = inexact("Conv.dtype", self.dtype)
+        self.precision = precision_of("Conv.precision", self.precision)
+        self.preferred_element_type = inexact(
+            "Conv.preferred_element_type", self.preferred_element_type
+        )
         shape = (*kernel_size, self.in_size // self.groups, self.out_size)
         self.mask = mask_of("Conv.mask", self.mask, shape)
         self.weight = parameter(w_init, shape, param_dtype)
@@ -177,6 +191,8 @@ class Conv(Layer):
             # JAX knows names of paddings for inputs that are not spread alone.
             named = around_spread(images, named, reach, strides, spread)
         images, padding = pad(images, named, reach)
+        precision = precision_of("Conv.precision", self.precision)
+        preferred = inexact("Conv.preferred_element_type", self.preferred_element_type)
 
         def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
             """The convolution."""
@@ -189,6 +205,8 @@ class Conv(Layer):
                 rhs_dilation=dilation,
                 dimension_numbers=DIMENSIONS[rank],
                 feature_group_count=self.groups,
+                precision=precision,
+                preferred_element_type=preferred,
             )
 
         out = channels_last(images, weight, -1)

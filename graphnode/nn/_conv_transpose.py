@@ -23,6 +23,7 @@ from ._dtypes import (
     value_of,
 )
 from ._module import Layer
+from ._precision import Precision, precision_of
 from ._rows import as_batch
 from ._spread import by_compiler, channels_last
 from ._windows import DIMENSIONS, Amounts, Named, one_batch, padding_of
@@ -69,6 +70,11 @@ class ConvTranspose(Layer):
         b_init: Initialiser of the bias.
         dtype: What is computed in.
         param_dtype: Dtype of the parameters.
+        precision: How exactly products are computed on accelerators, as JAX takes it:
+            `"default"`, `"high"`, `"highest"`, a pair of them for input and weight, or an
+            algorithm. Kept by its name.
+        preferred_element_type: The dtype that products are summed in, and that of the
+            result, in place of `dtype`.
 
     Raises:
         ContractError: A size that is not a positive integer or not one for each axis;
@@ -116,6 +122,10 @@ class ConvTranspose(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    precision: Precision | None = None
+    """How exactly products are computed."""
+    preferred_element_type: DTypeLike | None = None
+    """The dtype of sums of products."""
     weight: ParamState[Float[Array, "*window=kernel_size _ _"]] = state(init=False)
     """The window's weights."""
     bias: ParamState[Float[Array, "out=out_size"]] | None = state(init=False)
@@ -147,6 +157,10 @@ class ConvTranspose(Layer):
         self.groups = divisor(name, self.groups, "in_size", self.in_size)
         self.groups = divisor(name, self.groups, "out_size", self.out_size)
         self.dtype = inexact("ConvTranspose.dtype", self.dtype)
+        self.precision = precision_of("ConvTranspose.precision", self.precision)
+        self.preferred_element_type = inexact(
+            "ConvTranspose.preferred_element_type", self.preferred_element_type
+        )
         shape = (*kernel_size, self.in_size // self.groups, self.out_size)
         if self.transpose_kernel:
             # The weight of a convolution from `out_size` to `in_size` channels.
@@ -183,6 +197,10 @@ class ConvTranspose(Layer):
             # The spatial axes come first; those of channels have no dilation.
             for size, step in zip(weight.shape, dilation, strict=False)
         ]
+        precision = precision_of("ConvTranspose.precision", self.precision)
+        preferred = inexact(
+            "ConvTranspose.preferred_element_type", self.preferred_element_type
+        )
 
         def convolve(images: jax.Array, weight: jax.Array) -> jax.Array:
             """The convolution."""
@@ -195,6 +213,8 @@ class ConvTranspose(Layer):
                 rhs_dilation=dilation,
                 dimension_numbers=DIMENSIONS[rank],
                 feature_group_count=self.groups,
+                precision=precision,
+                preferred_element_type=preferred,
             )
             if named != "CIRCULAR":
                 return y

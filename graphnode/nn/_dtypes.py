@@ -209,7 +209,12 @@ def masked(weight: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """`y + bias` over the last axis, if there is a bias."""
-    return y if bias is None else y + of_rank(bias, y)
+    if bias is None:
+        return y
+    # Products may have another dtype than their operands: `preferred_element_type`.
+    if bias.dtype != y.dtype:
+        bias = bias.astype(y.dtype)
+    return y + of_rank(bias, y)
 
 
 def of_rank(features: jax.Array, x: jax.Array) -> jax.Array:

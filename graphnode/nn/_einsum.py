@@ -14,6 +14,7 @@ from . import initializers
 from ._checks import check_unstacked, place, shape_of
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
+from ._precision import Precision, precision_of
 from ._spread import axis_names, einsum
 
 
@@ -35,6 +36,11 @@ class Einsum(Layer):
         b_init: Initialiser of the bias.
         dtype: What is computed in.
         param_dtype: Dtype of the parameters.
+        precision: How exactly products are computed on accelerators, as JAX takes it:
+            `"default"`, `"high"`, `"highest"`, a pair of them for input and weight, or an
+            algorithm. Kept by its name.
+        preferred_element_type: The dtype that products are summed in, and that of the
+            result, in place of `dtype`.
 
     Raises:
         ContractError: An equation that has not two operands, or another number of axes
@@ -61,6 +67,10 @@ class Einsum(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    precision: Precision | None = None
+    """How exactly products are computed."""
+    preferred_element_type: DTypeLike | None = None
+    """The dtype of sums of products."""
     weight: ParamState[Float[Array, "*shape"]] = state(init=False)
     """The second operand."""
     bias: ParamState[Float[Array, "*bias_shape"]] | None = state(init=False)
@@ -71,6 +81,10 @@ class Einsum(Layer):
     ) -> None:
         self.shape = shape_of("Einsum.shape", self.shape)
         self.dtype = inexact("Einsum.dtype", self.dtype)
+        self.precision = precision_of("Einsum.precision", self.precision)
+        self.preferred_element_type = inexact(
+            "Einsum.preferred_element_type", self.preferred_element_type
+        )
         before, _, result = self.equation.replace(" ", "").partition("->")
         operands = before.split(",")
         if len(operands) != 2 or "->" not in self.equation:
@@ -139,8 +153,19 @@ class Einsum(Layer):
         x, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
+        precision = precision_of("Einsum.precision", self.precision)
+        preferred = inexact(
+            "Einsum.preferred_element_type", self.preferred_element_type
+        )
         try:
-            return add_bias(einsum(self.equation, x, weight), bias)
+            y = einsum(
+                self.equation,
+                x,
+                weight,
+                precision=precision,
+                preferred_element_type=preferred,
+            )
+            return add_bias(y, bias)
         # JAX's message has no name of the layer, nor the shape of its weight.
         except (TypeError, ValueError) as error:
             expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"

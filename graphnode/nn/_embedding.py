@@ -14,6 +14,7 @@ from .._state import ParamState
 from ._checks import check_inputs, size
 from ._dtypes import inexact, init_vars, parameter, promoted
 from ._module import Layer
+from ._precision import Precision, precision_of
 from ._spread import product, rows_at
 
 Tokens: TypeAlias = Integer[Array, "*batch"]
@@ -40,6 +41,9 @@ class Embedding(Layer):
         w_init: Initialiser of the weight; by default normal with variance `1 / width`.
         dtype: The dtype of the result; by default that of the weight.
         param_dtype: Dtype of the weight.
+        precision: How exactly `attend` computes products on accelerators, as JAX takes it:
+            `"default"`, `"high"`, `"highest"`, a pair of them for input and weight, or an
+            algorithm. Kept by its name.
 
     Raises:
         ContractError: A size that is not a positive integer; tokens that are not
@@ -63,6 +67,8 @@ class Embedding(Layer):
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    precision: Precision | None = None
+    """How exactly `attend` computes products."""
     weight: ParamState[Float[Array, "vocab=num_embeddings embed=width"]] = state(
         init=False
     )
@@ -72,6 +78,7 @@ class Embedding(Layer):
         self.num_embeddings = size("Embedding.num_embeddings", self.num_embeddings)
         self.width = size("Embedding.width", self.width)
         self.dtype = inexact("Embedding.dtype", self.dtype)
+        self.precision = precision_of("Embedding.precision", self.precision)
         self.weight = parameter(w_init, (self.num_embeddings, self.width), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
@@ -97,4 +104,6 @@ class Embedding(Layer):
         """
         check_inputs(self, x=(x, Features))
         x, weight = promoted(self.dtype, x, self.weight.value)
-        return product(x, weight.T)
+        return product(
+            x, weight.T, precision=precision_of("Embedding.precision", self.precision)
+        )

@@ -43,6 +43,7 @@ class GroupNorm(Layer):
     Args:
         width: Features: the size of the last axis.
         num_groups: Number of groups of features that follow each other.
+        group_size: Features of each group, in place of `num_groups`. Not kept.
         batch_axes: How many leading axes of the input are a batch, whose elements do
             not see each other.
         epsilon: Added to the variance.
@@ -59,8 +60,8 @@ class GroupNorm(Layer):
 
     Raises:
         ContractError: A width that is not a positive integer, groups that do not divide
-            it, an epsilon that is not positive; an input of another size or dtype, or
-            with too few axes.
+            it, both or none of their number and their size, an epsilon that is not
+            positive; an input of another size or dtype, or with too few axes.
 
     Example:
         >>> GroupNorm(4, 2)(jnp.array([[0.0, 200.0, 30.0, 10.0]])).tolist()
@@ -69,7 +70,7 @@ class GroupNorm(Layer):
 
     width: int
     """Size of the last axis."""
-    num_groups: int
+    num_groups: int | None = None
     """Number of groups of features that follow each other."""
     _: KW_ONLY
     batch_axes: int = 1
@@ -86,6 +87,8 @@ class GroupNorm(Layer):
     """Initialiser of the scale; `None` after it was used."""
     bias_init: Initializer | None = static(default=None)
     """Initialiser of the bias; `None` after it was used."""
+    group_size: int | None = None
+    """Features of each group; `None` after it was used."""
     reduction_axes: Axes | None = None
     """The axes over which statistics are taken."""
     axis_name: AxisName | None = None
@@ -103,9 +106,8 @@ class GroupNorm(Layer):
         self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike
     ) -> None:
         self.width = size("GroupNorm.width", self.width)
-        self.num_groups = divisor(
-            "GroupNorm.num_groups", self.num_groups, "width", self.width
-        )
+        self.num_groups = self._count_groups()
+        self.group_size = None
         self.batch_axes = count("GroupNorm.batch_axes", self.batch_axes)
         self.epsilon = positive("GroupNorm.epsilon", self.epsilon)
         self.dtype = inexact("GroupNorm.dtype", self.dtype)
@@ -119,6 +121,24 @@ class GroupNorm(Layer):
         self.scale_init = self.bias_init = None
         self.scale = optional_parameter(use_scale, scale_init, shape, param_dtype)
         self.bias = optional_parameter(use_bias, bias_init, shape, param_dtype)
+
+    def _count_groups(self) -> int:
+        """The number of groups, which their size may say.
+
+        Raises:
+            ContractError: It does not divide the features; both or none of them are given.
+        """
+        if (self.num_groups is None) == (self.group_size is None):
+            found = "neither" if self.num_groups is None else "both"
+            raise ContractError(
+                f"GroupNorm.num_groups: expected num_groups or group_size; found {found}"
+            )
+        if self.group_size is None:
+            return divisor("GroupNorm.num_groups", self.num_groups, "width", self.width)
+        group_size = divisor(
+            "GroupNorm.group_size", self.group_size, "width", self.width
+        )
+        return self.width // group_size
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -139,7 +159,8 @@ class GroupNorm(Layer):
                 another shape, or that is not boolean.
         """
         check_inputs(self, x=(x, Features))
-        shape = (*x.shape[:-1], self.num_groups, self.width // self.num_groups)
+        num_groups = divisor("num_groups", self.num_groups, "width", self.width)
+        shape = (*x.shape[:-1], num_groups, self.width // num_groups)
         grouped = widened(x).reshape(shape)
         counts = whole_mask(self, mask, x)
         counts = None if counts is None else counts.reshape(shape)

@@ -12,7 +12,7 @@ from .._fields import Initializer, state
 from .._state import ParamState
 from ._cell import GatedCell, first_carry
 from ._checks import check_inputs
-from ._dtypes import add_bias, dtype_of, parameter, promoted
+from ._dtypes import add_bias, dtype_of, optional_parameter, promoted, value_of
 from ._spread import product
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
@@ -35,6 +35,7 @@ class GRUCell(GatedCell[jax.Array]):
         gate_fn: Applied to the gates, in place of the sigmoid.
         activation_fn: Applied in place of tanh.
         carry_init: Initialiser of what is carried into the first step.
+        use_bias: Whether there are biases.
         w_init: Initialiser of each part of `weight`.
         recurrent_init: Initialiser of each part of `recurrent`.
         b_init: Initialiser of the biases.
@@ -61,10 +62,12 @@ class GRUCell(GatedCell[jax.Array]):
         state(init=False)
     )
     """From what is carried to the same."""
-    bias: ParamState[Float[Array, "gates=3*hidden_size"]] = state(init=False)
-    """Added to the same."""
-    candidate_bias: ParamState[Float[Array, "hidden=hidden_size"]] = state(init=False)
-    """Added to the part of the candidate that is reset."""
+    bias: ParamState[Float[Array, "gates=3*hidden_size"]] | None = state(init=False)
+    """Added to the same, if anything."""
+    candidate_bias: ParamState[Float[Array, "hidden=hidden_size"]] | None = state(
+        init=False
+    )
+    """Added to the part of the candidate that is reset, if anything."""
 
     _parts: ClassVar[int] = 3
 
@@ -76,7 +79,9 @@ class GRUCell(GatedCell[jax.Array]):
         param_dtype: DTypeLike,
     ) -> None:
         super().__post_init__(w_init, recurrent_init, b_init, param_dtype)
-        self.candidate_bias = parameter(b_init, (self.hidden_size,), param_dtype)
+        self.candidate_bias = optional_parameter(
+            self.use_bias, b_init, (self.hidden_size,), param_dtype
+        )
 
     def initial_carry(
         self, batch: tuple[int, ...] = (), *, key: jax.Array | None = None
@@ -107,8 +112,8 @@ class GRUCell(GatedCell[jax.Array]):
             x,
             self.weight.value,
             self.recurrent.value,
-            self.bias.value,
-            self.candidate_bias.value,
+            value_of(self.bias),
+            value_of(self.candidate_bias),
         )
         from_input = jnp.split(add_bias(product(x, weight), bias), 3, -1)
         # Apart from the input's: the reset gate acts on this part of the candidate

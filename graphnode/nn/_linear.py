@@ -27,6 +27,7 @@ from ._dtypes import (
 )
 from ._module import Layer
 from ._parts import Part
+from ._precision import Precision, precision_of
 from ._spread import product
 
 
@@ -51,6 +52,11 @@ class Linear(Layer):
         dtype: What is computed in, and the dtype of the result; by default what JAX
             promotes input and parameters to.
         param_dtype: Dtype of the parameters.
+        precision: How exactly products are computed on accelerators, as JAX takes it:
+            `"default"`, `"high"`, `"highest"`, a pair of them for input and weight, or an
+            algorithm. Kept by its name.
+        preferred_element_type: The dtype that products are summed in, and that of the
+            result, in place of `dtype`.
         axes: The roles of the features of input and output, which rules of sharding go
             by; by default `("in", "out")`.
 
@@ -93,6 +99,10 @@ class Linear(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
+    precision: Precision | None = None
+    """How exactly products are computed."""
+    preferred_element_type: DTypeLike | None = None
+    """The dtype of sums of products."""
     axes: tuple[str, str] | None = None
     """The roles of the features of input and output."""
     in_features: int = static(init=False)
@@ -117,6 +127,10 @@ class Linear(Layer):
         self.in_size = before_in = _checked_sizes("in_size", self.in_size)
         self.out_size = before_out = _checked_sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
+        self.precision = precision_of("Linear.precision", self.precision)
+        self.preferred_element_type = inexact(
+            "Linear.preferred_element_type", self.preferred_element_type
+        )
         # Only the last axis is mapped; those before it stay.
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
@@ -166,7 +180,15 @@ class Linear(Layer):
         # At each call, since an optimizer may move what is masked, as by weight decay.
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
-        return add_bias(product(x, weight), bias)
+        y = product(
+            x,
+            weight,
+            precision=precision_of("Linear.precision", self.precision),
+            preferred_element_type=inexact(
+                "Linear.preferred_element_type", self.preferred_element_type
+            ),
+        )
+        return add_bias(y, bias)
 
 
 def linear_part(
@@ -181,6 +203,8 @@ def linear_part(
             "out_size": (out_size,),
             "w_mask": None,
             "dtype": dtype,
+            "precision": None,
+            "preferred_element_type": None,
             "axes": None,
         },
     )

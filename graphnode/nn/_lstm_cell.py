@@ -13,7 +13,7 @@ from .._hints import with_article
 from .._state import ParamState
 from ._cell import GatedCell, first_carry
 from ._checks import check_inputs, place
-from ._dtypes import add_bias, dtype_of, promoted
+from ._dtypes import add_bias, dtype_of, promoted, value_of
 from ._spread import product
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
@@ -35,6 +35,7 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
         gate_fn: Applied to the gates, in place of the sigmoid.
         activation_fn: Applied in place of tanh.
         carry_init: Initialiser of what is carried into the first step.
+        use_bias: Whether there is a bias.
         w_init: Initialiser of each part of `weight`.
         recurrent_init: Initialiser of each part of `recurrent`.
         b_init: Initialiser of the bias.
@@ -63,8 +64,8 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
         state(init=False)
     )
     """From the last output to the same."""
-    bias: ParamState[Float[Array, "gates=4*hidden_size"]] = state(init=False)
-    """Added to the same."""
+    bias: ParamState[Float[Array, "gates=4*hidden_size"]] | None = state(init=False)
+    """Added to the same, if anything."""
 
     _parts: ClassVar[int] = 4
 
@@ -113,7 +114,7 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
             x,
             self.weight.value,
             self.recurrent.value,
-            self.bias.value,
+            value_of(self.bias),
         )
         # One product for all four parts, and one for the recurrent ones.
         i, f, g, o = jnp.split(

@@ -35,7 +35,9 @@ class MLP(Layer):
         out_size: Features of the output.
         depth: Number of hidden layers.
         act: Applied after each hidden layer.
+        final_act: Applied to the output.
         use_bias: Whether the layers have biases.
+        use_final_bias: Whether the last layer has one; by default as the others.
         w_init: Initialiser of the weights.
         b_init: Initialiser of the biases.
         dtype: What is computed in.
@@ -61,8 +63,14 @@ class MLP(Layer):
     """Number of hidden layers."""
     act: Callable[[jax.Array], jax.Array] = static(default=jax.nn.relu)
     """Applied after each hidden layer."""
+    final_act: Callable[[jax.Array], jax.Array] | None = static(default=None)
+    """Applied to the output, if anything."""
     use_bias: InitVar[bool] = True
     """Whether there is a bias."""
+    # A field, and no init variable: a subclass may have a `__post_init__` of its own, which
+    # takes those that there were.
+    use_final_bias: bool | None = None
+    """Whether the last layer has a bias; `None` if it is as the others in this."""
     w_init: InitVar[Initializer] = initializers.he_normal
     """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
@@ -86,18 +94,31 @@ class MLP(Layer):
         self.out_size = size("MLP.out_size", self.out_size)
         self.depth = count("MLP.depth", self.depth)
         self.act = function("MLP.act", self.act)
+        if self.final_act is not None:
+            self.final_act = function("MLP.final_act", self.final_act)
+        use_final_bias = (
+            use_bias if self.use_final_bias is None else self.use_final_bias
+        )
+        if self.depth == 0:
+            use_bias = use_final_bias  # the last layer is the only one
+        # Kept only where it differs: models that are equal have one structure.
+        self.use_final_bias = None if use_final_bias == use_bias else use_final_bias
         self.dtype = inexact("MLP.dtype", self.dtype)
         self.layers = [
             Linear(
                 before,
                 after,
-                use_bias=use_bias,
+                use_bias=has_bias,
                 w_init=w_init,
                 b_init=b_init,
                 dtype=self.dtype,
                 param_dtype=param_dtype,
             )
-            for before, after in pairwise(self._widths())
+            for has_bias, (before, after) in zip(
+                [use_bias] * self.depth + [use_final_bias],
+                pairwise(self._widths()),
+                strict=True,
+            )
         ]
 
     def __init_vars__(self) -> dict[str, object]:
@@ -111,13 +132,17 @@ class MLP(Layer):
         if len(self.layers) != len(widths) - 1:
             what = f"expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"
             raise ConfigError([Fault(what, path="layers")])
-        parts = zip(self.layers, pairwise(widths), strict=True)
-        return shared_vars(
-            {
-                f"layers.{at}": linear_part(layer, *sizes, self.dtype)
-                for at, (layer, sizes) in enumerate(parts)
-            }
-        )
+        layers = zip(self.layers, pairwise(widths), strict=True)
+        parts = {
+            f"layers.{at}": linear_part(layer, *sizes, self.dtype)
+            for at, (layer, sizes) in enumerate(layers)
+        }
+        if self.use_final_bias is not None:
+            last = f"layers.{self.depth}"
+            parts[last] = parts[last]._replace(
+                variables={"use_bias": self.use_final_bias}
+            )
+        return shared_vars(parts)
 
     def __roles__(self) -> dict[str, dict[str, str]]:
         """What the roles of the layers are here. None may stand twice in an array, so between two is "mlp_in"."""
@@ -149,4 +174,7 @@ class MLP(Layer):
             # As rows, whose first axis is the whole batch.
             batch = leading(x.ndim - 1) if y.ndim == x.ndim else ("batch",)
             y = constrained(y, *batch, "mlp")
-        return as_batch(last(y), x)
+        y = last(y)
+        if self.final_act is not None:
+            y = self.final_act(y)
+        return as_batch(y, x)

@@ -8,19 +8,23 @@ import jax
 from .._declare._node import Node
 from .._pretty import Record
 
-_LEFT_OUT: Final = frozenset(
-    (
-        "dtype",
-        "axes",
-        "reduction_axes",
-        "feature_axes",
-        "axis_name",
-        "mask",
-        "scale_init",
-        "bias_init",
-    )
-)
-"""Fields that are shown if they are not `None` alone."""
+_LEFT_OUT: Final[dict[str, object]] = {
+    "dtype": None,
+    "axes": None,
+    "reduction_axes": None,
+    "feature_axes": None,
+    "axis_name": None,
+    "mask": None,
+    "scale_init": None,
+    "bias_init": None,
+    "precision": None,
+    "preferred_element_type": None,
+    "group_size": None,
+    "final_act": None,
+    "use_final_bias": None,
+    "zero_centered": False,
+}
+"""Fields that are shown if they are something else alone."""
 
 
 class Module(Node):
@@ -41,7 +45,7 @@ class Module(Node):
         fields = [
             (name, value)
             for name, value in record.fields
-            if name not in _LEFT_OUT or value is not None
+            if name not in _LEFT_OUT or value is not _LEFT_OUT[name]
         ]
         return record._replace(fields=fields)
 

@@ -249,8 +249,10 @@ def scaled(
     scale: State[jax.Array] | None,
     bias: State[jax.Array] | None,
     axes: tuple[int, ...] | None = None,
+    *,
+    scale_offset: float = 0.0,
 ) -> jax.Array:
-    """`x * (factor * scale) + bias`, in the dtype of `x`.
+    """`x * (factor * (scale_offset + scale)) + bias`, in the dtype of `x`.
 
     Args:
         x: The normalised numbers.
@@ -258,10 +260,14 @@ def scaled(
         scale: Over the features.
         bias: Over the features.
         axes: The axes of the features; by default the last one.
+        scale_offset: What is added to the scale.
     """
     last = (x.ndim - 1,) if axes is None else axes
     if scale is not None:
         scales = along(scale.value.astype(x.dtype), x, last)
+        # In the dtype of `x`: near 1, half precision would round small scales away.
+        if scale_offset:
+            scales = scales + scale_offset
         factor = scales if factor is None else factor * scales
     y = x if factor is None else x * factor
     return y if bias is None else y + along(bias.value.astype(x.dtype), y, last)

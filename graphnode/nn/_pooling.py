@@ -1,4 +1,4 @@
-"""`MaxPool` and `AvgPool`, which combine the elements of each window."""
+"""`MaxPool`, `MinPool` and `AvgPool`, which combine the elements of each window."""
 
 import math
 from dataclasses import KW_ONLY
@@ -22,7 +22,7 @@ _PADDINGS: Final[tuple[Named, ...]] = ("SAME", "VALID")
 
 
 class _Pool(Layer):
-    """What both have in common."""
+    """What they have in common."""
 
     window: int | tuple[int, ...]
     """Size of the window along each axis."""
@@ -132,6 +132,38 @@ class MaxPool(_Pool):
             -np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).min
         )
         return self._reduce_windows(x, np.array(least, x.dtype), jax.lax.max)
+
+
+class MinPool(_Pool):
+    """The smallest element of each window, for each channel; the channels are last, and the dtype stays.
+
+    Args:
+        window: Size of the window along each axis; an integer is a window along one
+            axis.
+        strides: Steps between windows, along each axis or along all.
+        padding: `"SAME"`, `"VALID"`, or how much is added: on both sides of all axes or
+            of each, or a pair for each axis. What is added is never the smallest.
+        use_ceil: Whether a last window that is not whole counts: the size of the result is
+            rounded up, as with PyTorch's `ceil_mode`. It has to begin in the input or in
+            the padding before it.
+
+    Raises:
+        ContractError: A size that is not a positive integer or not one for each axis;
+            padding that is none of these; an input with too few axes.
+
+    Example:
+        >>> MinPool((2, 2), strides=2)(jnp.arange(16.0).reshape(4, 4, 1))[..., 0].tolist()
+        [[0.0, 2.0], [8.0, 10.0]]
+    """
+
+    def __call__(self, x: Numbers) -> Numbers:
+        """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
+        check_inputs(self, x=(x, Numbers))
+        most = (
+            # Integers have no infinity.
+            np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).max
+        )
+        return self._reduce_windows(x, np.array(most, x.dtype), jax.lax.min)
 
 
 class AvgPool(_Pool):

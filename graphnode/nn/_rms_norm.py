@@ -42,7 +42,10 @@ class RMSNorm(Layer):
         width: Features: the size of the last axis, or the sizes of several.
         epsilon: Added to the mean square.
         use_scale: Whether there is a scale.
-        scale_init: Initialiser of the scale; by default ones. Not kept.
+        zero_centered: Whether the result is multiplied with `1 + scale`, and not with
+            `scale` (Gemma): a decay of weights then draws it to 1.
+        scale_init: Initialiser of the scale; by default ones, and zeros if it is
+            zero-centred. Not kept.
         reduction_axes: The axes over which the mean is taken; by default the last ones,
             as many as `width` has sizes.
         feature_axes: The axes that have a scale each, of the sizes `width`; by default
@@ -68,6 +71,8 @@ class RMSNorm(Layer):
     """Added to the mean square."""
     use_scale: InitVar[bool] = True
     """Whether there is a scale."""
+    zero_centered: bool = False
+    """Whether the result is multiplied with `1 + scale`."""
     # Fields, and no init variables: a subclass may have a `__post_init__` of its own, which
     # takes those that there were.
     scale_init: Initializer | None = static(default=None)
@@ -93,7 +98,8 @@ class RMSNorm(Layer):
         self.axis_name = axis_names("RMSNorm.axis_name", self.axis_name)
         self.dtype = inexact("RMSNorm.dtype", self.dtype)
         shape = width if isinstance(width, tuple) else (width,)
-        scale_init = self.scale_init or initializers.ones
+        default_init = initializers.zeros if self.zero_centered else initializers.ones
+        scale_init = self.scale_init or default_init
         self.scale_init = None
         self.scale = optional_parameter(use_scale, scale_init, shape, param_dtype)
 
@@ -120,6 +126,7 @@ class RMSNorm(Layer):
         values = widened(x)
         sample = sample_of(values, axes, whole_mask(self, mask, x), self.axis_name)
         factor = jax.lax.rsqrt(sample.mean(jnp.square(values)) + self.epsilon)
-        return scaled(values, factor, self.scale, None, features).astype(
-            result_dtype(self.dtype, x)
-        )
+        offset = 1.0 if self.zero_centered else 0.0
+        return scaled(
+            values, factor, self.scale, None, features, scale_offset=offset
+        ).astype(result_dtype(self.dtype, x))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Integer
 from .._errors import ContractError
 from ..transforms import eval_shape, scan
 from ._cell import Cell
-from ._checks import check_inputs, place
+from ._checks import check_inputs, place, size
 from ._module import Layer
 from ._spread import entries_of, spread, varying_as
 
@@ -27,9 +27,11 @@ class RNN(Layer, Generic[C]):
         reverse: Whether time runs backward: the last element first. The outputs stay at
             the places of their inputs.
         time_major: Whether time is the first axis, before those of the batch.
+        unroll: How many steps are compiled into one round of the loop.
 
     Raises:
-        ContractError: An input without an axis of time.
+        ContractError: An `unroll` that is not a positive integer; an input without an
+            axis of time.
 
     Example:
         >>> rnn = RNN(gn.nn.LSTMCell(3, 4))
@@ -44,6 +46,11 @@ class RNN(Layer, Generic[C]):
     """Whether time runs backward."""
     time_major: bool = False
     """Whether time is the first axis."""
+    unroll: int = 1
+    """Steps in one round of the loop."""
+
+    def __post_init__(self) -> None:
+        self.unroll = size("RNN.unroll", self.unroll)
 
     def __call__(
         self,
@@ -120,7 +127,9 @@ class RNN(Layer, Generic[C]):
                 after, y = rnn._step(before, element)
                 return (rnn, jax.tree.map(_laid_out_as, after, before)), y
 
-            (_, end), outputs = scan(step, (self, start), elements, reverse=backward)
+            (_, end), outputs = scan(
+                step, (self, start), elements, reverse=backward, unroll=self.unroll
+            )
         else:
             is_counted = self._counted(elements, seq_lengths)
 
@@ -139,7 +148,11 @@ class RNN(Layer, Generic[C]):
                 return (rnn, kept), _where(counts, y, jnp.zeros_like(y))
 
             (_, end), outputs = scan(
-                masked_step, (self, start), (elements, is_counted), reverse=backward
+                masked_step,
+                (self, start),
+                (elements, is_counted),
+                reverse=backward,
+                unroll=self.unroll,
             )
         return end, outputs if time_first else jnp.moveaxis(outputs, 0, -2)
 

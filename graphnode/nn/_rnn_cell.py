@@ -14,7 +14,16 @@ from .._state import ParamState
 from . import initializers
 from ._cell import Cell, first_carry
 from ._checks import check_inputs, function, size
-from ._dtypes import add_bias, dtype_of, inexact, init_vars, parameter, promoted
+from ._dtypes import (
+    add_bias,
+    dtype_of,
+    inexact,
+    init_vars,
+    optional_parameter,
+    parameter,
+    promoted,
+    value_of,
+)
 from ._spread import product
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
@@ -32,6 +41,7 @@ class RNNCell(Cell[jax.Array]):
         hidden_size: Features of what is carried, and of the output.
         act: Applied to the sum.
         carry_init: Initialiser of what is carried into the first step.
+        use_bias: Whether there is a bias.
         w_init: Initialiser of `weight`.
         recurrent_init: Initialiser of `recurrent`.
         b_init: Initialiser of `bias`.
@@ -58,6 +68,10 @@ class RNNCell(Cell[jax.Array]):
     """Applied to the sum."""
     carry_init: Initializer = static(default=initializers.zeros)
     """Initialiser of what is carried into the first step."""
+    # A field, and no init variable: a subclass may have a `__post_init__` of its own, which
+    # takes those that there were.
+    use_bias: bool = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
     """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
@@ -74,7 +88,8 @@ class RNNCell(Cell[jax.Array]):
         init=False
     )
     """From what is carried."""
-    bias: ParamState[Float[Array, "gates=hidden_size"]] = state(init=False)
+    bias: ParamState[Float[Array, "gates=hidden_size"]] | None = state(init=False)
+    """What is added, if anything."""
 
     def __post_init__(
         self,
@@ -92,7 +107,9 @@ class RNNCell(Cell[jax.Array]):
         self.recurrent = parameter(
             recurrent_init, (hidden_size, hidden_size), param_dtype
         )
-        self.bias = parameter(b_init, (hidden_size,), param_dtype)
+        self.bias = optional_parameter(
+            self.use_bias, b_init, (hidden_size,), param_dtype
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -127,7 +144,7 @@ class RNNCell(Cell[jax.Array]):
             x,
             self.weight.value,
             self.recurrent.value,
-            self.bias.value,
+            value_of(self.bias),
         )
         h = self.act(add_bias(product(x, weight) + product(h, recurrent), bias))
         return h, h

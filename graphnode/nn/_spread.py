@@ -22,8 +22,10 @@ from typing import Any, Final, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
+from jax.typing import DTypeLike
 
 from .._compat import varying_axes
+from ._precision import Precision
 
 # What splits one axis of an array: a mesh axis, several, or none.
 Entry: TypeAlias = str | tuple[str, ...] | None
@@ -60,20 +62,49 @@ def without(entry: Entry, used: Iterable[Entry]) -> Entry:
     return free[0] if len(free) == 1 else free or None
 
 
-def product(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """`x @ weight`, for `x` of shape `[..., in]` and a matrix."""
+def product(
+    x: jax.Array,
+    weight: jax.Array,
+    *,
+    precision: Precision | None = None,
+    preferred_element_type: DTypeLike | None = None,
+) -> jax.Array:
+    """`x @ weight`, for `x` of shape `[..., in]` and a matrix; with the options of `jnp.matmul`."""
     of_x = entries_of(x)
     if of_x is None:
-        return x @ weight
+        return jnp.matmul(
+            x,
+            weight,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+        )
     features = without(_all_entries(weight)[-1], of_x)
     weight = spread(weight, (of_x[-1], features))
-    return jnp.matmul(x, weight, out_sharding=_PartitionSpec(*of_x[:-1], features))
+    return jnp.matmul(
+        x,
+        weight,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        out_sharding=_PartitionSpec(*of_x[:-1], features),
+    )
 
 
-def einsum(equation: str, x: jax.Array, *others: jax.Array) -> jax.Array:
+def einsum(
+    equation: str,
+    x: jax.Array,
+    *others: jax.Array,
+    precision: Precision | None = None,
+    preferred_element_type: DTypeLike | None = None,
+) -> jax.Array:
     """`jnp.einsum` of an input, which is named first, and parameters and further inputs like it."""
     if entries_of(x) is None:
-        return jnp.einsum(equation, x, *others)
+        return jnp.einsum(
+            equation,
+            x,
+            *others,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+        )
     before, _, after = equation.replace(" ", "").partition("->")
     operands = [x, *others]
     axes = [
@@ -92,7 +123,13 @@ def einsum(equation: str, x: jax.Array, *others: jax.Array) -> jax.Array:
     batch = [name for name in splits if name.startswith(".")]
     rank = len(after.replace("...", "")) + len(batch)
     out = _PartitionSpec(*[splits[name] for name in axis_names(after, rank)])
-    return jnp.einsum(equation, *arrays, out_sharding=out)
+    return jnp.einsum(
+        equation,
+        *arrays,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        out_sharding=out,
+    )
 
 
 def rows_at(weight: jax.Array, indices: jax.Array) -> jax.Array:

@@ -1,10 +1,12 @@
 """What one would write by hand for each layer of `layers.py`: functions of the same arrays, by path, and inputs."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+Attend: TypeAlias = Callable[..., jax.Array]
 
 
 def last(p: jax.Array, x: jax.Array) -> jax.Array:
@@ -77,6 +79,14 @@ def gru(p: Any, h: jax.Array, x: jax.Array) -> Any:
     return h, h
 
 
+def gru_without_biases(p: Any, h: jax.Array, x: jax.Array) -> Any:
+    ir, iz, i_n = jnp.split(x @ p["weight"], 3, -1)
+    hr, hz, hn = jnp.split(h @ p["recurrent"], 3, -1)
+    z = jax.nn.sigmoid(iz + hz)
+    h = (1 - z) * jnp.tanh(i_n + jax.nn.sigmoid(ir + hr) * hn) + z * h
+    return h, h
+
+
 def lstm(p: Any, c: jax.Array, h: jax.Array, x: jax.Array) -> Any:
     y = x @ p["weight"] + h @ p["recurrent"]
     i, f, g, o = jnp.split(y + last(p["bias"], y), 4, -1)
@@ -87,6 +97,11 @@ def lstm(p: Any, c: jax.Array, h: jax.Array, x: jax.Array) -> Any:
 def rnn_cell(p: Any, h: jax.Array, x: jax.Array, at: str = "") -> Any:
     y = x @ p[f"{at}weight"] + h @ p[f"{at}recurrent"]
     return jnp.tanh(y + last(p[f"{at}bias"], y))
+
+
+def rnn_cell_without_bias(p: Any, h: jax.Array, x: jax.Array) -> Any:
+    h = jnp.tanh(x @ p["weight"] + h @ p["recurrent"])
+    return h, h
 
 
 def rnn(p: Any, x: jax.Array) -> Any:
@@ -124,20 +139,16 @@ def attention(
     return affine(p, "out.", attended.reshape(6, 8)).reshape(2, 3, 8)
 
 
-def block(p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention, at: str = "") -> Any:
+def block(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention, at: str = "") -> Any:
     x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), attend, at)
     return x + block_mlp(p, layer_norm(p, f"{at}mlp_norm.", x), at)
 
 
-def block_attention(
-    p: Any, x: jax.Array, attend: Callable[..., jax.Array] = jax.nn.dot_product_attention, at: str = ""
-) -> Any:
+def block_attention(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention, at: str = "") -> Any:
     return collected(p, x, x, f"{at}attention.", attend)
 
 
-def collected(
-    p: Any, x: jax.Array, context: jax.Array, at: str, attend: Callable[..., Any] = jax.nn.dot_product_attention
-) -> Any:
+def collected(p: Any, x: jax.Array, context: jax.Array, at: str, attend: Attend = jax.nn.dot_product_attention) -> Any:
     sources = {"query": x.reshape(-1, 4)}
     sources["key"] = sources["value"] = sources["query"] if context is x else context.reshape(-1, 4)
     parts = [affine(p, f"{at}{part}.", rows).reshape(2, -1, 2, 2) for part, rows in sources.items()]
@@ -149,34 +160,35 @@ def block_mlp(p: Any, x: jax.Array, at: str = "") -> Any:
     return affine(p, f"{at}mlp.layers.1.", jax.nn.gelu(rows)).reshape(x.shape)
 
 
-def block_after(p: Any, x: jax.Array) -> Any:
-    x = layer_norm(p, "attention_norm.", x + block_attention(p, x))
+def block_after(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = layer_norm(p, "attention_norm.", x + block_attention(p, x, attend))
     return layer_norm(p, "mlp_norm.", x + block_mlp(p, x))
 
 
-def block_output(p: Any, x: jax.Array) -> Any:
-    x = x + layer_norm(p, "attention_norm.", block_attention(p, x))
+def block_output(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = x + layer_norm(p, "attention_norm.", block_attention(p, x, attend))
     return x + layer_norm(p, "mlp_norm.", block_mlp(p, x))
 
 
-def block_both(p: Any, x: jax.Array) -> Any:
-    x = x + layer_norm(p, "attention_out_norm.", block_attention(p, layer_norm(p, "attention_norm.", x)))
+def block_both(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = x + layer_norm(p, "attention_out_norm.", block_attention(p, layer_norm(p, "attention_norm.", x), attend))
     return x + layer_norm(p, "mlp_out_norm.", block_mlp(p, layer_norm(p, "mlp_norm.", x)))
 
 
-def block_parallel(p: Any, x: jax.Array) -> Any:
-    attended = block_attention(p, layer_norm(p, "attention_norm.", x))
+def block_parallel(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    attended = block_attention(p, layer_norm(p, "attention_norm.", x), attend)
     return x + (attended + block_mlp(p, layer_norm(p, "mlp_norm.", x)))
 
 
-def cross_block(p: Any, x: jax.Array, context: jax.Array, at: str) -> Any:
-    x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), at=at)
-    x = x + collected(p, layer_norm(p, f"{at}cross_attention_norm.", x), context, f"{at}cross_attention.")
+def cross_block(p: Any, x: jax.Array, context: jax.Array, at: str, attend: Attend) -> Any:
+    x = x + block_attention(p, layer_norm(p, f"{at}attention_norm.", x), attend, at)
+    x = x + collected(p, layer_norm(p, f"{at}cross_attention_norm.", x), context, f"{at}cross_attention.", attend)
     return x + block_mlp(p, layer_norm(p, f"{at}mlp_norm.", x), at)
 
 
-def block_stack(p: Any, x: jax.Array) -> Any:
-    return rms_norm({"scale": p["norm.scale"]}, block(p, block(p, x, at="blocks.0."), at="blocks.1."))
+def block_stack(p: Any, x: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    x = block(p, block(p, x, attend, "blocks.0."), attend, "blocks.1.")
+    return rms_norm({"scale": p["norm.scale"]}, x)
 
 
 def scanned_stack(p: Any, x: jax.Array) -> Any:
@@ -185,14 +197,19 @@ def scanned_stack(p: Any, x: jax.Array) -> Any:
     return rms_norm({"scale": p["norm.scale"]}, x)
 
 
-def encoder_decoder(p: Any, source: jax.Array, target: jax.Array) -> Any:
-    context = block(p, source, at="encoder.blocks.0.")
-    return layer_norm(p, "decoder.norm.", cross_block(p, target, context, "decoder.blocks.0."))
+def encoder_decoder(p: Any, source: jax.Array, target: jax.Array, attend: Attend = jax.nn.dot_product_attention) -> Any:
+    context = block(p, source, attend, "encoder.blocks.0.")
+    return layer_norm(p, "decoder.norm.", cross_block(p, target, context, "decoder.blocks.0.", attend))
 
 
 def mlp(p: Any, x: jax.Array) -> Any:
     x = jax.nn.relu(affine(p, "layers.0.", x))
     return affine(p, "layers.2.", jax.nn.relu(affine(p, "layers.1.", x)))
+
+
+def mlp_of_other_ends(p: Any, x: jax.Array) -> Any:
+    x = jax.nn.relu(affine(p, "layers.0.", x))
+    return jnp.tanh(jax.nn.relu(affine(p, "layers.1.", x)) @ p["layers.2.weight"])
 
 
 def gated_mlp(p: Any, x: jax.Array) -> Any:
@@ -211,6 +228,11 @@ def bilinear(p: Any, left: jax.Array, right: jax.Array) -> Any:
 def max_pool(p: Any, x: jax.Array) -> Any:
     images = x.reshape(1, 4, 4, 3)
     return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").reshape(2, 2, 3)
+
+
+def min_pool(p: Any, x: jax.Array) -> Any:
+    pads = ((0, 0), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x.reshape(1, 3, 4), jnp.inf, jax.lax.min, (1, 2, 1), (1, 1, 1), pads).reshape(4, 4)
 
 
 def avg_pool(p: Any, x: jax.Array) -> Any:
@@ -329,7 +351,9 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Embedding": ({}, lambda p, tokens: jnp.take(p["weight"], tokens, axis=0)),
     "GRUCell": ({}, gru),
     "GatedMLP": ({}, gated_mlp),
+    "GRUCell, no biases": ({"use_bias": False}, gru_without_biases),
     "GroupNorm": ({}, group_norm),
+    "GroupNorm, by the size": ({"num_groups": None, "group_size": 2}, group_norm),
     "Identity": ({}, lambda p, x: x),
     "InstanceNorm": ({}, instance_norm),
     "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
@@ -339,6 +363,8 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "MLP": ({}, mlp),
     "Mamba2": ({}, mamba2),
     "MaxPool": ({}, max_pool),
+    "MLP, of other ends": ({"use_final_bias": False, "final_act": jnp.tanh}, mlp_of_other_ends),
+    "MinPool": ({}, min_pool),
     "MixtureOfExperts": ({}, mixture),
     "MixtureOfExperts, with a capacity": ({"capacity_factor": 2.0}, mixture_with_room),
     "MultiHeadAttention": ({}, attention),
@@ -347,6 +373,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "RMSNorm": ({}, rms_norm),
     "RNN": ({}, rnn),
     "RNNCell": ({}, rnn_cell),
+    "RNNCell, no bias": ({"use_bias": False}, rnn_cell_without_bias),
     "Sequential": ({}, lambda p, x: jnp.tanh(affine(p, "layers.0.", x))),
     "TransformerBlock": ({}, block),
     "TransformerBlock, norms after": ({"norm_position": "after"}, block_after),

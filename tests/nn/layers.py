@@ -96,7 +96,7 @@ CASES: dict[str, Case] = {
     ),
     "Bilinear": Case(
         {"left_size": 2, "right_size": 3, "out_size": 4}, ((5, 2), (5, 3)), (5, 4),
-        {"bias": (4,), "weight": (2, 3, 4)}, {"use_bias": False},
+        {"bias": (4,), "weight": (2, 3, 4)}, {"use_bias": False, "precision": ("high", "default")},
     ),
     "ContextCache": Case(
         {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
@@ -108,19 +108,23 @@ CASES: dict[str, Case] = {
         (2, 3, 4, 6), {"bias": (6,), "weight": (3, 2, 2, 6)},
         {
             "use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0)), "input_dilation": (1, 2),
-            "mask": jnp.ones((3, 2, 2, 6)),
+            "mask": jnp.ones((3, 2, 2, 6)), "precision": "high", "preferred_element_type": jnp.float32,
         },
     ),
     "ConvTranspose": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": 3, "strides": 2, "transpose_kernel": True}, ((2, 5, 4),),
         (2, 10, 6), {"bias": (6,), "weight": (3, 6, 4)}, {
             "use_bias": False, "padding": "CIRCULAR", "groups": 2, "output_padding": 1, "mask": jnp.ones((3, 6, 4)),
+            "precision": ("high", "highest"), "preferred_element_type": jnp.float32,
         },
     ),
     "Dropout": Case({"rate": 0.5, "rngs": None, "deterministic": True}, ((3, 4),), (3, 4), dtypes=()),
     "Einsum": Case(
         {"equation": "...i,ihd->...hd", "shape": (4, 2, 3), "bias_shape": (2, 3)}, ((5, 4),), (5, 2, 3),
-        {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None, "equation": "...i,i...->..."},
+        {"bias": (2, 3), "weight": (4, 2, 3)}, {
+            "bias_shape": None, "equation": "...i,i...->...", "precision": "BF16_BF16_F32",
+            "preferred_element_type": jnp.float32,
+        },
     ),
     "EncoderDecoder": Case(
         {
@@ -134,13 +138,13 @@ CASES: dict[str, Case] = {
         },
         dtypes=(),
     ),
-    "Embedding": Case({"num_embeddings": 5, "width": 4}, ((3,),), (3, 4), {"weight": (5, 4)}),
+    "Embedding": Case({"num_embeddings": 5, "width": 4}, ((3,),), (3, 4), {"weight": (5, 4)}, {"precision": "highest"}),
     "ExponentialSynapse": Case(
         {"n_before": 3, "n_after": 4}, ((3,),), (4,), {"current": (4,), "weight": (3, 4)}, {"tau": 2.0}, dtypes=(),
     ),
     "GRUCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
-        {"bias": (12,), "candidate_bias": (4,), "recurrent": (4, 12), "weight": (3, 12)},
+        {"bias": (12,), "candidate_bias": (4,), "recurrent": (4, 12), "weight": (3, 12)}, {"use_bias": False},
     ),
     "GatedMLP": Case(
         {"width": 4, "hidden_size": 6, "out_size": 3}, ((5, 4),), (5, 3),
@@ -148,7 +152,8 @@ CASES: dict[str, Case] = {
         {"use_bias": True, "act": jax.nn.gelu, "out_size": 4},
     ),
     "GroupNorm": Case(
-        {"width": 4, "num_groups": 2}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False},
+        {"width": 4, "num_groups": 2}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)},
+        {"use_bias": False},
     ),
     "Identity": Case({}, ((3, 4),), (3, 4), dtypes=()),
     "InstanceNorm": Case({"width": 4}, ((3, 5, 4),), (3, 5, 4), {"bias": (4,), "scale": (4,)}, {"use_bias": False}),
@@ -169,7 +174,7 @@ CASES: dict[str, Case] = {
     ),
     "LSTMCell": Case(
         {"in_size": 3, "hidden_size": 4}, (), (), {"bias": (16,), "recurrent": (4, 16), "weight": (3, 16)},
-        {"gate_fn": jax.nn.hard_sigmoid, "carry_init": nn.initializers.Constant(0.5)},
+        {"gate_fn": jax.nn.hard_sigmoid, "carry_init": nn.initializers.Constant(0.5), "use_bias": False},
     ),
     "LayerNorm": Case(
         {"width": 4}, ((3, 4),), (3, 4), {"bias": (4,), "scale": (4,)},
@@ -177,11 +182,14 @@ CASES: dict[str, Case] = {
     ),
     "LinearScaling": Case({"factor": 2.0}, (), (), dtypes=()),
     "Llama3Scaling": Case({"factor": 8.0}, (), (), {}, {"original_length": 64, "high_freq_factor": 8.0}, dtypes=()),
-    "Linear": Case({"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), linear("", 3, 4), {"use_bias": False}),
+    "Linear": Case(
+        {"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), linear("", 3, 4),
+        {"use_bias": False, "precision": "highest", "preferred_element_type": jnp.float32},
+    ),
     "MLP": Case(
         {"in_size": 2, "hidden_size": 3, "out_size": 4, "depth": 2}, ((5, 2),), (5, 4),
         {**linear("layers.0.", 2, 3), **linear("layers.1.", 3, 3), **linear("layers.2.", 3, 4)},
-        {"use_bias": False, "act": jax.nn.gelu},
+        {"use_bias": False, "act": jax.nn.gelu, "final_act": jax.nn.tanh, "use_final_bias": True},
     ),
     "Mamba2": Case(
         {"width": 4, "head_size": 2, "state_size": 3, "num_groups": 2, "chunk_size": 2}, ((2, 5, 4),), (2, 5, 4),
@@ -198,6 +206,7 @@ CASES: dict[str, Case] = {
     "MaxPool": Case(
         {"window": (2, 2), "strides": 2}, ((4, 4, 3),), (2, 2, 3), {}, {"padding": "SAME", "use_ceil": True}, dtypes=(),
     ),
+    "MinPool": Case({"window": 2, "padding": 1}, ((3, 4),), (4, 4), {}, {"padding": "SAME", "strides": 2}, dtypes=()),
     "MixtureOfExperts": Case(
         {"width": 4, "hidden_size": 6, "num_experts": 3}, ((2, 5, 4),), (2, 5, 4),
         {"down": (3, 6, 4), "gate": (3, 4, 6), "router": (4, 3), "up": (3, 4, 6)},
@@ -225,12 +234,12 @@ CASES: dict[str, Case] = {
     "RMSNorm": Case({"width": 4}, ((3, 4),), (3, 4), {"scale": (4,)}, {"use_scale": False, "feature_axes": 0}),
     "RNN": Case(
         {"cell": Made("RNNCell", {"in_size": 3, "hidden_size": 4})}, ((2, 5, 3),), (2, 5, 4),
-        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)}, {"reverse": True, "time_major": True},
-        dtypes=(),
+        {"cell.bias": (4,), "cell.recurrent": (4, 4), "cell.weight": (3, 4)},
+        {"reverse": True, "time_major": True, "unroll": 2}, dtypes=(),
     ),
     "RNNCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
-        {"bias": (4,), "recurrent": (4, 4), "weight": (3, 4)}, {"act": jax.nn.relu},
+        {"bias": (4,), "recurrent": (4, 4), "weight": (3, 4)}, {"act": jax.nn.relu, "use_bias": False},
     ),
     "RelativePositionBias": Case(
         {"num_heads": 2, "num_buckets": 8}, (), (), {"weight": (8, 2)},

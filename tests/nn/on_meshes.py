@@ -63,6 +63,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "Mamba2": (lambda: nn.Mamba2(8, head_size=4, state_size=2, num_groups=2, chunk_size=2), ((5, 8),)),
     "Mamba2Cache": (cached_mamba2, ((3, 8),)),
     "MaxPool": (lambda: nn.MaxPool((2, 2), strides=2), ((4, 4, 8),)),
+    "MinPool": (lambda: nn.MinPool((2, 2), strides=2), ((4, 4, 8),)),
     "MixtureOfExperts": (lambda: nn.MixtureOfExperts(8, 16, 4), ((4, 8),)),
     "MultiHeadAttention": (
         lambda: nn.MultiHeadAttention(16, 4, num_kv_heads=2, is_causal=True, rotary_base=100.0),

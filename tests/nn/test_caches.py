@@ -183,6 +183,18 @@ def test_a_context_that_is_not_there_yet_is_told():
         cache.reset()
 
 
+@pytest.mark.slow  # runs a scan that is not compiled
+def test_stacked_layers_keep_contexts_of_several_lengths():
+    """Not compiled, too: what they write in a scan is not known while it is traced."""
+    x, context, lengths = numbers(2, 1, 8), numbers(2, 3, 8, seed=1), lengths_of(3, 1)
+    blocks = [gn.nn.TransformerBlock(8, 2, cross_attention=attention()) for _ in range(2)]
+    stack = gn.nn.TransformerStack([*blocks], scan=True)
+    expected = stack(x, context, context_lengths=lengths)
+    stack.init_context_cache(2, 4)
+    close(stack(x, context, context_lengths=lengths), expected)
+    close(stack(x), expected)
+
+
 CONTEXTS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a longer one": (
         ((1, 1, 8), (1, 3, 8)),

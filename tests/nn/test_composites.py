@@ -22,6 +22,9 @@ MLPS: dict[str, dict[str, Any]] = {
     "two": {"depth": 2},
     "none": {"depth": 0},
     "no biases, another activation": {"use_bias": False, "act": jax.nn.gelu},
+    "another one at the end, and no bias there": {"final_act": jax.nn.tanh, "use_final_bias": False},
+    "a bias at the end alone": {"use_bias": False, "use_final_bias": True},
+    "no hidden layer, a bias at the end": {"depth": 0, "use_bias": False, "use_final_bias": True},
 }
 
 
@@ -30,7 +33,9 @@ def test_an_mlp_is_that_of_equinox(options: dict[str, Any]):
     """Of any depth, with any activation: result and gradients."""
     theirs: dict[str, Any] = {"depth": options.get("depth", 1), "activation": options.get("act", jax.nn.relu)}
     bias = options.get("use_bias", True)
-    theirs |= {"use_bias": bias, "use_final_bias": bias}
+    theirs |= {"use_bias": bias, "use_final_bias": options.get("use_final_bias", bias)}
+    if "final_act" in options:
+        theirs["final_activation"] = options["final_act"]
 
     def transposed(arrays: Arrays) -> Arrays:
         return {name.replace("weight.", "", 1): array.T for name, array in arrays.items()}
@@ -39,6 +44,30 @@ def test_an_mlp_is_that_of_equinox(options: dict[str, Any]):
         other = eqx.filter_eval_shape(lambda: eqx.nn.MLP(3, 4, 5, **theirs, key=jax.random.key(0)))
     one = nn.MLP(3, 5, 4, w_init=drawn, **options)
     compare(pure(one), pure_eqx(other, lambda mlp, x: jax.vmap(mlp)(x)), numbers(2, 3), names=transposed)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("use_final_bias", [True, False, None])
+def test_the_biases_of_an_mlp_are_written_into_files(depth: int, use_bias: bool, use_final_bias: bool | None):
+    """And what is the same is one structure."""
+    layer = abstract("MLP", depth=depth, use_bias=use_bias, use_final_bias=use_final_bias)
+    final = use_bias if use_final_bias is None else use_final_bias
+    biases = [None if one.bias is None else one.bias.value.shape for one in layer.layers]
+    assert biases == [(3,) if use_bias else None] * depth + [(4,) if final else None]
+    text = gn.config.dump(gn.config.to_config(layer))
+    again = gn.eval_shape(lambda: gn.config.build(gn.config.loads(text, nn.MLP)))
+    assert gn.graphdef(again) is gn.graphdef(layer)
+    same = abstract("MLP", depth=depth, use_bias=use_bias, use_final_bias=final)
+    assert gn.graphdef(same) is gn.graphdef(layer)
+
+
+def test_the_activation_at_the_end_is_a_function():
+    """No name, which is for files."""
+    untyped: Any = nn.MLP
+    with pytest.raises(gn.ContractError) as caught:
+        untyped(2, 3, 4, final_act="tanh")
+    assert str(caught.value) == "MLP.final_act: expected a function, such as jax.nn.relu; found 'tanh'"
 
 
 class Block(nnx.Module):

@@ -182,7 +182,30 @@ def test_scale_and_bias_have_initialisers(cls: Any):
 
 
 X, BITS = numbers(*SHAPE), jnp.ones(5, bool)
+
+
+def test_the_size_of_groups_says_how_many_there_are():
+    """It is one structure, however it was said."""
+    layer = nn.GroupNorm(6, group_size=2)
+    assert layer.num_groups == 3
+    assert gn.graphdef(layer) is gn.graphdef(nn.GroupNorm(6, 3))
+    config = gn.config.loads("{width: 6, group_size: 2}", nn.GroupNorm)
+    assert gn.graphdef(gn.config.build(config)) is gn.graphdef(layer)
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
+    "groups of which nothing is said": (
+        lambda: nn.GroupNorm(6),
+        "GroupNorm.num_groups: expected num_groups or group_size; found neither",
+    ),
+    "groups of which both is said": (
+        lambda: nn.GroupNorm(6, 3, group_size=2),
+        "GroupNorm.num_groups: expected num_groups or group_size; found both",
+    ),
+    "groups of a size that does not divide": (
+        lambda: nn.GroupNorm(6, group_size=4),
+        "GroupNorm.group_size: expected a positive integer that divides width=6; found 4",
+    ),
     "no sizes": (
         lambda: nn.LayerNorm(()),
         "LayerNorm.width: expected a positive integer or a tuple of them; found ()",

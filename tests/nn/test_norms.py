@@ -12,7 +12,7 @@ from graphnode import nn
 from tests.nn.peers import BF16, Pure, compare, numbers, permissive, pure, pure_nnx, rngs
 
 
-def peer(name: str, *sizes: int, **options: Any) -> Any:
+def peer(name: str, *sizes: int | None, **options: Any) -> Any:
     """A normalisation of flax, which computes the variance as ours do."""
     with permissive():
         return getattr(nnx, name)(*sizes, use_fast_variance=False, rngs=rngs(), **options)
@@ -23,7 +23,7 @@ def both(name: str, *sizes: int, theirs: dict[str, Any] | None = None, **options
     return pure(getattr(nn, name)(*sizes, **options)), pure_nnx(peer(name, *sizes, **(theirs or {}), **options))
 
 
-CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+CASES: dict[str, tuple[str, tuple[int | None, ...], tuple[int, ...], dict[str, Any]]] = {
     "LayerNorm": ("LayerNorm", (5,), (2, 3, 5), {}),
     "LayerNorm, another epsilon": ("LayerNorm", (5,), (2, 5), {"epsilon": 0.1}),
     "LayerNorm without scale": ("LayerNorm", (5,), (2, 5), {"use_scale": False}),
@@ -34,13 +34,14 @@ CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] =
     "GroupNorm without positions": ("GroupNorm", (6, 3), (2, 6), {"epsilon": 0.1}),
     "GroupNorm of instances": ("GroupNorm", (4, 4), (2, 3, 4), {"use_scale": False, "use_bias": False}),
     "GroupNorm without a batch": ("GroupNorm", (6, 2), (3, 6), {"batch_axes": 0}),
+    "GroupNorm by the size": ("GroupNorm", (6, None), (2, 3, 6), {"group_size": 2}),
     "GroupNorm, two batch axes": ("GroupNorm", (6, 2), (2, 3, 4, 6), {"batch_axes": 2}),
 }
 
 
 @pytest.mark.parametrize(("name", "sizes", "shape", "options"), CASES.values(), ids=CASES)
 def test_a_normalisation_is_that_of_flax(
-    name: str, sizes: tuple[int, ...], shape: tuple[int, ...], options: dict[str, Any]
+    name: str, sizes: tuple[int | None, ...], shape: tuple[int, ...], options: dict[str, Any]
 ):
     """Result and gradients; groups are taken for each element of the batch axes."""
     batch_axes = options.get("batch_axes", 1)
@@ -58,6 +59,19 @@ def test_the_default_epsilon_is_that_of_flax(name: str):
     """Of numbers so small that it counts."""
     one, other = both(name, *((6, 2) if name == "GroupNorm" else (6,)))
     compare(one, other, 2e-3 * numbers(4, 6), with_gradients=False)
+
+
+def test_a_scale_around_zero_counts_from_one():
+    """It starts at 0, and is added to 1 in float32, where bfloat16 would round it away."""
+    norm = nn.RMSNorm(2, zero_centered=True, param_dtype=BF16)
+    assert norm.scale is not None
+    assert norm.scale.value.tolist() == [0, 0]
+    x = jnp.array([100.0, -700.0])
+    assert norm(x).tolist() == nn.RMSNorm(2)(x).tolist()
+    norm.scale.value = jnp.array([0.001, -1.0], BF16)
+    small = float(norm.scale.value[0])
+    assert norm(x).tolist() == pytest.approx([0.2 * (1 + small), 0.0], rel=1e-6)
+    assert repr(nn.RMSNorm(2)).count("zero_centered") == 0
 
 
 @pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm"])

@@ -51,6 +51,19 @@ def test_max_pooling_is_that_of_flax(
     same_pool("MaxPool", "max_pool", window, shape, options, theirs)
 
 
+@pytest.mark.parametrize("case", ["1d, same", "2d, pairs"])
+def test_min_pooling_is_that_of_flax(case: str):
+    """Result and gradient; what is added is never the smallest."""
+    same_pool("MinPool", "min_pool", *POOLS[case])
+
+
+def test_the_smallest_of_integers_is_one_of_them():
+    """Padding is the largest that they have."""
+    x = jnp.asarray([[3], [-5], [120]], jnp.int8)
+    y = nn.MinPool(2, padding=1)(x)
+    assert (y.dtype, y[:, 0].tolist()) == (jnp.int8, [3, -5, -5, 120])
+
+
 @pytest.mark.parametrize("more", [{}, AVG], ids=["zeros count", "zeros do not count"])
 @pytest.mark.parametrize(("window", "shape", "options", "theirs"), POOLS.values(), ids=POOLS)
 def test_average_pooling_is_that_of_flax(

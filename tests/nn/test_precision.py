@@ -12,7 +12,18 @@ from jax.test_util import check_grads
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.by_hand import BY_HAND, attention, block, lstm
+from tests.nn.by_hand import (
+    BY_HAND,
+    attention,
+    block,
+    block_after,
+    block_both,
+    block_output,
+    block_parallel,
+    block_stack,
+    encoder_decoder,
+    lstm,
+)
 from tests.nn.layers import CACHES, CASES, PARTS, arrays, make, marked
 from tests.nn.peers import Numbers, numbers, permissive
 
@@ -49,7 +60,8 @@ def float64() -> Generator[None]:
 def wide(case: str) -> tuple[Any, list[Any]]:
     """A layer with parameters of float64, and inputs."""
     name = case.partition(",")[0]
-    options = dict(OPTIONS.get(case, {}))
+    of_both: dict[str, Any] = BY_HAND[case][0] if case in BY_HAND else {}
+    options = dict(OPTIONS.get(case, of_both))
     if "param_dtype" in CASES[name].dtypes or name == "ExponentialSynapse":
         options["param_dtype"] = F64
     if name in ("RNN", "Bidirectional"):
@@ -59,6 +71,10 @@ def wide(case: str) -> tuple[Any, list[Any]]:
         layer = make(name, **options)
     if name == "Sequential":
         layer.layers[0] = make("Linear", param_dtype=F64)
+    if name in ("EncoderDecoder", "TransformerStack"):
+        # Their blocks are made before them.
+        for state in gn.states(layer, gn.ParamState).values():
+            state.value = state.value.astype(F64)
     shapes = CASES[name].inputs[:1] if options.get("is_causal") else CASES[name].inputs
     if name == "LSTMCell":
         shapes = ((2, 4), (2, 3))
@@ -119,9 +135,27 @@ def exact_attention(query: Any, key: Any, value: Any, mask: Any = None) -> jax.A
     return jnp.asarray(np.einsum("...hts,...shd->...thd", weights, v).astype(F64))
 
 
+def unscanned_stack(p: Any, x: jax.Array) -> Any:
+    """The blocks of a scan one after the other, as NumPy takes no tracers."""
+    unstacked = {
+        name.replace("blocks.", f"blocks.{at}."): array[at]
+        for name, array in p.items()
+        for at in range(2)
+        if name.startswith("blocks.")
+    }
+    return block_stack({**unstacked, "norm.scale": p["norm.scale"]}, x, attend=exact_attention)
+
+
 EXACT: dict[str, Callable[..., Any]] = {
     "MultiHeadAttention": functools.partial(attention, attend=exact_attention),
     "TransformerBlock": functools.partial(block, attend=exact_attention),
+    "TransformerBlock, norms after": functools.partial(block_after, attend=exact_attention),
+    "TransformerBlock, norms of the output": functools.partial(block_output, attend=exact_attention),
+    "TransformerBlock, norms on both sides": functools.partial(block_both, attend=exact_attention),
+    "TransformerBlock, parallel": functools.partial(block_parallel, attend=exact_attention),
+    "TransformerStack": functools.partial(block_stack, attend=exact_attention),
+    "TransformerStack, scanned": unscanned_stack,
+    "EncoderDecoder": functools.partial(encoder_decoder, attend=exact_attention),
 }
 
 

@@ -38,6 +38,7 @@ def without_candidate_bias(layer: Any) -> Any:
     """The GRUCell of flax has no bias for the part of the candidate that is reset."""
     cell = layer.cell if isinstance(layer, nn.RNN) else layer
     if isinstance(cell, nn.GRUCell):
+        assert cell.candidate_bias is not None
         cell.candidate_bias.value = jnp.zeros_like(cell.candidate_bias.value)
     return layer
 
@@ -64,30 +65,29 @@ def test_a_cell_is_that_of_flax(name: str, dtype: Any):
     compare(one, other, *inputs, names=names(name), with_gradients=dtype is None, ulps=ulps)
 
 
-def test_a_gru_is_that_of_equinox():
-    """Which has the bias of the candidate."""
+@pytest.mark.parametrize("use_bias", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_gru_is_that_of_equinox(use_bias: bool):
+    """Which has the bias of the candidate, too, or none at all."""
 
     def theirs(arrays: Arrays) -> Arrays:
-        return {
-            "weight_ih": arrays["weight"].T,
-            "weight_hh": arrays["recurrent"].T,
-            "bias": arrays["bias"],
-            "bias_n": arrays["candidate_bias"],
-        }
+        biases = {"bias": arrays["bias"], "bias_n": arrays["candidate_bias"]} if use_bias else {}
+        return {"weight_ih": arrays["weight"].T, "weight_hh": arrays["recurrent"].T, **biases}
 
-    other = eqx.filter_eval_shape(lambda: eqx.nn.GRUCell(3, 4, key=jax.random.key(0)))
-    one = pure(cell_of("GRUCell"), lambda cell, h, x: cell(h, x)[1])
+    other = eqx.filter_eval_shape(lambda: eqx.nn.GRUCell(3, 4, use_bias=use_bias, key=jax.random.key(0)))
+    one = pure(cell_of("GRUCell", use_bias=use_bias), lambda cell, h, x: cell(h, x)[1])
     compare(one, pure_eqx(other, lambda cell, h, x: cell(x, h)), numbers(4), numbers(3), names=theirs)
 
 
-def test_an_lstm_is_that_of_equinox():
-    """Gates stand in the same order."""
+@pytest.mark.parametrize("use_bias", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_an_lstm_is_that_of_equinox(use_bias: bool):
+    """Gates stand in the same order; with a bias or without."""
 
     def theirs(arrays: Arrays) -> Arrays:
-        return {"weight_ih": arrays["weight"].T, "weight_hh": arrays["recurrent"].T, "bias": arrays["bias"]}
+        biases = {"bias": arrays["bias"]} if use_bias else {}
+        return {"weight_ih": arrays["weight"].T, "weight_hh": arrays["recurrent"].T, **biases}
 
-    other = eqx.filter_eval_shape(lambda: eqx.nn.LSTMCell(3, 4, key=jax.random.key(0)))
-    one = pure(cell_of("LSTMCell"), lambda cell, c, h, x: cell((c, h), x)[0])
+    other = eqx.filter_eval_shape(lambda: eqx.nn.LSTMCell(3, 4, use_bias=use_bias, key=jax.random.key(0)))
+    one = pure(cell_of("LSTMCell", use_bias=use_bias), lambda cell, c, h, x: cell((c, h), x)[0])
     peers = pure_eqx(other, lambda cell, c, h, x: tuple(reversed(cell(x, (h, c)))))
     compare(one, peers, numbers(4), numbers(4, seed=1), numbers(3), names=theirs)
 

@@ -162,7 +162,36 @@ def test_an_initialiser_of_a_carry_that_draws_needs_a_key():
         failing.initial_carry(key=jax.random.key(0))
 
 
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["all", "lengths"])
+def test_an_unrolled_loop_gives_the_same(lengths: Any):
+    """With several steps in a round."""
+    given = None if lengths is None else jnp.asarray(lengths)
+    layers = [nn.RNN(CELLS[0], unroll=count) for count in (1, 2)]
+    assert [unrolled(gn.make_jaxpr(run)(layer, given).jaxpr) for layer in layers] == [[1], [2]]
+    one, other = (gn.jit(run)(layer, given) for layer in layers)
+    close(one, other)
+
+
+def run(rnn: Any, lengths: Any) -> Any:
+    return rnn(numbers(BATCH, TIME, 3), seq_lengths=lengths)
+
+
+def unrolled(jaxpr: Any) -> list[int]:
+    """How many steps a round has, of each loop."""
+    found: list[int] = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            found.append(equation.params["unroll"])
+        elif "jaxpr" in equation.params:
+            found += unrolled(getattr(equation.params["jaxpr"], "jaxpr", equation.params["jaxpr"]))
+    return found
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
+    "no steps in a round": (
+        lambda: nn.RNN(CELLS[0], unroll=0),
+        "RNN.unroll: expected a positive integer; found 0",
+    ),
     "lengths of another batch": (
         lambda: nn.RNN(CELLS[0])(PADDED, seq_lengths=jnp.asarray([1, 2])),
         "RNN: seq_lengths: expected the shape (3,) of the batch; found (2,)",

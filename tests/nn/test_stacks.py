@@ -200,7 +200,11 @@ X = jax.ShapeDtypeStruct((1, 3, WIDTH), jnp.float32)
 
 def shape_of(model: nn.Block, *inputs: Any, **options: Any) -> Any:
     """Of what a call gives, without computing it."""
-    return gn.eval_shape(lambda *inputs: model(*inputs, **options), *inputs).shape
+
+    def call(*inputs: Any) -> jax.Array:
+        return model(*inputs, **options)
+
+    return gn.eval_shape(call, *inputs).shape
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {

@@ -98,7 +98,9 @@ def runner(sizes: LlamaSizes, weights: LlamaWeights, batch: jax.Array) -> Runner
     def train(params: Params, memory: Any, batch: jax.Array) -> tuple[Params, Any, jax.Array]:
         loss, gradients = jax.value_and_grad(loss_of)(params, batch)
         updates, memory = adam.update(gradients, memory, params)
-        return optax.apply_updates(params, updates), memory, loss
+        # Any: as optax types it, it may be any pytree.
+        advanced: Any = optax.apply_updates(params, updates)
+        return advanced, memory, loss
 
     def step() -> jax.Array:
         loss: jax.Array
