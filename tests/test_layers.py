@@ -85,6 +85,7 @@ LAYERS = (
     "check",
     "_typechecker",
     "config",
+    "_diagram",
     "_processes",
     "sharding",
     "checkpoint",
