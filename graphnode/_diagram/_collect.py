@@ -12,26 +12,18 @@ an arrow, whose label is the whole way.
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import jax
-import numpy as np
-
-from .._declare._schema import schema
-from .._fields import Kind
 from .._graph._graphdef import GraphDef
-from .._graph._template import NodeSpec
 from .._paths import Key, Path, path_str
-from .._state import ParamState, StateSpec
+from ._boxes import MAX_WIDTH, describe, sizes_of
 from ._fold import Folding, fold
-from ._parts import Arrow, ArrowKind, Box, Drawing, size_text
+from ._parts import Arrow, ArrowKind, Drawing, shortened
 from ._references import ROOT, References, references_of
 
 # A picture with more boxes is no picture any more, and takes long to lay out.
 MAX_BOXES: Final = 400
-# Lines of one box, and characters of one line.
-MAX_LINES: Final = 12
-MAX_WIDTH: Final = 40
+MAX_TITLE: Final = 120
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class Options:
         selected: The numbers of the nodes that a filter accepts; `None` without one.
         states: Whether all States are shown, and not only the shared ones.
         fold: Whether equal siblings are one box.
-        title: What stands above; by default the class and size of the root.
+        title: What stands above; by default the class of the root and the first line of its docstring.
     """
 
     depth: int | None
@@ -71,28 +63,32 @@ def collect(
     sizes = sizes_of(graph, objects)
     hidden = hidden_nodes(graph, folding, reachable)
     box_of = {number: at for at, number in enumerate(shown)}
-    boxes = tuple(
-        [
-            describe(graphdef, graph, number, options, folding, sizes, hidden)
-            for number in shown
-        ]
-    )
+    boxes = [
+        describe(
+            graph,
+            number,
+            graphdef.type if number == ROOT else graph.specs[number].cls,
+            () if number == ROOT else graphdef.path(number),
+            count=folding.counts[number] or 1,
+            size=sizes[number],
+            hidden=hidden[number],
+            with_states=options.states,
+        )
+        for number in shown
+    ]
     arrows = [
         (box_of[number], box_of[target], label)
         for number in shown
         for target, label in arrows_from(graph, folding, number, box_of)
     ]
-    top = boxes[0]
-    size = size_text(top)
-    title = f"{top.cls}: {size}" if size else top.cls
-    if options.title is not None:
-        title = options.title
-    return Drawing(title, boxes, tuple(with_kinds(len(boxes), arrows)))
+    title = options.title
+    if title is None:
+        top = boxes[0]
+        title = shortened(f"{top.cls}: {top.doc}" if top.doc else top.cls, MAX_TITLE)
+    return Drawing(title, tuple(boxes), tuple(with_kinds(len(boxes), arrows)))
 
 
-def within_limits(
-    graph: References, folding: Folding, depth: int | None
-) -> list[int]:
+def within_limits(graph: References, folding: Folding, depth: int | None) -> list[int]:
     """The numbers of the objects that are near enough to the root, in pre-order.
 
     Level by level, so that what is nearest to the root is drawn of a graph that is too large.
@@ -126,33 +122,6 @@ def is_shown(graph: References, number: int, options: Options) -> bool:
     if options.selected is None or number in (ROOT, 0) or not graph.is_node(number):
         return True
     return number in options.selected
-
-
-def sizes_of(graph: References, objects: Sequence[Any]) -> dict[int, tuple[int, int]]:
-    """The numbers of parameters and bytes at and below each object, each State at its first path."""
-    sizes = {number: (0, 0) for number in range(-1, len(objects))}
-    # From the last one up, so that all below an object is added before it is.
-    for number in reversed(range(len(objects))):
-        parameters, size = sizes[number]
-        if not graph.is_node(number):
-            parameters, size = state_size(objects[number])
-            sizes[number] = parameters, size
-        parent = graph.parents[number]
-        above_parameters, above_size = sizes[parent]
-        sizes[parent] = above_parameters + parameters, above_size + size
-    return sizes
-
-
-# Any: a State of any class and value.
-def state_size(state: Any) -> tuple[int, int]:
-    """The numbers of parameters and bytes of a State."""
-    count = size = 0
-    for leaf in jax.tree.leaves(state._value):
-        if hasattr(leaf, "dtype"):
-            length = int(np.prod(leaf.shape))
-            count += length
-            size += length * leaf.dtype.itemsize
-    return (count if isinstance(state, ParamState) else 0), size
 
 
 def hidden_nodes(
@@ -208,150 +177,39 @@ def arrows_from(
         keys = runs.get((path[:-1], drawn), [])
         if len(keys) > 1 and keys[0] == path[-1]:
             label += f"–{keys[-1]}"
-        yield drawn, shortened(label)
+        yield drawn, shortened(label, MAX_WIDTH)
 
 
-def with_kinds(
-    size: int, arrows: Sequence[tuple[int, int, str]]
-) -> Iterator[Arrow]:
+def with_kinds(size: int, arrows: Sequence[tuple[int, int, str]]) -> Iterator[Arrow]:
     """The arrows with their kinds.
+
+    A walk from the root, which goes deep first, meets the target of an arrow for the first
+    time, again, or above itself: then the arrow closes a cycle.
 
     Args:
         size: The number of boxes.
         arrows: Source, target and label of each.
     """
-    below: list[list[int]] = [[] for _ in range(size)]
-    for source, target, _ in arrows:
-        below[source].append(target)
-    closing = closing_arrows(below)
-    reached: set[int] = {0}
-    for source, target, label in arrows:
-        kind: ArrowKind = "shared" if target in reached else "first"
-        if (source, target) in closing:
-            kind = "back"
-        else:
-            reached.add(target)
-        yield Arrow(source, target, label, kind)
-
-
-def closing_arrows(below: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
-    """The arrows that close a cycle: a walk from the root, which goes deep first, meets their target above itself."""
-    closing: set[tuple[int, int]] = set()
+    leaving: list[list[int]] = [[] for _ in range(size)]
+    for place, (source, _, _) in enumerate(arrows):
+        leaving[source].append(place)
+    kinds: list[ArrowKind] = ["shared"] * len(arrows)
     seen, on_the_way = {0}, {0}
-    stack = [(0, iter(below[0]))]
+    stack = [(0, iter(leaving[0]))]
     while stack:
-        number, targets = stack[-1]
-        target = next(targets, None)
-        if target is None:
+        number, rest = stack[-1]
+        at = next(rest, -1)
+        if at < 0:
             stack.pop()
             on_the_way.discard(number)
-        elif target in on_the_way:
-            closing.add((number, target))
+            continue
+        target = arrows[at][1]
+        if target in on_the_way:
+            kinds[at] = "back"
         elif target not in seen:
+            kinds[at] = "first"
             seen.add(target)
             on_the_way.add(target)
-            stack.append((target, iter(below[target])))
-    return closing
-
-
-# The text of a box
-
-
-def describe(
-    graphdef: GraphDef[Any],
-    graph: References,
-    number: int,
-    options: Options,
-    folding: Folding,
-    sizes: dict[int, tuple[int, int]],
-    hidden: Counter[int],
-) -> Box:
-    """The box of one object."""
-    cls = graphdef.type if number == ROOT else graph.specs[number].cls
-    kind: Literal["root", "node", "state"] = "root"
-    fields: list[str] = []
-    states: list[str] = []
-    if number != ROOT:
-        spec = graph.specs[number]
-        if isinstance(spec, StateSpec):
-            kind, states = "state", [graph.values[number]]
-        else:
-            kind, fields = "node", field_lines(spec)
-            states = state_lines(graph, number) if options.states else []
-    count = folding.counts[number] or 1
-    label = f"{count} × {cls.__name__}" if count > 1 else cls.__name__
-    parameters, size = sizes[number]
-    return Box(
-        label,
-        cls.__name__,
-        kind,
-        () if number == ROOT else graphdef.path(number),
-        count,
-        parameters,
-        size,
-        hidden[number],
-        tuple(fields),
-        tuple(states),
-        _first_line(cls),
-    )
-
-
-def field_lines(spec: NodeSpec) -> list[str]:
-    """The static fields of a node that its constructor was given, and that are short: `width=8, num_heads=2`."""
-    values = dict(zip(spec.template.statics, spec.statics, strict=True))
-    texts: list[str] = []
-    for name, field in schema(spec.cls).fields.items():
-        if field.kind is not Kind.STATIC or not field.init or name not in values:
-            continue
-        value = values[name]
-        is_default = field.default is not None and field.default() == value
-        if is_plain(value) and not is_default:
-            texts.append(f"{name}={value!r}")
-    return wrapped(texts)
-
-
-# Any: a static value of any type.
-def is_plain(value: Any) -> bool:
-    """Whether a static value is short enough for a box: a number, a word, or a tuple of them."""
-    if isinstance(value, tuple):
-        return len(value) <= 4 and all(map(is_plain, value))
-    return isinstance(value, (bool, int, float, str)) and len(repr(value)) <= 20
-
-
-def wrapped(texts: Sequence[str]) -> list[str]:
-    """Texts in lines of limited width, separated by commas; what takes more than two lines is left out."""
-    lines: list[str] = []
-    for text in texts:
-        if lines and len(lines[-1]) + len(text) + 2 <= MAX_WIDTH * 3 // 4:
-            lines[-1] += f", {text}"
-        else:
-            lines.append(text)
-    if len(lines) > 2:
-        lines[2:] = ["…"]
-    return lines
-
-
-def state_lines(graph: References, number: int) -> list[str]:
-    """The States of a node that no other field refers to, each with its shape: `weight: float32[2,3]`."""
-    own = [
-        f"{path_str(edge)}: {graph.values[target]}"
-        for edge, target in graph.rows[number]
-        if not graph.is_node(target) and graph.counts[target] == 1
-    ]
-    if len(own) > MAX_LINES:
-        own[MAX_LINES:] = [f"… {len(own) - MAX_LINES:,} more"]
-    return [shortened(line) for line in own]
-
-
-def shortened(text: str) -> str:
-    """A text that fits into a line: a path through a deep graph, or a shape, may have any length."""
-    return text if len(text) <= MAX_WIDTH else f"{text[:10]}…{text[11 - MAX_WIDTH :]}"
-
-
-def _first_line(cls: type) -> str:
-    """The first line of a class's own docstring; empty without one."""
-    text = (cls.__dict__.get("__doc__") or "").strip()
-    # A dataclass without a docstring gets its signature for one.
-    if text.startswith(f"{cls.__name__}("):
-        return ""
-    return text.partition("\n")[0]
+            stack.append((target, iter(leaving[target])))
+    for (source, target, label), kind in zip(arrows, kinds, strict=True):
+        yield Arrow(source, target, label, kind)

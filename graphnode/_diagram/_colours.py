@@ -38,3 +38,9 @@ def fills_of(boxes: Sequence[Box]) -> dict[str, str]:
     for box in boxes:
         fills.setdefault(box.cls, PLAIN)
     return fills
+
+
+def darker(colour: str) -> str:
+    """A colour for the edge of an area of another one."""
+    parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    return "#" + "".join([f"{part * 5 // 9:02x}" for part in parts])

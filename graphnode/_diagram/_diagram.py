@@ -156,8 +156,8 @@ def diagram(
             that is shared is always drawn.
         fold: Whether neighbours in a list that are equal are one box, such as
             `24 × TransformerBlock`.
-        title: What stands above the picture; by default, the class and size of the
-            root.
+        title: What stands above the picture; by default, the class of the root and
+            the first line of its docstring.
 
     Raises:
         FilterError: There is no node at a path.
@@ -209,7 +209,8 @@ def _check_depth(depth: Any) -> None:
 def _model_of(model: Any) -> Any:
     """The model of a config, with shapes in place of arrays; anything else as it is."""
     # It needs pydantic, and who has a config has imported it.
-    summary = sys.modules.get(f"{__package__.partition('.')[0]}.config._summary")
+    package = __name__.partition(".")[0]
+    summary = sys.modules.get(f"{package}.config._summary")
     if summary is not None and isinstance(model, summary.Config):
         return summary.abstract_model(model)
     return model

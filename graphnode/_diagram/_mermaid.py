@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from ._colours import LINES, TEXT, fills_of
+from ._colours import LINES, TEXT, darker, fills_of
 from ._parts import Arrow, Box, Drawing, details_of
 
 # What stands around the label of a box, by its kind; several nodes in one have double sides.
@@ -28,7 +28,7 @@ def _lines(drawing: Drawing) -> Iterator[str]:
     for arrow in drawing.arrows:
         yield f"  {_arrow(arrow)}"
     for cls, name in class_names.items():
-        yield f"  classDef {name} fill:{fills[cls]},stroke:#555555,color:{TEXT}"
+        yield f"  classDef {name} fill:{fills[cls]},stroke:{darker(fills[cls])},color:{TEXT}"
     for kind in ("shared", "back"):
         numbers = [
             str(at) for at, arrow in enumerate(drawing.arrows) if arrow.kind == kind

@@ -80,11 +80,11 @@ def details_of(box: Box) -> list[str]:
 
 
 def size_text(box: Box) -> str:
-    """How large the part of a model is that a box shows: `1.20M parameters, 4.80MB`; empty without States."""
+    """How large the part of a model is that a box shows: `1.20M parameters, 4.80 MB`; empty without States."""
     # A State says its shape already.
     if box.kind == "state" or not box.bytes:
         return ""
-    parts = [f"{_short(box.bytes)}B"]
+    parts = [_with_unit(box.bytes)]
     if box.parameters:
         plural = "" if box.parameters == 1 else "s"
         parts.insert(0, f"{_short(box.parameters)} parameter{plural}")
@@ -94,12 +94,28 @@ def size_text(box: Box) -> str:
 
 def _short(number: int) -> str:
     """A number in three digits, with its unit: `999`, `1.23k`, `45.6M`."""
-    value, unit = float(number), ""
-    for unit in ("", "k", "M", "G", "T", "P"):
-        # What would be rounded to 1000 belongs to the next unit.
-        if value < 999.5:
-            break
+    value = float(number)
+    units = ["", "k", "M", "G", "T", "P"]
+    # What would be rounded to 1000 belongs to the next unit.
+    while value >= 999.5 and len(units) > 1:
         value /= 1000
+        del units[0]
+    unit = units[0]
     # Not `g`, which writes 1e+03.
     digits = 0 if value >= 99.95 or not unit else 1 if value >= 9.995 else 2
     return f"{value:.{digits}f}{unit}"
+
+
+def _with_unit(size: int) -> str:
+    """A number of bytes: `512 B`, `4.80 MB`."""
+    text = _short(size)
+    digits = text.rstrip("kMGTP")
+    return f"{digits} {text[len(digits) :]}B"
+
+
+def shortened(text: str, length: int) -> str:
+    """A text that fits into a line, cut in its middle: a path or a shape may have any length."""
+    start = length // 4
+    return (
+        text if len(text) <= length else f"{text[:start]}…{text[start + 1 - length :]}"
+    )

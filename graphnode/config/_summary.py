@@ -112,7 +112,7 @@ def summary(config: Config[Any] | Node, /) -> Summary:
 
 
 def abstract_model(config: Config[Any] | Node) -> Node:
-    """The model of a config, or a copy of a live one, with shapes in place of arrays: all that `summary` and pictures need."""
+    """The model of a config, or a copy of a live one, with shapes in place of arrays, for summaries and pictures."""
     if isinstance(config, Node):
         abstract: Node = eval_shape(lambda: clone(config))
         return abstract
