@@ -11,7 +11,7 @@ from .._fields import Kind
 from .._graph._template import NodeSpec
 from .._paths import Path, path_str
 from .._state import ParamState
-from ._parts import Box, BoxKind, shortened
+from ._parts import Box, BoxKind, printable, shortened
 from ._references import ROOT, References
 
 # Lines of one box, and characters of one line.
@@ -111,7 +111,7 @@ def state_lines(graph: References, number: int) -> list[str]:
     ]
     if len(own) > MAX_LINES:
         own[MAX_LINES:] = [f"… {len(own) - MAX_LINES:,} more"]
-    return [shortened(line, MAX_WIDTH) for line in own]
+    return [printable(shortened(line, MAX_WIDTH)) for line in own]
 
 
 def _first_line(cls: type) -> str:
@@ -120,7 +120,7 @@ def _first_line(cls: type) -> str:
     # A dataclass without a docstring gets its signature for one.
     if text.startswith(f"{cls.__name__}("):
         return ""
-    return text.partition("\n")[0]
+    return printable(text.partition("\n")[0])
 
 
 # How large it is

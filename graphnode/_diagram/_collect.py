@@ -10,15 +10,15 @@ an arrow, whose label is the whole way.
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .._graph._graphdef import GraphDef
 from .._paths import Key, Path, path_str
 from ._boxes import MAX_WIDTH, describe, sizes_of
-from ._fold import Folding, fold
-from ._parts import Arrow, ArrowKind, Drawing, shortened
+from ._fold import Folding, fold, unfolded
+from ._parts import Arrow, ArrowKind, Drawing, printable, shortened
 from ._references import ROOT, References, references_of
 
 # A picture with more boxes is no picture any more, and takes long to lay out.
@@ -39,7 +39,7 @@ class Options:
     """
 
     depth: int | None
-    selected: Collection[int] | None
+    selected: Set[int] | None
     states: bool
     fold: bool
     title: str | None
@@ -57,7 +57,7 @@ def collect(
         options: What the user asked for.
     """
     graph = references_of(graphdef, objects)
-    folding = fold(graph, is_on=options.fold)
+    folding = fold(graph, options.selected) if options.fold else unfolded(graph)
     reachable = within_limits(graph, folding, options.depth)
     shown = [number for number in reachable if is_shown(graph, number, options)]
     sizes = sizes_of(graph, objects)
@@ -85,7 +85,9 @@ def collect(
     if title is None:
         top = boxes[0]
         title = shortened(f"{top.cls}: {top.doc}" if top.doc else top.cls, MAX_TITLE)
-    return Drawing(title, tuple(boxes), tuple(with_kinds(len(boxes), arrows)))
+    return Drawing(
+        printable(title), tuple(boxes), tuple(with_kinds(len(boxes), arrows))
+    )
 
 
 def within_limits(graph: References, folding: Folding, depth: int | None) -> list[int]:
@@ -177,7 +179,7 @@ def arrows_from(
         keys = runs.get((path[:-1], drawn), [])
         if len(keys) > 1 and keys[0] == path[-1]:
             label += f"–{keys[-1]}"
-        yield drawn, shortened(label, MAX_WIDTH)
+        yield drawn, printable(shortened(label, MAX_WIDTH))
 
 
 def with_kinds(size: int, arrows: Sequence[tuple[int, int, str]]) -> Iterator[Arrow]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from .._paths import path_str
 from ._colours import LINES, TEXT, fills_of
-from ._parts import Arrow, Box, Drawing, details_of, shortened
+from ._parts import Arrow, Box, Drawing, details_of, printable, shortened
 
 
 def dot_text(drawing: Drawing) -> str:
@@ -29,7 +29,9 @@ def _box(box: Box, fill: str) -> str:
     label = _quoted("\n".join([box.label, *details_of(box)]))
     attributes = [f"label={label}", f'fillcolor="{fill}"']
     if box.path:
-        attributes.append(f"tooltip={_quoted(shortened(path_str(box.path), 200))}")
+        attributes.append(
+            f"tooltip={_quoted(printable(shortened(path_str(box.path), 200)))}"
+        )
     if box.kind == "state":
         attributes.append("shape=ellipse")
     if box.count > 1:

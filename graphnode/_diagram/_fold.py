@@ -7,7 +7,7 @@ apart, and no arrow of the picture leads into one of several.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import pairwise
 
 from ._references import ROOT, Reference, References
@@ -26,17 +26,21 @@ class Folding:
         self.counts: Counter[int] = Counter()
 
 
-def fold(graph: References, *, is_on: bool) -> Folding:
+def unfolded(graph: References) -> Folding:
+    """All objects of a graph, each drawn itself."""
+    return Folding(len(graph.specs))
+
+
+def fold(graph: References, selected: Set[int] | None) -> Folding:
     """Find the equal siblings of all lists of a graph.
 
     Args:
         graph: Its references.
-        is_on: Whether to look for any.
+        selected: The nodes that can be boxes; `None` for all. Others are not folded, as
+            nothing would say how many there are.
     """
-    folding = Folding(len(graph.specs))
+    folding = unfolded(graph)
     drawn_as = folding.drawn_as
-    if not is_on:
-        return folding
     # In pre-order, so that a list is folded before the lists in its items, and those of
     # all but the first item need not be looked at.
     for number, row in graph.rows.items():
@@ -44,6 +48,8 @@ def fold(graph: References, *, is_on: bool) -> Folding:
             continue
         first = -1
         for before, item in neighbours(graph, number, row):
+            if selected is not None and not {before, item} <= selected:
+                continue
             # A new run begins, if `before` was not equal to what stands before it.
             first = before if first < 0 or drawn_as[before] != first else first
             pairs = equal_parts(graph, first, item)

@@ -1,5 +1,6 @@
 """Write a drawing as a flowchart of Mermaid, which GitHub, GitLab and JupyterLab draw."""
 
+import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,8 +10,9 @@ from ._parts import Arrow, Box, Drawing, details_of
 # What stands around the label of a box, by its kind; several nodes in one have double sides.
 _SHAPES: Final = {"node": ("[", "]"), "state": ("([", "])"), "root": ("{{", "}}")}
 _SEVERAL: Final = ("[[", "]]")
-# Mermaid has numbered entities of its own, without which these end a label or are markup.
-_ESCAPES: Final = str.maketrans({sign: f"#{ord(sign)};" for sign in '#"<>&`*_|\\'})
+# Mermaid has numbered entities of its own. Without them these end a label, begin an
+# entity, or are markup.
+_ESCAPES: Final = str.maketrans({sign: f"#{ord(sign)};" for sign in '#"<>&`'})
 
 
 def mermaid_text(drawing: Drawing) -> str:
@@ -21,8 +23,9 @@ def mermaid_text(drawing: Drawing) -> str:
 def _lines(drawing: Drawing) -> Iterator[str]:
     fills = fills_of(drawing.boxes)
     class_names = {cls: f"c{at}" for at, cls in enumerate(fills)}
-    title = drawing.title.replace("\\", "\\\\").replace('"', '\\"')
-    yield from ("---", f'title: "{title}"', "---", "flowchart LR")
+    # JSON is YAML too.
+    title = json.dumps(drawing.title, ensure_ascii=False)
+    yield from ("---", f"title: {title}", "---", "flowchart LR")
     for at, box in enumerate(drawing.boxes):
         yield f"  n{at}{_box(box)}:::{class_names[box.cls]}"
     for arrow in drawing.arrows:

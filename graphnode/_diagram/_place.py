@@ -21,11 +21,12 @@ LOOP: Final = 20.0
 
 # The widths of characters in Helvetica, in parts of the font's size; those of all others
 # are near to that of a digit.
-_NARROW: Final = dict.fromkeys("ijl'|", 0.23) | dict.fromkeys(" .,:;/!tfI[]()", 0.29)
-_WIDE: Final = dict.fromkeys("mMW@%–…×", 0.88) | dict.fromkeys(
-    "wABCDEGHKNOPQRSUVXY&", 0.71
-)
-_WIDTHS: Final = _NARROW | _WIDE
+_WIDTHS: Final[dict[str, float]] = {
+    **dict.fromkeys("ijl'|", 0.23),
+    **dict.fromkeys(" .,:;/!tfI[]()", 0.29),
+    **dict.fromkeys("wABCDEGHKNOPQRSUVXY&", 0.71),
+    **dict.fromkeys("mMW@%–…×", 0.88),
+}
 _WIDTH: Final = 0.56
 _SPARE: Final = 1.04  # other fonts are a little wider
 

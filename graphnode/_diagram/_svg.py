@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from .._paths import path_str
 from ._colours import LINES, TEXT, darker, fills_of
-from ._parts import Box, Drawing, details_of, shortened
+from ._parts import Box, Drawing, details_of, printable, shortened
 from ._place import (
     ARROW_SIZE,
     BEHIND,
@@ -103,7 +103,7 @@ def _box(box: Box, placed: Placed, fill: str) -> Iterator[str]:
 
 def tooltip(box: Box) -> str:
     """What a browser shows while the mouse is on a box."""
-    path = shortened(path_str(box.path), 200) or "the root"
+    path = printable(shortened(path_str(box.path), 200)) or "the root"
     first = f"{path}: {box.cls}"
     return f"{first}\n{box.doc}" if box.doc else first
 
