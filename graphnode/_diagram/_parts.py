@@ -119,3 +119,8 @@ def shortened(text: str, length: int) -> str:
     return (
         text if len(text) <= length else f"{text[:start]}…{text[start + 1 - length :]}"
     )
+
+
+def printable(text: str) -> str:
+    """A text without what no file of text or XML may hold, such as a NUL in the key of a dict, and on one line."""
+    return "".join([sign if sign.isprintable() else " " for sign in text])
