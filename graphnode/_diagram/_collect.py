@@ -95,8 +95,7 @@ def within_limits(graph: References, folding: Folding, depth: int | None) -> lis
 
     Level by level, so that what is nearest to the root is drawn of a graph that is too large.
     """
-    top = ROOT if ROOT in graph.rows else 0
-    seen, level = {top}, [top]
+    seen, level = {graph.root}, [graph.root]
     distance = 0
     while level and (depth is None or distance < depth):
         below: list[int] = []
@@ -121,7 +120,7 @@ def is_drawable(graph: References, number: int) -> bool:
 
 def is_shown(graph: References, number: int, options: Options) -> bool:
     """Whether the filter leaves an object in; the root always stays, and so do States that are shared."""
-    if options.selected is None or number in (ROOT, 0) or not graph.is_node(number):
+    if options.selected is None or number == graph.root or not graph.is_node(number):
         return True
     return number in options.selected
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 GAP: Final = 16.0  # between the boxes of a column
+BESIDE: Final = 14.0  # between a box and an arrow that passes it
 STOP_GAP: Final = 10.0
 SWEEPS: Final = 24
 # How much more a stop pulls than a box: long arrows shall be straight.
@@ -202,7 +203,7 @@ def mean_of(
 
 def distance(upper: int, lower: int, heights: Sequence[float]) -> float:
     """How far the middles of two neighbours in a column are apart at least."""
-    gap = GAP if heights[upper] and heights[lower] else STOP_GAP
+    gap = (STOP_GAP, BESIDE, GAP)[bool(heights[upper]) + bool(heights[lower])]
     return (heights[upper] + heights[lower]) / 2 + gap
 
 

@@ -39,6 +39,11 @@ class References(NamedTuple):
     counts: Counter[int]
     values: list[str]
 
+    @property
+    def root(self) -> int:
+        """The number of the root."""
+        return ROOT if ROOT in self.rows else 0
+
     def is_node(self, number: int) -> bool:
         """Whether an object is a node, and not a State."""
         return isinstance(self.specs[number], NodeSpec)
