@@ -1,42 +1,11 @@
-"""Pictures of graphs: `gn.diagram`, and what it is written as."""
+"""Pictures of graphs: `gn.diagram`, what it draws, and its text in Mermaid and DOT."""
 
-import sys
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
-
-import igraph
 import jax
 import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
-from graphnode._diagram._layout import crossings_of, lay_out, spread
-from tests import readme_picture
-
-assert igraph  # imported here, so that the file is left out where it is not installed
-
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-class Leaf(gn.Node):
-    """A leaf."""
-
-    size: int
-    weight: gn.ParamState
-    bias: gn.ParamState | None = None
-
-
-class Net(gn.Node):
-    """A net."""
-
-    leaves: list[Leaf]
-    named: dict[str, Leaf]
-    extra: Leaf | None = None
-    parent: "Net | None" = gn.subnode(default=None)
-
-
-def leaf(size: int = 2) -> Leaf:
-    return Leaf(size, gn.ParamState(jnp.ones(size)))
+from tests.drawn import Leaf, Net, example, leaf
 
 
 def arrows_of(diagram: gn.Diagram) -> list[tuple[str, str, str, str]]:
@@ -260,13 +229,6 @@ def test_a_depth_is_a_number_of_steps(depth, error: type[Exception], message: st
 # Mermaid and DOT
 
 
-def example() -> Net:
-    """A graph with a shared node, a list, a dict and a cycle."""
-    net = Net([leaf(), leaf()], {"a": leaf(3)})
-    net.extra, net.parent = net.named["a"], net
-    return net
-
-
 def test_mermaid():
     """Several nodes have double sides, and an arrow back is dotted."""
     assert (
@@ -313,112 +275,9 @@ digraph model {
 
 
 def test_texts_are_escaped():
-    """Keys and titles may hold what the three forms give a meaning."""
+    """Keys and titles may hold what Mermaid gives a meaning."""
     diagram = gn.diagram(Net([], {'<"&#\x00': leaf()}), title='<b> & "x"\n')
     assert diagram.mermaid().splitlines()[1] == 'title: "<b> & \\"x\\" "'
     label = gn.diagram(Net([], {'<"&#\x00': leaf()})).arrows[0].label
     assert "\x00" not in label
     assert '|"named.#' in diagram.mermaid()
-    assert "<b>" not in diagram.svg()
-    assert ElementTree.fromstring(diagram.svg()).findtext(f"{SVG}title") == '<b> & "x" '
-
-
-# SVG
-
-
-def groups(svg: str, name: str) -> list[ElementTree.Element]:
-    """The groups of one class."""
-    return [group for group in ElementTree.fromstring(svg).iter(f"{SVG}g") if group.get("class") == name]
-
-
-def test_svg_has_each_box_and_arrow():
-    """With the texts of each, and a tooltip; several nodes are three rectangles."""
-    diagram = gn.diagram(example())
-    boxes = groups(diagram.svg(), "box")
-    assert [[text.text for text in box.iter(f"{SVG}text")] for box in boxes] == [
-        ["Net", "7 parameters, 28 B"],
-        ["Leaf", "size=3", "3 parameters, 12 B"],
-        ["2 × Leaf", "size=2", "2 parameters, 8 B each"],
-    ]
-    assert [box.findtext(f"{SVG}title") for box in boxes] == [
-        "the root: Net\nA net.",
-        "extra: Leaf\nA leaf.",
-        "leaves.0: Leaf\nA leaf.",
-    ]
-    assert [len(box.findall(f"{SVG}rect")) for box in boxes] == [1, 1, 3]
-    arrows = groups(diagram.svg(), "arrow")
-    labels = [arrow.label for arrow in diagram.arrows]
-    assert [arrow.findtext(f"{SVG}text") for arrow in arrows] == labels
-
-
-def test_svg_is_the_same_each_time():
-    """A picture that is kept in a repository changes with its model alone."""
-    assert gn.diagram(example()).svg() == gn.diagram(example()).svg()
-
-
-def test_boxes_do_not_overlap():
-    """Nor do they leave the picture."""
-    nets = [Net([leaf(1), leaf(2), leaf(3)], {"a": leaf()}) for _ in range(3)]
-    nets[0].extra, nets[1].parent, nets[2].parent = nets[2].leaves[0], nets[0], nets[1]
-    svg = gn.diagram(nets, states=True).svg()
-    rects = [
-        [float(rect.get(name, "")) for name in ("x", "y", "width", "height")]
-        for rect in ElementTree.fromstring(svg).iter(f"{SVG}rect")
-    ]
-    assert len(rects) == 1 + 3 + 12
-    width, height = map(float, ElementTree.fromstring(svg).get("viewBox", "").split()[2:])
-    for at, (x, y, w, h) in enumerate(rects):
-        assert 0 <= x < x + w <= width
-        assert 0 <= y < y + h <= height
-        for other_x, other_y, other_w, other_h in rects[:at]:
-            assert x + w <= other_x or other_x + other_w <= x or y + h <= other_y or other_y + other_h <= y
-
-
-def test_arrows_of_a_tree_do_not_cross():
-    """And of a graph with few crossings few remain."""
-    links = [(0, 1), (0, 2), *[(1, at) for at in range(3, 6)], *[(2, at) for at in range(6, 9)]]
-    assert crossings_of(lay_out([20.0] * 9, links).columns, links) == 0
-    crossed = [(0, 1), (0, 2), (1, 4), (2, 3)]
-    assert crossings_of([[0], [1, 2], [3, 4]], crossed) == 1
-    assert crossings_of(lay_out([20.0] * 5, crossed).columns, crossed) == 0
-
-
-def test_boxes_are_spread_around_where_they_want_to_be():
-    """What wants to be in one place is put around it, in order and with gaps; others stay."""
-    assert spread([5.0, 5.0, 100.0], [10.0, 10.0], [1.0, 1.0, 1.0]) == [0.0, 10.0, 100.0]
-    assert spread([5.0, 5.0], [10.0], [3.0, 1.0]) == [2.5, 12.5]
-
-
-def test_without_igraph_a_picture_is_mermaid(monkeypatch: pytest.MonkeyPatch):
-    """SVG says what to install, and a notebook draws Mermaid."""
-    diagram = gn.diagram(leaf())
-    assert diagram._repr_html_() == diagram._repr_svg_() == diagram.svg()
-    assert diagram._repr_markdown_() is None
-    monkeypatch.setitem(sys.modules, "igraph", None)
-    with pytest.raises(ModuleNotFoundError) as caught:
-        diagram.svg()
-    assert str(caught.value) == (
-        "a picture as SVG needs igraph, which is not installed: pip install 'graphnode[diagram]'; mermaid() and dot() "
-        "need nothing"
-    )
-    assert diagram._repr_html_() is None
-    assert diagram._repr_svg_() is None
-    assert diagram._repr_markdown_() == f"```mermaid\n{diagram.mermaid()}```\n"
-
-
-def test_save_goes_by_the_ending(tmp_path: Path):
-    """Another one is refused, and nothing is written."""
-    diagram = gn.diagram(leaf())
-    for name in ("a.svg", "a.mmd", "a.mermaid", "a.dot", "a.gv"):
-        diagram.save(tmp_path / name)
-    texts = [(tmp_path / name).read_text(encoding="utf-8") for name in ("a.svg", "a.mmd", "a.gv")]
-    assert texts == [diagram.svg(), diagram.mermaid(), diagram.dot()]
-    with pytest.raises(ValueError) as caught:
-        diagram.save("a.png")
-    assert str(caught.value) == "gn.Diagram.save writes .svg, .mmd, .mermaid, .dot, .gv; found 'a.png'"
-
-
-def test_the_picture_in_the_readme_is_new():
-    """To write it: python -m tests.readme_picture."""
-    assert readme_picture.FILE.read_text(encoding="utf-8") == readme_picture.picture()
-    assert readme_picture.FILE.stat().st_size < 30_000
