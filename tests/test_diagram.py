@@ -192,7 +192,7 @@ def test_a_filter_draws_what_it_accepts_and_the_root():
 def test_an_abstract_model_and_a_config_are_drawn_as_the_model():
     """Shapes are all that is needed."""
     live = gn.diagram(gn.nn.Linear(2, 3), states=True)
-    config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
+    config = gn.config.loads("{in_size: 2, out_size: 3}", gn.nn.Linear)
     assert gn.diagram(gn.eval_shape(lambda: gn.nn.Linear(2, 3)), states=True).dot() == live.dot()
     assert gn.diagram(config, states=True).dot() == live.dot()
 

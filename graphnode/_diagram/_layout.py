@@ -102,7 +102,7 @@ def ordered_columns(
     own_order = [float(at) for at in range(len(levels))]
     for way in ways:
         for at in way[1:-1]:  # a stop stands where the box does that it leads to
-            own_order[at] = way[-1]
+            own_order[at] = float(way[-1])
     igraph = import_igraph()
     graph = igraph.Graph(n=len(levels), edges=list(dict.fromkeys(steps)), directed=True)
     places = graph.layout_sugiyama(layers=list(levels)).coords
