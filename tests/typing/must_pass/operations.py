@@ -120,6 +120,6 @@ gn.cast({"a": leaf()}, float, ...)
 # A picture, with filters as for nodes.
 
 assert_type(gn.diagram(net), gn.Diagram)
-assert_type(gn.diagram([net], Leaf, "others.*", depth=1, states=True, fold=False, title="Net").svg(), str)
+assert_type(gn.diagram([net], Leaf, "others.*", depth=1, states=True, fold=False, title="Net").dot(), str)
 assert_type(gn.diagram(net).arrows[0].label, str)
 assert_type(gn.diagram(net).boxes[0].parameters, int)
