@@ -51,6 +51,7 @@ def test_a_pytree_of_nodes_has_a_box_for_its_container():
     first = leaf()
     diagram = gn.diagram({"a": first, "b": [first]}, title="both")
     assert arrows_of(diagram) == [("dict", "a", "Leaf", "first"), ("dict", "b.0", "Leaf", "shared")]
+    assert gn.diagram([first]).title == "list"
     assert (diagram.title, diagram.boxes[0].kind, diagram.boxes[0].parameters) == ("both", "root", 2)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from .._declare._schema import schema
+from .._declare._schema import Field, schema
 from .._fields import Kind
 from .._graph._template import NodeSpec
 from .._paths import Path, path_str
@@ -63,7 +63,7 @@ def describe(
         hidden,
         tuple(fields),
         tuple(states),
-        _first_line(cls),
+        "" if number == ROOT else _first_line(cls),
     )
 
 
@@ -75,10 +75,17 @@ def field_lines(spec: NodeSpec) -> list[str]:
         if field.kind is not Kind.STATIC or not field.init or name not in values:
             continue
         value = values[name]
-        is_default = field.default is not None and field.default() == value
-        if is_plain(value) and not is_default:
+        if is_plain(value) and not is_default(field, value):
             texts.append(f"{name}={value!r}")
     return wrapped(texts)
+
+
+# Any: a static value of any type.
+def is_default(field: Field, value: Any) -> bool:
+    """Whether a static value is what its field has by default."""
+    default = None if field.default is None else field.default()
+    # By type first: `==` of an array gives an array.
+    return type(default) is type(value) and bool(default == value)
 
 
 # Any: a static value of any type.

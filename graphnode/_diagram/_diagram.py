@@ -19,11 +19,6 @@ from ._svg import svg_text
 class Diagram:
     """A picture of a graph: boxes, and arrows between them. A notebook shows it; `save` writes it into a file.
 
-    Attributes:
-        title: What stands above it.
-        boxes: One for each node that is drawn, the root first.
-        arrows: One for each reference between them.
-
     Example:
         >>> class Tied(gn.Node):
         ...     encoder: gn.nn.Linear
@@ -43,12 +38,21 @@ class Diagram:
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """One for each node or State that is drawn, the root first."""
+        """One for each node or State that is drawn, the root first.
+
+        Each has its `label`, `cls` (the name of the class), `kind`, `path`, `count` (of
+        equal siblings), `parameters` and `bytes` (of one of these), `hidden` (nodes below
+        that are not drawn), `fields`, `states` and `doc`.
+        """
         return self._drawing.boxes
 
     @property
     def arrows(self) -> tuple[Arrow, ...]:
-        """One for each reference between the boxes."""
+        """One for each reference between the boxes.
+
+        Each has `source` and `target`, which are numbers of boxes, a `label`, and a `kind`:
+        `"first"`, `"shared"` for a further reference, `"back"` for one that closes a cycle.
+        """
         return self._drawing.arrows
 
     def mermaid(self) -> str:

@@ -17,7 +17,7 @@ HEAD: Final = 8.0  # the length of an arrow's head
 PORT: Final = 15.0  # between two arrows at the left side of a box, which have labels
 RIGHT_PORT: Final = 10.0
 BEHIND: Final = 4.0  # by which the second and the third of several boxes look out
-LOOP: Final = 20.0
+LOOP: Final = 14.0  # lower than the room between a box and an arrow that passes it
 
 # The widths of characters in Helvetica, in parts of the font's size; those of all others
 # are near to that of a digit.

@@ -136,15 +136,16 @@ def _arrow(line: Line) -> Iterator[str]:
 def _loop(line: Line, box: Placed) -> Iterator[str]:
     """An arrow from a box to itself: above its right upper corner."""
     colour = LINES[line.arrow.kind]
-    x, y = box.x + box.width, box.y
-    tip = x - 2 * LOOP
+    start, y = box.x + box.width - 8, box.y
+    tip = start - 2 * LOOP
+    top = y - 1.3 * LOOP
     yield f'<g class="arrow" stroke="{colour}" fill="none">'
     yield (
-        f'<path d="M{x - 8:.1f} {y:.1f}C{x - 8:.1f} {y - LOOP:.1f} {tip:.1f} {y - LOOP:.1f} '
-        f'{tip:.1f} {y - HEAD:.1f}" stroke-width="1.4" stroke-dasharray="5 3"/>'
+        f'<path d="M{start:.1f} {y:.1f}C{start:.1f} {top:.1f} {tip:.1f} {top:.1f} {tip:.1f} {y - HEAD:.1f}" '
+        'stroke-width="1.4" stroke-dasharray="5 3"/>'
     )
     yield f'<path d="M{tip:.1f} {y:.1f}l-4 -{HEAD:g}h8z" fill="{colour}" stroke="none"/>'
-    yield _text(line.arrow.label, x - 8, y - LOOP / 2, ARROW_SIZE, colour)
+    yield _text(line.arrow.label, tip - HEAD, y - 4, ARROW_SIZE, colour, anchor="end")
     yield "</g>"
 
 
