@@ -20,6 +20,7 @@ class Net(gn.Node):
     named: dict[str, Leaf]
     extra: Leaf | None = None
     parent: "Net | None" = gn.subnode(default=None)
+    next: "Net | None" = gn.subnode(default=None)
 
 
 def leaf(size: int = 2) -> Leaf:

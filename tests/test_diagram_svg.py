@@ -69,6 +69,17 @@ def test_boxes_do_not_overlap():
             assert x + w <= other_x or other_x + other_w <= x or y + h <= other_y or other_y + other_h <= y
 
 
+def test_arrows_from_a_box_to_itself_are_side_by_side():
+    """And the box is as wide as they are."""
+    net = Net([], {})
+    net.parent, net.next = net, net
+    svg = gn.diagram(net).svg()
+    (rect,) = ElementTree.fromstring(svg).iter(f"{SVG}rect")
+    ends = [float(text.get("x", "")) for arrow in groups(svg, "arrow") for text in arrow.iter(f"{SVG}text")]
+    assert float(rect.get("x", "")) < min(ends)
+    assert abs(ends[0] - ends[1]) > 40
+
+
 def test_arrows_of_a_tree_do_not_cross():
     """And of a graph with few crossings few remain."""
     links = [(0, 1), (0, 2), *[(1, at) for at in range(3, 6)], *[(2, at) for at in range(6, 9)]]

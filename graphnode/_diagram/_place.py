@@ -65,7 +65,10 @@ class Column(NamedTuple):
 
 @dataclass
 class Line:
-    """An arrow on its way: through points from left to right, flat and curved in turns; flat at both ends."""
+    """An arrow on its way: through points from left to right, flat and curved in turns; flat at both ends.
+
+    An arrow from a box to itself has the point where it begins.
+    """
 
     arrow: Arrow
     points: list[tuple[float, float]]
@@ -92,6 +95,11 @@ def box_width(box: Box) -> float:
     return 2 * PAD_X + max([text_width(box.label, LABEL_SIZE, bold=True), *widths])
 
 
+def loop_width(label: str) -> float:
+    """How wide an arrow from a box to itself is, with its label."""
+    return 2 * LOOP + 2 * HEAD + text_width(label, ARROW_SIZE)
+
+
 def place(drawing: Drawing) -> tuple[list[Placed], list[Line]]:
     """The boxes and arrows in their places.
 
@@ -107,13 +115,22 @@ def place(drawing: Drawing) -> tuple[list[Placed], list[Line]]:
     heights = heights_of(drawing, links)
     layout = lay_out(heights, links)
     count = len(heights)
-    tops = [layout.middles[at] - heights[at] / 2 for at in range(count)]
+    loops = [0.0] * count  # how much of the upper side of each box they take
+    for arrow in drawing.arrows:
+        if arrow.source == arrow.target:
+            loops[arrow.source] += loop_width(arrow.label)
+    tops = [
+        layout.middles[at] - heights[at] / 2 - (LOOP if loops[at] else 0.0)
+        for at in range(count)
+    ]
     down = MARGIN + 2 * TITLE_SIZE - min([*tops, *layout.middles[count:]])
     middles = [middle + down for middle in layout.middles]
     boxes = [
         Placed(0.0, middle - height / 2, box_width(box), height)
         for box, middle, height in zip(drawing.boxes, middles, heights, strict=False)
     ]
+    for box, width in zip(boxes, loops, strict=True):
+        box.width = max(box.width, width)
     columns = placed_columns(drawing, layout, boxes)
     column_of = {
         at: column
@@ -136,6 +153,10 @@ def place(drawing: Drawing) -> tuple[list[Placed], list[Line]]:
                 line.points += [(column_of[at].left, middles[at])]
                 line.points += [(column_of[at].right, middles[at])]
             line.points += [(column_of[way[-1]].left, end_y), (last.x, end_y)]
+        else:
+            box = boxes[arrow.source]
+            begin = loops[arrow.source] = loops[arrow.source] - loop_width(arrow.label)
+            line.points += [(box.x + box.width - HEAD - begin, box.y)]
         lines.append(line)
     return boxes, lines
 

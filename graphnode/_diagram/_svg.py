@@ -70,10 +70,7 @@ def _document(
         bold=True,
     )
     for line in lines:
-        if line.points:
-            yield from _arrow(line)
-        else:
-            yield from _loop(line, boxes[line.arrow.source])
+        yield from _loop(line) if len(line.points) == 1 else _arrow(line)
     for box, placed in zip(drawing.boxes, boxes, strict=True):
         yield from _box(box, placed, fills[box.cls])
     yield "</svg>"
@@ -133,10 +130,10 @@ def _arrow(line: Line) -> Iterator[str]:
     yield "</g>"
 
 
-def _loop(line: Line, box: Placed) -> Iterator[str]:
-    """An arrow from a box to itself: above its right upper corner."""
+def _loop(line: Line) -> Iterator[str]:
+    """An arrow from a box to itself: above its upper side."""
     colour = LINES[line.arrow.kind]
-    start, y = box.x + box.width - 8, box.y
+    ((start, y),) = line.points
     tip = start - 2 * LOOP
     top = y - 1.3 * LOOP
     yield f'<g class="arrow" stroke="{colour}" fill="none">'
