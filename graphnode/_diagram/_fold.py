@@ -18,6 +18,8 @@ class Folding:
 
     Attributes:
         drawn_as: For each object, the number of the one that is drawn for it: mostly its own.
+            What is inside of a node that another one is drawn for leads to its counterpart,
+            which may lead on; nothing looks there.
         counts: For the first of some equal siblings, how many they are.
     """
 
@@ -57,9 +59,6 @@ def fold(graph: References, selected: Set[int] | None) -> Folding:
                 drawn_as[inner] = counterpart
             if pairs:
                 folding.counts[first] = max(folding.counts[first], 1) + 1
-    for number, counterpart in enumerate(drawn_as):
-        # The counterpart may itself be one of equal siblings, and comes before.
-        drawn_as[number] = drawn_as[counterpart]
     return folding
 
 
