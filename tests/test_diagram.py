@@ -206,6 +206,8 @@ def test_a_picture_has_the_nodes_that_are_nearest_to_the_root():
     diagram = gn.diagram(chain)
     assert len(diagram.boxes) == 400
     assert sum(box.hidden for box in diagram.boxes) == 1_001 - 400
+    last = max(gn.nodes(chain), key=len)
+    assert [box.path for box in gn.diagram(chain, gn.PathIn(last)).boxes] == [(), last]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def collect(
     """
     graph = references_of(graphdef, objects)
     folding = fold(graph, options.selected) if options.fold else unfolded(graph)
-    reachable = within_limits(graph, folding, options.depth)
+    reachable = within_limits(graph, folding, options)
     shown = [number for number in reachable if is_shown(graph, number, options)]
     sizes = sizes_of(graph, objects)
     hidden = hidden_nodes(graph, folding, reachable)
@@ -90,21 +90,23 @@ def collect(
     )
 
 
-def within_limits(graph: References, folding: Folding, depth: int | None) -> list[int]:
+def within_limits(graph: References, folding: Folding, options: Options) -> list[int]:
     """The numbers of the objects that are near enough to the root, in pre-order.
 
     Level by level, so that what is nearest to the root is drawn of a graph that is too large.
     """
     seen, level = {graph.root}, [graph.root]
-    distance = 0
-    while level and (depth is None or distance < depth):
+    distance, boxes = 0, 1
+    while level and (options.depth is None or distance < options.depth):
         below: list[int] = []
         for number in level:
             for _, target in graph.rows.get(number, ()):
                 drawn = folding.drawn_as[target]
                 if drawn in seen or not is_drawable(graph, drawn):
                     continue
-                if len(seen) == MAX_BOXES:
+                # What a filter leaves out is walked through, however much that is.
+                boxes += is_shown(graph, drawn, options)
+                if boxes > MAX_BOXES:
                     return sorted(seen)
                 seen.add(drawn)
                 below.append(drawn)
