@@ -89,6 +89,16 @@ def test_arrows_of_a_tree_do_not_cross():
     assert crossings_of(lay_out([20.0] * 5, crossed).columns, crossed) == 0
 
 
+def test_a_picture_of_many_long_arrows_is_drawn():
+    """Where they would need more stops than are laid out, they go straight."""
+    ring = [Net([], {}) for _ in range(500)]
+    for at, net in enumerate(ring):
+        net.next, net.parent = ring[(at + 1) % 500], ring[at * 79 % 500]
+    diagram = gn.diagram(ring[0])
+    svg = diagram.svg()
+    assert (len(groups(svg, "box")), len(groups(svg, "arrow"))) == (400, len(diagram.arrows))
+
+
 def test_boxes_are_spread_around_where_they_want_to_be():
     """What wants to be in one place is put around it, in order and with gaps; others stay."""
     assert spread([5.0, 5.0, 100.0], [10.0, 10.0], [1.0, 1.0, 1.0]) == [0.0, 10.0, 100.0]

@@ -21,8 +21,9 @@ from ._fold import Folding, fold, unfolded
 from ._parts import Arrow, ArrowKind, Drawing, printable, shortened
 from ._references import ROOT, References, references_of
 
-# A picture with more boxes is no picture any more, and takes long to lay out.
+# A picture of more is no picture any more, and takes long to lay out.
 MAX_BOXES: Final = 400
+MAX_ARROWS: Final = 2_000
 MAX_TITLE: Final = 120
 
 
@@ -61,7 +62,10 @@ def collect(
     reachable = within_limits(graph, folding, options)
     shown = [number for number in reachable if is_shown(graph, number, options)]
     sizes = sizes_of(graph, objects)
-    hidden = hidden_nodes(graph, folding, reachable)
+    owners = owners_of(graph, folding, reachable)
+    hidden = Counter(
+        [owner for number, owner in owners.items() if graph.is_node(number)]
+    )
     box_of = {number: at for at, number in enumerate(shown)}
     boxes = [
         describe(
@@ -79,8 +83,9 @@ def collect(
     arrows = [
         (box_of[number], box_of[target], label)
         for number in shown
-        for target, label in arrows_from(graph, folding, number, box_of)
+        for target, label in arrows_from(graph, folding, owners, number, box_of)
     ]
+    del arrows[MAX_ARROWS:]
     title = options.title
     if title is None:
         top = boxes[0]
@@ -127,13 +132,16 @@ def is_shown(graph: References, number: int, options: Options) -> bool:
     return number in options.selected
 
 
-def hidden_nodes(
+def owners_of(
     graph: References, folding: Folding, reachable: Sequence[int]
-) -> Counter[int]:
-    """How many nodes below each of some objects are beyond the limits."""
-    near, hidden = {*reachable}, Counter[int]()
-    # The nearest object above each that is within the limits; parents come first. Of equal
-    # siblings, what is below the first is counted, and the others lead to `None`.
+) -> dict[int, int]:
+    """For each object beyond the limits, the nearest one above it that is within them.
+
+    Of equal siblings, what is below the first has an owner, and what is below the others
+    has none.
+    """
+    near, owners = {*reachable}, dict[int, int]()
+    # As `owners`, for all objects; parents come first.
     above: dict[int, int | None] = {ROOT: ROOT}
     for number, parent in enumerate(graph.parents):
         if number in near:
@@ -141,14 +149,18 @@ def hidden_nodes(
         elif folding.drawn_as[number] in near:
             above[number] = None
         else:
-            nearest = above[number] = above[parent]
-            if nearest is not None:
-                hidden[nearest] += graph.is_node(number)
-    return hidden
+            owner = above[number] = above[parent]
+            if owner is not None:
+                owners[number] = owner
+    return owners
 
 
 def arrows_from(
-    graph: References, folding: Folding, source: int, shown: Collection[int]
+    graph: References,
+    folding: Folding,
+    owners: dict[int, int],
+    source: int,
+    shown: Collection[int],
 ) -> Iterator[tuple[int, str]]:
     """The references of a box to other boxes: the number of what it leads to, and a label.
 
@@ -172,7 +184,9 @@ def arrows_from(
                     runs.setdefault(run, []).append(path[-1])
                     continue
                 plain.append((drawn, path))
-            elif drawn not in seen:
+            # What is beyond the limits is walked through for its owner alone: so each of
+            # very many nodes is looked at once.
+            elif drawn not in seen and owners.get(drawn, source) == source:
                 seen.add(drawn)
                 todo.append((drawn, path))
     for drawn, path in plain:

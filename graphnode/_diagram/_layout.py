@@ -21,6 +21,8 @@ STOP_GAP: Final = 10.0
 SWEEPS: Final = 24
 # How much more a stop pulls than a box: long arrows shall be straight.
 STOP_WEIGHT: Final = 4.0
+# With more stops than these, long arrows have none, and may pass over boxes.
+MAX_STOPS: Final = 5_000
 
 
 class Layout(NamedTuple):
@@ -53,9 +55,11 @@ def lay_out(heights: Sequence[float], links: Sequence[tuple[int, int]]) -> Layou
     levels = levels_of(len(heights), links)
     all_heights = list(heights)
     ways: list[list[int]] = []
+    lengths = [levels[right] - levels[left] for left, right in links]
+    with_stops = sum(lengths) <= MAX_STOPS
     for left, right in links:
         way = [left]
-        for level in range(levels[left] + 1, levels[right]):
+        for level in range(levels[left] + 1, levels[right] if with_stops else 0):
             way.append(len(levels))
             levels.append(level)
             all_heights.append(0.0)
@@ -104,7 +108,9 @@ def ordered_columns(
         for at in way[1:-1]:  # a stop stands where the box does that it leads to
             own_order[at] = float(way[-1])
     igraph = import_igraph()
-    graph = igraph.Graph(n=len(levels), edges=list(dict.fromkeys(steps)), directed=True)
+    # Of longer ones igraph would make stops of its own.
+    short = [step for step in steps if levels[step[1]] == levels[step[0]] + 1]
+    graph = igraph.Graph(n=len(levels), edges=list(dict.fromkeys(short)), directed=True)
     places = graph.layout_sugiyama(layers=list(levels)).coords
     orders = (own_order, [x for x, _ in places])
     candidates = [columns_by(levels, order) for order in orders]
