@@ -95,6 +95,8 @@ if typing.TYPE_CHECKING:
     from ._broadcast import broadcast_states as broadcast_states
     from ._broadcast import unbroadcast_states as unbroadcast_states
     from ._cast import cast as cast
+    from ._diagram._diagram import Diagram as Diagram
+    from ._diagram._diagram import diagram as diagram
     from ._graph._diff import Difference as Difference
     from ._graph._diff import diff as diff
     from ._graph_to_tree import NodeStates as NodeStates
@@ -132,6 +134,7 @@ else:
         "_broadcast": ("broadcast_states", "unbroadcast_states",),
         "_stack": ("stack", "unstack",),
         "_view": ("view",),
+        "_diagram._diagram": ("Diagram", "diagram"),
         "_graph._diff": ("Difference", "diff",),
         "_graph_to_tree": ("NodeStates", "graph_to_tree", "tree_to_graph",),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),

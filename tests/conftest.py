@@ -57,7 +57,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # What single files of tests import, and what `make venv` installs for them. Without one of these all others run.
-OPTIONAL = {"IPython", "cattrs", "cloudpickle", "equinox", "flax", "joblib", "lsprotocol", "pygls", "traitlets"}
+OPTIONAL = {
+    "IPython",
+    "cattrs",
+    "cloudpickle",
+    "equinox",
+    "flax",
+    "igraph",
+    "joblib",
+    "lsprotocol",
+    "pygls",
+    "traitlets",
+}
 
 
 class OptionalModule(pytest.Module):

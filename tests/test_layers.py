@@ -86,6 +86,7 @@ LAYERS = (
     "check",
     "_typechecker",
     "config",
+    "_diagram",
     "_processes",
     "sharding",
     "checkpoint",

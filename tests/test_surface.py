@@ -21,6 +21,7 @@ NAMES = [
     "CheckpointError",
     "ConfigError",
     "ContractError",
+    "Diagram",
     "Difference",
     "Field",
     "DonationError",
@@ -86,6 +87,7 @@ NAMES = [
     "config",
     "custom_jvp",
     "custom_vjp",
+    "diagram",
     "diff",
     "eval_shape",
     "families",
@@ -208,6 +210,7 @@ def test_import_graphnode_imports_nothing_optional():
         "tqdm",
         "click",
         "beartype",
+        "igraph",
     }
     assert not optional & set(loaded)
 

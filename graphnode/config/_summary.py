@@ -99,7 +99,7 @@ def summary(config: Config[Any] | Node, /) -> Summary:
         ----------------------------------------------------------------
         Linear                                     9     36
     """
-    model = _abstract_model(config)
+    model = abstract_model(config)
     others = aliases(model)
     # Not the root, whose other paths lead through a cycle.
     inner = [path for path in nodes(model) if path]
@@ -111,8 +111,8 @@ def summary(config: Config[Any] | Node, /) -> Summary:
     return Summary(type(model).__name__, rows)
 
 
-def _abstract_model(config: Config[Any] | Node) -> Node:
-    """The model of a config, or a copy of a live one, with shapes in place of arrays: `summary` needs no others."""
+def abstract_model(config: Config[Any] | Node) -> Node:
+    """The model of a config, or a copy of a live one, with shapes in place of arrays, for summaries and pictures."""
     if isinstance(config, Node):
         abstract: Node = eval_shape(lambda: clone(config))
         return abstract

@@ -160,6 +160,7 @@ PROBES = (
         gaps={"jedi": _DEFAULT, **_live(_DEFAULT)},
     ),
     Probe("`clone(m).`", COMPLETION, "gn.clone(m).¦", ("head", "layers")),
+    Probe("`gn.diagram(m).`", COMPLETION, "gn.diagram(m).¦", ("arrows", "boxes", "dot", "mermaid", "save", "svg")),
     Probe("`rngs['dropout'].`", COMPLETION, "rngs['dropout'].¦", ("key", "count", "fork")),
     Probe(
         "`Optimizer(...).`",

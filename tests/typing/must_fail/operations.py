@@ -101,3 +101,11 @@ gn.cast(net)  # E: the dtype is missing
 gn.cast(net, 3)  # E: a number for a dtype
 gn.cast(net, "float16", 3)  # E: a number for a filter
 cast: Leaf = gn.cast(net, "float16")  # E: it is in place
+
+# Pictures
+
+gn.diagram(net, depth=1)
+gn.diagram(net, depth="1")  # E: a string for a number
+gn.diagram(net, deep=1)  # E: misspelt
+gn.diagram(net, 3)  # E: a number for a filter
+gn.diagram(net).png()  # E: not a form that there is

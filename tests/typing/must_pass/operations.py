@@ -116,3 +116,10 @@ assert_type(taken, FlatStates[State[Any]])
 gn.cast(leaf(), jnp.bfloat16)
 gn.cast([leaf(), leaf()], "float16", filter=gn.Any(ParamState, gn.BatchState))
 gn.cast({"a": leaf()}, float, ...)
+
+# A picture, with filters as for nodes.
+
+assert_type(gn.diagram(net), gn.Diagram)
+assert_type(gn.diagram([net], Leaf, "others.*", depth=1, states=True, fold=False, title="Net").dot(), str)
+assert_type(gn.diagram(net).arrows[0].label, str)
+assert_type(gn.diagram(net).boxes[0].parameters, int)

@@ -1,0 +1,1 @@
+"""Pictures of graphs, as Mermaid, DOT and SVG."""
