@@ -153,7 +153,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
     Example:
         >>> list(gn.config.config_of(gn.nn.Embedding).model_fields)
-        ['num_embeddings', 'width', 'dtype', 'w_init', 'param_dtype']
+        ['num_embeddings', 'width', 'dtype', 'precision', 'w_init', 'param_dtype']
     """
     # `Net[int]` has the config class of `Net`.
     node_class: Any = get_origin(cls) or cls

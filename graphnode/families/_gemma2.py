@@ -83,8 +83,10 @@ class Gemma2(LanguageModel):
         check_one_per_layer("Gemma2", self.windowed, self.num_layers)
         self._make_ends(is_tied=self.is_tied, param_dtype=dtype)
         blocks = [self._block(has_window, dtype) for has_window in self.windowed]
-        self.decoder = nn.TransformerStack(
-            blocks, norm=self._norm(self.width, dtype), scan=self.scan
+        self._set_decoder(
+            nn.TransformerStack(
+                blocks, norm=self._norm(self.width, dtype), scan=self.scan
+            )
         )
 
     def _norm(self, width: int, dtype: DTypeLike) -> nn.RMSNorm:

@@ -69,7 +69,7 @@ class GPT2(LanguageModel):
         self.positions = nn.Embedding(self.num_positions, width, param_dtype=dtype)
         blocks = [self._block(number, dtype) for number in range(self.num_layers)]
         norm = nn.LayerNorm(width, epsilon=self.epsilon, param_dtype=dtype)
-        self.decoder = nn.TransformerStack(blocks, norm=norm, scan=self.scan)
+        self._set_decoder(nn.TransformerStack(blocks, norm=norm, scan=self.scan))
 
     def _block(self, number: int, dtype: DTypeLike) -> nn.Block:
         head_size = self.width // self.num_heads

@@ -42,6 +42,10 @@ class LanguageModel(nn.Module):
             sizes = (self.width, self.vocab_size)
             self.head = nn.Linear(*sizes, use_bias=False, param_dtype=param_dtype)
 
+    def _set_decoder(self, decoder: nn.TransformerStack) -> None:
+        """Set the blocks: here, as a checker of a package's types takes an assignment in a subclass for a new field."""
+        self.decoder = decoder
+
     def init_cache(
         self,
         batch_size: int,

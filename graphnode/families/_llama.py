@@ -64,7 +64,7 @@ class Llama(LanguageModel):
         self._make_ends(is_tied=self.is_tied, param_dtype=dtype)
         blocks = [self._block(dtype) for _ in range(self.num_layers)]
         norm = nn.RMSNorm(self.width, epsilon=self.epsilon, param_dtype=dtype)
-        self.decoder = nn.TransformerStack(blocks, norm=norm, scan=self.scan)
+        self._set_decoder(nn.TransformerStack(blocks, norm=norm, scan=self.scan))
 
     def _block(self, dtype: DTypeLike) -> nn.Block:
         return nn.TransformerBlock(

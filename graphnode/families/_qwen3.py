@@ -75,7 +75,7 @@ class Qwen3(LanguageModel):
         self._make_ends(is_tied=self.is_tied, param_dtype=dtype)
         blocks = [self._block(has_window, dtype) for has_window in self.windowed]
         norm = self._norm(self.width, dtype)
-        self.decoder = nn.TransformerStack(blocks, norm=norm, scan=self.scan)
+        self._set_decoder(nn.TransformerStack(blocks, norm=norm, scan=self.scan))
 
     def _norm(self, width: int, dtype: DTypeLike) -> nn.RMSNorm:
         return nn.RMSNorm(width, epsilon=self.epsilon, param_dtype=dtype)

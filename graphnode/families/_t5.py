@@ -82,7 +82,7 @@ class T5(LanguageModel):
         self._make_ends(is_tied=self.is_tied, param_dtype=dtype)
         self.encoder = self._stack(self.num_layers, dtype, is_decoder=False)
         self.encoder_bias = self._bias(dtype, is_decoder=False)
-        self.decoder = self._stack(self.num_decoder_layers, dtype, is_decoder=True)
+        self._set_decoder(self._stack(self.num_decoder_layers, dtype, is_decoder=True))
         self.decoder_bias = self._bias(dtype, is_decoder=True)
 
     def _bias(self, dtype: DTypeLike, *, is_decoder: bool) -> nn.RelativePositionBias:

@@ -93,7 +93,7 @@ class Whisper(LanguageModel):
             for count in (self.num_source_positions, self.num_positions)
         )
         self.encoder = self._stack(self.num_layers, dtype, is_decoder=False)
-        self.decoder = self._stack(self.num_decoder_layers, dtype, is_decoder=True)
+        self._set_decoder(self._stack(self.num_decoder_layers, dtype, is_decoder=True))
 
     def _stack(
         self, num_layers: int, dtype: DTypeLike, *, is_decoder: bool

@@ -23,7 +23,7 @@ class Block(Layer):
         ...     mixer: gn.nn.Layer
         ...     def __call__(self, x, context=None, **options):
         ...         return x + self.mixer(self.norm(x))
-        >>> blocks = [Recurrent(gn.nn.RMSNorm(8), gn.nn.LRU(8)) for _ in range(2)]
+        >>> blocks = [Recurrent(gn.nn.RMSNorm(8), gn.nn.LRU(8, 4)) for _ in range(2)]
         >>> gn.nn.TransformerStack(blocks)(jnp.ones((5, 8))).shape
         (5, 8)
     """

@@ -425,6 +425,12 @@ INPUTS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
         {},
         'x: expected dtype Num of Num[Array, "... channels"], found bool',
     ),
+    "MinPool, booleans": (
+        "MinPool",
+        (boolean(4, 4, 1),),
+        {},
+        'x: expected dtype Num of Num[Array, "... channels"], found bool',
+    ),
     "MaxPool, too few axes": ("MaxPool", (f32(4, 4),), {}, f"{TWO_AXES} (4, 4)"),
     "BatchNorm": (
         "BatchNorm",
