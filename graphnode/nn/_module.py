@@ -8,24 +8,23 @@ import jax
 from .._declare._node import Node
 from .._pretty import Record
 
-_LEFT_OUT: Final = frozenset(
-    {
-        "dtype": None,
-        "axes": None,
-        "reduction_axes": None,
-        "feature_axes": None,
-        "axis_name": None,
-        "mask": None,
-        "scale_init": None,
-        "bias_init": None,
-        "precision": None,
-        "preferred_element_type": None,
-        "group_size": None,
-        "final_act": None,
-        "use_final_bias": None,
-        ("zero_centered", False),
-    }
-)
+# By name: object, as the names in a record are.
+_LEFT_OUT: Final[dict[object, object]] = {
+    "dtype": None,
+    "axes": None,
+    "reduction_axes": None,
+    "feature_axes": None,
+    "axis_name": None,
+    "mask": None,
+    "scale_init": None,
+    "bias_init": None,
+    "precision": None,
+    "preferred_element_type": None,
+    "group_size": None,
+    "final_act": None,
+    "use_final_bias": None,
+    "zero_centered": False,
+}
 """Fields that are shown if they are something else alone."""
 
 
