@@ -27,10 +27,12 @@ def rotary_of(settings: Settings, base: float = 10_000.0) -> Rotary:
         settings: Those of a model, all of whose layers have the same rotation.
         base: That of the family, where a file does not say.
     """
-    key = _OLD if settings.value(_OLD) is not None else _NEW
-    settings.value(_NEW)
+    old, new = settings.value(_OLD), settings.value(_NEW)
+    _check_one_layout(settings, old, new, _NEW)
     base = settings.number("rope_theta", base)
-    return _rotary_at(settings, key, settings.value(key, {}), base)
+    if old is not None:
+        return _rotary_at(settings, _OLD, old, base)
+    return _rotary_at(settings, _NEW, {} if new is None else new, base)
 
 
 def local_and_global_rotary_of(
@@ -54,10 +56,18 @@ def local_and_global_rotary_of(
         )
         new = {}
     local = _rotary_at(settings, f"{_NEW}.{_LOCAL}", new.get(_LOCAL) or {}, local_base)
+    key, parameters = f"{_NEW}.{_GLOBAL}", new.get(_GLOBAL)
+    _check_one_layout(settings, scaling, parameters, key)
     if scaling is not None:
         return local, _rotary_at(settings, _OLD, scaling, base)
-    parameters = new.get(_GLOBAL) or {}
-    return local, _rotary_at(settings, f"{_NEW}.{_GLOBAL}", parameters, base)
+    return local, _rotary_at(settings, key, parameters or {}, base)
+
+
+# Any: values of JSON.
+def _check_one_layout(settings: Settings, old: Any, new: Any, key: str) -> None:
+    """Say that a rotation stands there twice, and not the same: one of both would be read over."""
+    if old is not None and new is not None and old != new:
+        settings.fault(key, f"expected nothing beside {_OLD}; found {short(new)}")
 
 
 # Any: values of JSON.

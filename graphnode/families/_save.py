@@ -25,6 +25,8 @@ from ._family import Family
 from ._load import CONFIG, arguments_of, widest
 from ._settings import IGNORED
 
+# What a model has while it runs, and no settings say.
+_OF_A_RUN: Final = ("cache", "context_cache", "deterministic", "remat", "remat_policy")
 _ENDINGS: Final = (".safetensors", ".safetensors.index.json")
 # What the library of the layout writes, unless it is told otherwise.
 _SHARD_BYTES: Final = 5 * 10**9
@@ -177,7 +179,7 @@ def _check_says_all(
             path=path_str(one.path),
         )
         for one in differences
-        if one.path[-1:] not in (("cache",), ("context_cache",))
+        if not one.path or one.path[-1] not in _OF_A_RUN
     ]
     if faults:
         raise CheckpointError(task, faults)

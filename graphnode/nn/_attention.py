@@ -485,7 +485,8 @@ class MultiHeadAttention(Attention):
                 count up, from the position of the cache if there is one.
             lengths: How many elements of each sequence that is attended to count, of
                 the shape of the batch: nobody attends to the others, which are behind.
-                With a cache that is ragged, how many of the new ones count.
+                With a cache that is ragged, how many of the new ones count. More than there
+                are is all.
             rngs: What dropout draws from, in place of its own.
             return_weights: Whether the weights are returned, too.
 

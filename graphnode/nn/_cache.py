@@ -128,6 +128,7 @@ class KeyValueCache(Module):
         check_entries(self, keys, values, lengths)
         start, added = self.position.value, keys.shape[1]
         self._check_room(start, added, lengths)
+        lengths = within(lengths, added)
         end = start + (added if lengths is None else lengths)
         has_room = end <= self.length
 
@@ -238,6 +239,11 @@ def check_entries(
             )
         arrays["lengths"] = (lengths, Lengths)
     check_inputs(cache, **arrays)
+
+
+def within(lengths: jax.Array | None, time: int) -> jax.Array | None:
+    """How many new entries of each row count: all of them if `lengths` says that more do, as without a cache."""
+    return None if lengths is None else jnp.clip(lengths, 0, time)
 
 
 def without_padding(

@@ -109,7 +109,7 @@ class ContextCache(Module):
             lengths = jnp.full_like(self.lengths.value, time)
         else:
             check_inputs(self, kept=(kept, KeptKeys), lengths=(lengths, Lengths))
-            lengths = lengths.astype(jnp.int32)
+            lengths = jnp.clip(lengths, 0, time).astype(jnp.int32)
 
         def filled(entries: jax.Array, new: jax.Array) -> jax.Array:
             """The new entries, then zeros."""

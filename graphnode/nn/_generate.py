@@ -13,12 +13,15 @@ from jaxtyping import Array, Float, Integer
 from .._compat import Tracer
 from .._declare._node import Node, plan_of
 from .._describe import describe
-from .._errors import ContractError
-from .._inspect import iter_node
+from .._errors import ContractError, listed
+from .._growth import grown_by
+from .._inspect import iter_node, nodes
 from .._keys import is_key
+from .._paths import path_str
 from .._split import clone
 from .._view import view
 from ..transforms import jit, while_loop
+from ._cache import KeyValueCache
 from ._checks import check_array, count, is_integer
 from ._sample import Choice, Numbers, check_key, check_logits, choice_of, chosen
 from ._spread import by_compiler, entries_of
@@ -128,7 +131,8 @@ def generate(
 
     Raises:
         ContractError: A model without `init_cache`, or one that gives logits of another
-            shape; prompts that are not integers or have no tokens; lengths that are not
+            shape, or that calls one layer several times for a token, as a cache serves
+            one place; prompts that are not integers or have no tokens; lengths that are not
             in `[1, time]`; what `sample` refuses. Lengths that are traced cannot be
             refused: a text whose length is none of these stays empty.
 
@@ -249,7 +253,9 @@ def _written(
     decoder.init_cache(batch, time + options.max_new_tokens - 1, **settings)
     pick = functools.partial(_picked, request, options.top_k)
     prompt = request.prompt.astype(jnp.int32)
-    first = pick(0, _read(decoder, prompt, lengths, inputs))
+    logits = _read(decoder, prompt, lengths, inputs)
+    _check_reads_once(decoder, time)
+    first = pick(0, logits)
     texts = _begun(request, options.max_new_tokens, first)
 
     def goes_on(carry: tuple[Any, _Texts]) -> jax.Array:
@@ -310,6 +316,27 @@ def _read(
     entries = entries_of(logits)
     out = None if entries is None else (entries[0], entries[2])
     return by_compiler(at_ends, out, logits, lengths)
+
+
+def _check_reads_once(decoder: Any, time: int) -> None:
+    """Raise if a cache got more than the prompt: the layer is called several times, as one that layers share.
+
+    Each call would need a cache of its own. Of caches with a position for each text, it is
+    not known.
+
+    Raises:
+        ContractError: Names the caches.
+    """
+    faults: list[str] = []
+    for path, cache in nodes(decoder, KeyValueCache).items():
+        grown = grown_by(cache.position.value)
+        if grown > time:
+            faults.append(f"{path_str(path)} got {grown}")
+    if faults:
+        raise ContractError(
+            f"{_NAME}: model: expected caches to get the {time} tokens of the prompt once; {listed(faults)}. A layer "
+            "that is called several times for a token, as one that several layers share, needs several caches"
+        )
 
 
 def _picked(

@@ -21,6 +21,7 @@ from ._cache import (
     empty_position,
     reset_all,
     with_rows,
+    within,
     without_padding,
 )
 from ._dtypes import scalar_type
@@ -124,6 +125,7 @@ class RollingCache(Module):
         """As `append`, by names."""
         check_entries(self, keys, values, lengths)
         start, added = self.position.value, keys.shape[1]
+        lengths = within(lengths, added)
         end = start + (added if lengths is None else lengths)
         old_keys, old_values = self.keys.value, self.values.value
         keys, values = keys.astype(old_keys.dtype), values.astype(old_values.dtype)

@@ -71,7 +71,7 @@ class TransformerBlock(Block):
         is_causal: Whether no element attends to later ones.
         rotary_base: Queries and keys are rotated by their positions, with this base; by
             default they are not.
-        act: Of the perceptron.
+        act: Of the perceptron; by default `jax.nn.gelu`.
         norm: The class of the norms that are made here.
         epsilon: Of these norms; by default that of their class.
         norm_position: Where the norms are.
@@ -118,8 +118,8 @@ class TransformerBlock(Block):
     """Whether no element attends to later ones."""
     rotary_base: InitVar[float | None] = None
     """Queries and keys are rotated by their positions, with this base."""
-    act: InitVar[Callable[[jax.Array], jax.Array]] = jax.nn.gelu
-    """Of the perceptron."""
+    act: InitVar[Callable[[jax.Array], jax.Array] | None] = None
+    """Of the perceptron; by default `jax.nn.gelu`."""
     norm: InitVar[Literal["LayerNorm", "RMSNorm"]] = "LayerNorm"
     """The class of the norms."""
     epsilon: InitVar[float | None] = None
@@ -164,7 +164,7 @@ class TransformerBlock(Block):
         num_kv_heads: int | None,
         is_causal: bool,
         rotary_base: float | None,
-        act: Callable[[jax.Array], jax.Array],
+        act: Callable[[jax.Array], jax.Array] | None,
         norm: Literal["LayerNorm", "RMSNorm"],
         epsilon: float | None,
         use_bias: bool,
@@ -175,12 +175,7 @@ class TransformerBlock(Block):
         self.width = width = size("TransformerBlock.width", self.width)
         self.dtype = inexact("TransformerBlock.dtype", self.dtype)
         _check_choice("norm", norm, tuple(_NORMS))
-        _check_choice("norm_position", self.norm_position, _NORM_POSITIONS)
-        if self.parallel and self.norm_position == "after":
-            raise ContractError(
-                "TransformerBlock.parallel: expected False with norm_position='after', which normalises after each "
-                "part; found True"
-            )
+        self._check_form()
         # The attention first: both draw from the ambient random stream.
         if self.attention is None:
             if self.num_heads is None:
@@ -214,7 +209,7 @@ class TransformerBlock(Block):
                 width,
                 self.hidden_size,
                 width,
-                act=act,
+                act=jax.nn.gelu if act is None else act,
                 use_bias=use_bias,
                 w_init=w_init,
                 b_init=b_init,
@@ -222,7 +217,7 @@ class TransformerBlock(Block):
                 param_dtype=param_dtype,
             )
         else:
-            _check_left_out("mlp", "act", act, jax.nn.gelu)
+            _check_left_out("mlp", "act", getattr(act, "__name__", act), None)
             _check_agrees("hidden_size", self.hidden_size, "mlp", self.mlp)
         self._check_norms()
         norm_options: dict[str, Any] = {} if epsilon is None else {"epsilon": epsilon}
@@ -233,6 +228,20 @@ class TransformerBlock(Block):
                     width, dtype=self.dtype, param_dtype=param_dtype, **norm_options
                 )
                 setattr(self, name, made)
+
+    def _check_form(self) -> None:
+        """Raise if norms are nowhere: at each call too, as a field may have been assigned, or come from a view.
+
+        Raises:
+            ContractError: A position of norms that is not known, or that the parallel form
+                does not have.
+        """
+        _check_choice("norm_position", self.norm_position, _NORM_POSITIONS)
+        if self.parallel and self.norm_position == "after":
+            raise ContractError(
+                "TransformerBlock.parallel: expected False with norm_position='after', which normalises after each "
+                "part; found True"
+            )
 
     def _norm_names(self) -> list[str]:
         """The fields of the norms that the block calls."""
@@ -344,6 +353,7 @@ class TransformerBlock(Block):
             ContractError: An array of another shape; a context, where there is no cross
                 attention, or none, where there is.
         """
+        self._check_form()
         self._check_context(context, context_mask, context_lengths)
         attention, cross_attention, mlp = self.attention, self.cross_attention, self.mlp
         assert attention is not None
@@ -398,7 +408,8 @@ class TransformerBlock(Block):
         position = self.norm_position
         if position in ("before", "both"):
             x = self._normalised(f"{name}_norm", x)
-        y = step(x)
+        # A part that was given may compute in another dtype.
+        (y,) = promoted(self.dtype, step(x))
         if position == "output":
             y = self._normalised(f"{name}_norm", y)
         elif position == "both":

@@ -17,6 +17,7 @@ from .._split import states
 from .._stack import stack
 from .._state import ParamState
 from ..transforms import remat, scan
+from ._attention_base import Attention
 from ._block import Block
 from ._dtypes import promoted
 from ._module import Layer
@@ -123,7 +124,7 @@ class TransformerStack(Block):
             ragged: Whether each sequence has a position of its own.
 
         Raises:
-            ContractError: What the attention refuses.
+            ContractError: What the attention refuses; attention that several blocks share.
         """
         self._give_each(
             lambda block: block.init_cache(batch_size, length, dtype, ragged=ragged)
@@ -154,6 +155,7 @@ class TransformerStack(Block):
         """
         blocks = self.blocks
         if isinstance(blocks, list):
+            _check_attention_of_their_own(blocks)
             for block in blocks:
                 give(block)
             return
@@ -244,6 +246,24 @@ def _result(block: Block, x: jax.Array) -> jax.Array:
     params = [state.value for state in states(block, ParamState).values()]
     dtype = first.dtype if isinstance(first, TransformerBlock) else None
     return promoted(dtype, x, *params)[0]
+
+
+def _check_attention_of_their_own(blocks: list[Block]) -> None:
+    """Raise if blocks share attention that is to get a cache: each place in the stack has other keys and values.
+
+    Raises:
+        ContractError: Names what is shared.
+    """
+    places: dict[int, list[str]] = {}
+    for at, block in enumerate(blocks):
+        for path, attention in nodes(block, Attention).items():
+            places.setdefault(id(attention), []).append(f"blocks.{at}.{path_str(path)}")
+    shared = [" and ".join(paths) for paths in places.values() if len(paths) > 1]
+    if shared:
+        raise ContractError(
+            "TransformerStack.init_cache: expected blocks with attention of their own, as one cache would get what is "
+            f"at several places; found {listed(shared)}, which are one"
+        )
 
 
 def _check_shares_nothing(blocks: list[Block]) -> None:

@@ -152,9 +152,9 @@ def _models(plan: Plan) -> _Models:
 
 
 def _checkpoints(plan: Plan) -> list[Result]:
-    results = [*measure_checkpoints(plan.effort.rounds), *measure_safetensors(5)]
     memory = [(name, f"{number / 1e6:,.0f} MB") for name, number in peaks(3).items()]
     converted = [(name, f"{number / 1e6:,.0f} MB") for name, number in conversion_peaks().items()]
+    results = [*measure_checkpoints(plan.effort.rounds), *measure_safetensors(5)]
     _show(
         {
             "checkpoints": _results_table(results, (GRAPHNODE, ORBAX, SAVE, PACKAGE)),

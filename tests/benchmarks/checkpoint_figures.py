@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import resource
 import shutil
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from graphnode.checkpoint import _files, _manifest, _save, _show, _tree
 
 from .library import GRAPHNODE
 from .measures import Result
+from .memory import most_memory
 
 ORBAX: Final = "Orbax alone"
 SAVE: Final = "the whole save"
@@ -196,11 +196,11 @@ def peak_of(name: str, folder: str) -> int:
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     arrays = {str(at): jax.ShapeDtypeStruct(SHAPE, jnp.float32, sharding=one) for at in range(LARGE)}
     jnp.zeros(()).block_until_ready()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_memory()
     if name == ORBAX:
         jax.block_until_ready(orbax.load(Path(folder) / "orbax", {"arrays": arrays}))
     elif name == "load":
         gn.checkpoint.load(Path(folder) / "graphnode", Wide)
     else:
         gn.checkpoint.restore(Path(folder) / "graphnode", abstract)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return most_memory() - before

@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from graphnode.checkpoint import Cast, Changes, Transpose
 from .checkpoint_figures import LARGE, SHAPE, Wide, nested, wide
 from .library import GRAPHNODE
 from .measures import Result
+from .memory import most_memory
 
 PACKAGE: Final = "safetensors"
 _MOST: Final = 1.05
@@ -90,16 +90,11 @@ def peak_of(name: str, folder: str) -> int:
     jax.block_until_ready([jnp.asarray(np.zeros(SHAPE, np.float32)).T + 1 for _ in range(4)])
     if name == "write":
         model = Wide([gn.ParamState(jnp.full(SHAPE, at, jnp.float32)) for at in range(LARGE)])
-        before = _most_memory()
+        before = most_memory()
         gn.checkpoint.write(model, path, changes=changes)
-        return _most_memory() - before
+        return most_memory() - before
     model = gn.eval_shape(lambda: Wide([gn.ParamState(jnp.zeros(SHAPE)) for _ in range(LARGE)]))
-    before = _most_memory()
+    before = most_memory()
     gn.checkpoint.read(path, into=model, changes=changes.inverse())
     size: int = sum(state.value.nbytes for state in gn.states(model).values())
-    return _most_memory() - before - size
-
-
-def _most_memory() -> int:
-    """The most memory in bytes that this process has had."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most_memory() - before - size

@@ -5,7 +5,6 @@ JAX is told of the devices before it starts, so each part runs in a process of i
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import graphnode as gn
 from ..collectives import KINDS, collectives_in
 from .library import GRAPHNODE
 from .measures import Result, as_result, record_of
+from .memory import most_memory
 from .models import transformer_on_graphnode as on_graphnode
 from .models.transformer_by_hand import Axes, compiled_by_hand
 from .step_figures import costs_of
@@ -166,9 +166,9 @@ def init_figures(effort: Effort) -> list[Result]:
     size = plan.bytes * DEVICES
     # What JAX and XLA take for themselves at the first program.
     jax.block_until_ready(gn.sharding.init(partial(affine_maps, 2, 8), jax.random.key(0), plan_of_small()))
-    before = _most_memory()
+    before = most_memory()
     model = gn.sharding.init(build, jax.random.key(0), plan)
-    peak = _most_memory() - before
+    peak = most_memory() - before
     title = f"most memory of `init` of {size / 1e9:.1f} GB over {DEVICES} devices"
     measured = {GRAPHNODE: float(peak), ITS_BYTES: float(size)}
     states = len(gn.states(model))
@@ -178,10 +178,6 @@ def init_figures(effort: Effort) -> list[Result]:
 def plan_of_small() -> gn.sharding.Plan:
     """Of the smallest model."""
     return gn.sharding.plan(gn.eval_shape(partial(affine_maps, 2, 8)), mesh_of(2, 4), _AFFINE_RULES)
-
-
-def _most_memory() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def call_figures(effort: Effort) -> list[Result]:

@@ -314,6 +314,18 @@ def test_settings_that_nobody_knows_are_refused_together(directory: Path):
     )
 
 
+def test_a_rotation_that_stands_there_twice_is_refused(directory: Path):
+    """In the layouts of two versions, of which one would be read over."""
+    edit(
+        directory,
+        rope_scaling={"rope_type": "linear", "factor": 2.0},
+        rope_parameters={"rope_theta": 5e5, "rope_type": "default"},
+    )
+    assert message(directory) == (
+        "cannot load llama: config.json: rope_parameters: expected nothing beside rope_scaling; found dict"
+    )
+
+
 def test_a_misspelt_key_is_refused_with_the_right_one(directory: Path):
     """Where the right one is not there."""
     config = gn.families.config(directory)
@@ -355,6 +367,14 @@ def test_what_gemma_cannot_do_is_refused():
         "config.json: layer_types: expected full_attention or sliding_attention for each of 2 layers; found "
         "full_attention",
     ]
+
+
+def test_a_model_that_runs_is_saved_as_it_is(tmp_path: Path):
+    """With caches and remat, which no settings say."""
+    model = gn.view(llama(), remat=True)
+    model.init_cache(1, 4)
+    gn.families.save(model, tmp_path / "new")
+    assert not gn.families.load(tmp_path / "new", gn.families.Llama).decoder.remat
 
 
 def test_a_model_that_was_changed_is_not_saved_as_what_it_was(tmp_path: Path):

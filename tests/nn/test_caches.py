@@ -306,3 +306,19 @@ def test_a_loop_over_layers_or_with_a_reset_is_taken():
         return layer, layer(x)
 
     gn.eval_shape(lambda layer, x: gn.scan(renewed, layer, jnp.stack([x] * 4))[1], layer, x)
+
+
+def test_lengths_beyond_the_sequence_are_all_of_it():
+    """With a cache as without: what was never written is not attended to."""
+    x, context, lengths = numbers(2, 6, 8), numbers(2, 5, 8), jnp.array([3, 7])
+    cross = nn.MultiHeadAttention(8, 2)
+    expected = cross(x, context, lengths=lengths)
+    cross.init_context_cache(2, 10)
+    np.testing.assert_allclose(cross(x, context, lengths=lengths), expected, atol=1e-5)
+    for window, room in ((None, 20), (4, None)):
+        layer = nn.MultiHeadAttention(8, 2, is_causal=True, window=window)
+        expected = layer(x)
+        cache = layer.init_cache(2, room, ragged=True)
+        layer(x[:, :4], lengths=jnp.array([4, 9]))
+        np.testing.assert_array_equal(cache.position.value, [4, 4])
+        np.testing.assert_allclose(layer(x[:, 4:]), expected[:, 4:], atol=1e-5)

@@ -450,6 +450,18 @@ def test_what_cannot_be_written_with_is_refused(options: dict[str, Any], message
     assert str(caught.value) == f"gn.nn.generate: {message}"
 
 
+def test_a_layer_that_is_called_twice_is_refused():
+    """One cache would get the tokens of both calls."""
+    block = make_block(numbers())
+    writer = Writer(nn.Embedding(VOCABULARY, 4, w_init=numbers()), [block, block], nn.Dropout(0.0))
+    with pytest.raises(gn.ContractError) as caught:
+        gn.eval_shape(lambda: nn.generate(writer, PROMPT, 9))
+    assert str(caught.value) == (
+        "gn.nn.generate: model: expected caches to get the 3 tokens of the prompt once; blocks.0.attention.cache got "
+        "6. A layer that is called several times for a token, as one that several layers share, needs several caches"
+    )
+
+
 # Other models
 
 

@@ -145,6 +145,20 @@ def test_a_scan_of_half_precision_carries_what_a_block_gives():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scan", [False, True], ids=["loop", "scan"])
+def test_a_block_gives_its_dtype_whatever_its_parts_compute_in(scan: bool):
+    """Attention that was made without a dtype, in blocks that have one."""
+
+    def half() -> nn.TransformerBlock:
+        attention = nn.MultiHeadAttention(WIDTH, 2, w_init=drawn)
+        return nn.TransformerBlock(WIDTH, attention=attention, dtype=jnp.bfloat16)
+
+    with permissive():
+        model = nn.TransformerStack([half(), half()], scan=scan)
+        assert call(model, numbers(1, 5, WIDTH)).dtype == jnp.bfloat16
+
+
+@pytest.mark.slow
 def test_a_stack_goes_through_pickles_views_and_checkpoints(tmp_path: Any):
     """Also a scanned one, whose blocks are one node."""
     model = stack(scan=True)
@@ -220,6 +234,24 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: block(parallel=True, norm_position="after"),
         "TransformerBlock.parallel: expected False with norm_position='after', which normalises after each part; "
         "found True",
+    ),
+    "parallel, norms after, by a view": (
+        lambda: shape_of(gn.view(block(norm_position="after"), parallel=True), X),
+        "TransformerBlock.parallel: expected False with norm_position='after', which normalises after each part; "
+        "found True",
+    ),
+    "a position of norms, by a view": (
+        lambda: shape_of(gn.view(block(), norm_position="post"), X),
+        "TransformerBlock.norm_position: expected 'before' or 'after' or 'output' or 'both'; found 'post'",
+    ),
+    "the activation of a perceptron that is given": (
+        lambda: block(act=jax.nn.gelu, mlp=nn.GatedMLP(WIDTH, 6)),
+        "TransformerBlock.act: expected none, as mlp is given, which says that itself; found 'gelu'",
+    ),
+    "a cache for several places": (
+        lambda: nn.TransformerStack([block()] * 2).init_cache(1, 3),
+        "TransformerStack.init_cache: expected blocks with attention of their own, as one cache would get what is at "
+        "several places; found blocks.0.attention and blocks.1.attention, which are one",
     ),
     "other heads": (
         lambda: nn.TransformerBlock(WIDTH, 4, attention=nn.MultiHeadAttention(WIDTH, 2)),
