@@ -65,6 +65,7 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
     "broadcast_states": lambda node: gn.broadcast_states(node, gn.ParamState, 2),
     "cast": lambda node: gn.cast(node, jnp.bfloat16),
     "clone": UNTYPED.clone,
+    "diagram": UNTYPED.diagram,
     "flatten": UNTYPED.flatten,
     "graphdef": UNTYPED.graphdef,
     "iter_leaf": lambda node: list(gn.iter_leaf(node)),

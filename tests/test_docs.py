@@ -31,10 +31,13 @@ def names_of_pages() -> Iterator[None]:
 # These run the other libraries, too, whose first calls take long; or compile many layers and steps.
 _SLOW_PAGES = (
     "docs/coming_from/",
+    "docs/guides/families.md",
+    "docs/guides/generation.md",
     "docs/guides/layers.md",
     "docs/guides/optimizers.md",
     "docs/guides/metrics.md",
     "docs/guides/porting.md",
+    "docs/guides/state_and_modes.md",
     "docs/transforms.md",
 )
 

@@ -32,8 +32,8 @@ FAMILIES: Final[dict[str, type[gn.nn.Module]]] = {
     "gemma2_untied": gn.families.Gemma2,
     "gemma3": gn.families.Gemma3,
 }
-# Of each class, one is compared by the quick tests.
-VARIANTS: Final = ("gpt2_untied", "llama_tied", "qwen3_window", "gemma2_untied")
+# The quick tests compare one of each kind.
+VARIANTS: Final = ("gpt2_untied", "llama_tied", "qwen3", "qwen3_window", "gemma2_untied", "gemma3")
 
 
 def loaded(reference: Reference, tmp_path: Path, **options: Any) -> Any:
