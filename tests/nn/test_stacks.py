@@ -193,6 +193,12 @@ def shared_bias() -> nn.TransformerStack:
     return nn.TransformerStack([make(), make()], scan=True)
 
 
+def stack_of_one_block() -> nn.TransformerStack:
+    """At two places, as ALBERT's."""
+    shared = block()
+    return nn.TransformerStack([shared, shared])
+
+
 class Mean(nn.Attention):
     """The mean of all elements."""
 
@@ -249,7 +255,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "TransformerBlock.act: expected none, as mlp is given, which says that itself; found 'gelu'",
     ),
     "a cache for several places": (
-        lambda: nn.TransformerStack([block()] * 2).init_cache(1, 3),
+        lambda: stack_of_one_block().init_cache(1, 3),
         "TransformerStack.init_cache: expected blocks with attention of their own, as one cache would get what is at "
         "several places; found blocks.0.attention and blocks.1.attention, which are one",
     ),
