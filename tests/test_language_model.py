@@ -118,6 +118,7 @@ class Stopped(Exception):
     """What ends a run in the middle."""
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_losses(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

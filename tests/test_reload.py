@@ -245,7 +245,7 @@ class Net(gn.Node):
 """
 
 
-@pytest.mark.parametrize("name", ["w", "v"])
+@pytest.mark.parametrize("name", [pytest.param("w", marks=pytest.mark.slow), "v"])
 def test_nodes_that_share_their_states_share_what_is_made(write: Write, name: str):
     """Views and copies see one new State, also where none was left, or a child had none; other nodes have their own."""
     module = write(TWINS)

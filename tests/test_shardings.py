@@ -457,6 +457,7 @@ def test_the_history_of_a_state_tree_has_a_leading_axis():
     assert (kept.layout, same.layout) == (gn.treefy_states(Affine(3)).layout, layers.layout)
 
 
+@pytest.mark.slow
 def test_hessians_of_an_ensemble_have_its_axis_where_it_was_asked_for():
     """Counted from the end, it stands at another position in each array."""
 

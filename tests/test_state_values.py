@@ -246,6 +246,7 @@ def test_an_array_of_numpy_is_copied():
         assert float(state.value.sum()) == float(other.value.sum()) == 0
 
 
+@pytest.mark.slow
 def test_an_array_of_numpy_is_copied_at_once():
     """What is written into it right after does not reach what JAX computes in the background."""
     with gn.random.scope(0):

@@ -121,7 +121,17 @@ def test_there_are_cases_enough():
     assert {name for line in cases for name in line.wrong} <= set(CHECKERS)
 
 
-@pytest.mark.parametrize("file", readable(PASS, "mypy"), ids=lambda file: file.stem)
+# These compile more than others.
+LONG = ("families", "generation", "metrics", "transforms")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=pytest.mark.slow if file.stem in LONG else ())
+        for file in readable(PASS, "mypy")
+    ],
+)
 def test_programs_that_must_pass_run(file: Path):
     """A program that checkers accept also runs: what they believe of one that fails would be worth nothing."""
     runpy.run_path(str(file))

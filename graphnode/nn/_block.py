@@ -24,7 +24,7 @@ class Block(Layer):
         ...     def __call__(self, x, context=None, **options):
         ...         return x + self.mixer(self.norm(x))
         >>> blocks = [Recurrent(gn.nn.RMSNorm(8), gn.nn.LRU(8, 4)) for _ in range(2)]
-        >>> gn.nn.TransformerStack(blocks)(jnp.ones((5, 8))).shape
+        >>> gn.eval_shape(gn.nn.TransformerStack(blocks), jnp.ones((5, 8))).shape
         (5, 8)
     """
 

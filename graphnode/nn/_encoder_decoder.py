@@ -31,7 +31,7 @@ class EncoderDecoder(Module):
         >>> attention = gn.nn.MultiHeadAttention(8, 2)
         >>> decoder = TransformerStack([gn.nn.TransformerBlock(8, 2, is_causal=True, cross_attention=attention)])
         >>> model = EncoderDecoder(encoder, decoder)
-        >>> model(jnp.ones((2, 7, 8)), jnp.ones((2, 5, 8))).shape
+        >>> gn.eval_shape(model, jnp.ones((2, 7, 8)), jnp.ones((2, 5, 8))).shape
         (2, 5, 8)
     """
 

@@ -85,7 +85,7 @@ class LRU(Layer):
 
     Example:
         >>> layer = LRU(3, 4)
-        >>> layer(jnp.ones((2, 7, 3))).shape
+        >>> gn.eval_shape(layer, jnp.ones((2, 7, 3))).shape
         (2, 7, 3)
         >>> carry, y = layer.step(layer.initial_carry((2,)), jnp.ones((2, 3)))
         >>> y.shape

@@ -84,7 +84,7 @@ class Mamba2(Layer):
 
     Example:
         >>> layer = Mamba2(8, head_size=4, state_size=2)
-        >>> layer(jnp.ones((2, 5, 8))).shape
+        >>> gn.eval_shape(layer, jnp.ones((2, 5, 8))).shape
         (2, 5, 8)
     """
 

@@ -78,7 +78,7 @@ class RGLRU(Layer):
 
     Example:
         >>> layer = RGLRU(4, 2)
-        >>> layer(jnp.ones((2, 7, 4))).shape
+        >>> gn.eval_shape(layer, jnp.ones((2, 7, 4))).shape
         (2, 7, 4)
         >>> carry, y = layer.step(layer.initial_carry((2,)), jnp.ones((2, 4)))
         >>> y.shape

@@ -8,6 +8,7 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import graphnode as gn
@@ -262,6 +263,7 @@ def test_what_is_compiled_follows_all_changes(
     compare(world, twin, gn.jit(world.function, donate=donate), calls)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(steps=steps_of(KINDS), more=steps_of(KINDS), calls=calls)
 def test_what_loops_and_branches_keep_follows_all_changes(

@@ -76,6 +76,7 @@ def test_a_data_parallel_step_over_eight_devices():
     """)
 
 
+@pytest.mark.slow
 def test_a_replicated_state_written_with_other_values_is_refused():
     """A State with a replicated spec must get the same value from each shard; nothing is changed."""
     run("""
@@ -199,6 +200,7 @@ def folded(x: jax.Array) -> gn.Rngs:
     return gn.Rngs(jax.random.fold_in(jax.random.key(0), jax.lax.axis_index("data"))).fork(1)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_made_must_depend_on_the_shard():
     """A constant key would be that of all devices; one that the shard is folded into is none."""
     with pytest.raises(gn.StackError) as caught:
