@@ -107,6 +107,7 @@ def test_training_changes_the_model_given(digits: ModuleType):
     assert np.array_equal(predictions, result.predictions)
 
 
+@pytest.mark.slow
 def test_no_held_out_image_is_trained_on(digits: ModuleType):
     """The two parts are disjoint, cover all 1797 images, and hold equal shares of each digit."""
     from sklearn.datasets import load_digits
@@ -287,6 +288,7 @@ def test_both_networks_refer_to_one_encoder_through_training(distillation: Modul
     assert not np.array_equal(before, encoder.out.weight.value)
 
 
+@pytest.mark.slow
 def test_frozen_parts_keep_their_values_and_take_no_memory(distillation: ModuleType):
     """In the second half only the student's head learns, and only it has memory in the optimizer."""
     pair = distillation.make_pair(jax.random.key(0))

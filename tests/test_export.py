@@ -124,6 +124,7 @@ def similar(rng: random.Random, item: Any) -> Any:
     return rng.choice(KEYS) if isinstance(item, str) else rng.randrange(-1, 6)
 
 
+@pytest.mark.slow
 @given(worlds(), st.randoms(use_true_random=False))
 def test_damaged_text_is_refused_or_a_layout(world: World, rng: random.Random):
     """One clear error; or what was read is canonical, so that no equal layout is another object."""

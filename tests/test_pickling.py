@@ -147,6 +147,7 @@ def test_a_pickler_that_goes_on_may_run_inside_of_another_one():
     assert [unpickler.load().next.weight.value for _ in range(4)] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_picklers_in_python_write_deep_graphs_too():
     """They ask for a thousand entries at once, before they write the first."""
     chain = link()

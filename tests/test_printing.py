@@ -313,6 +313,7 @@ def test_a_long_value_is_cut(make: Any):
     assert length < 100_000
 
 
+@pytest.mark.slow
 def test_a_chain_of_nodes_of_any_length_prints_with_the_same_work():
     """Depth costs nothing: no recursion error, and as many calls for 100,000 nodes as for 1,000."""
     short, long = chain(1_000), chain(100_000)

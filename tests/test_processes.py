@@ -145,6 +145,7 @@ print(graphdef is split[0], float(step(gn.treefy_merge(*split), jnp.ones(2))), f
         assert run(tmp_path, receiver, file, at) == [EXPECTED, "True 4.0 4.0"]
 
 
+@pytest.mark.slow
 def test_a_class_without_fields_of_its_own_goes_by_cloudpickle(tmp_path: Path):
     """It is made where it arrives, and loaded there once more: the second time it is there already."""
     sender = (

@@ -249,6 +249,7 @@ def test_streams_around_one_key_stay_apart():
     assert [int(stream.count.value) for stream in (first, second)] == [1, 1001]
 
 
+@pytest.mark.slow
 def test_an_interrupted_stack_has_advanced_all_streams_or_none():
     """Wherever the signal comes, the counts of shared streams are equal."""
     rngs = gn.Rngs(a=0, b=1, c=2)

@@ -44,6 +44,7 @@ def run(body: str) -> None:
     run_with_devices(PREAMBLE + textwrap.dedent(body), 8)
 
 
+@pytest.mark.slow
 def test_a_data_parallel_step_over_eight_devices():
     """The result, the gradient, a psum into replicated States and sharded States equal those of the whole batch."""
     run("""
