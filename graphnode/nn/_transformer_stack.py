@@ -1,6 +1,6 @@
 """`TransformerStack`, transformer blocks one after the other: an encoder or a decoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, InitVar
 from typing import TypeAlias
 
@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 
 from .._errors import ConfigError, ContractError, Fault, listed
 from .._fields import static, subnode
+from .._filters import Not
 from .._inspect import nodes
-from .._paths import path_str
+from .._paths import Path, path_str
 from .._rngs import Rngs, RngState
 from .._split import states
 from .._stack import stack
@@ -254,11 +255,7 @@ def _check_attention_of_their_own(blocks: list[Block]) -> None:
     Raises:
         ContractError: Names what is shared.
     """
-    places: dict[int, list[str]] = {}
-    for at, block in enumerate(blocks):
-        for path, attention in nodes(block, Attention).items():
-            places.setdefault(id(attention), []).append(f"blocks.{at}.{path_str(path)}")
-    shared = [" and ".join(paths) for paths in places.values() if len(paths) > 1]
+    shared = _shared(blocks, lambda block: nodes(block, Attention))
     if shared:
         raise ContractError(
             "TransformerStack.init_cache: expected blocks with attention of their own, as one cache would get what is "
@@ -274,14 +271,20 @@ def _check_shares_nothing(blocks: list[Block]) -> None:
     Raises:
         ContractError: Names what is shared.
     """
-    places: dict[int, list[str]] = {}
-    for at, block in enumerate(blocks):
-        for path, state in states(block).items():
-            if not isinstance(state, RngState):
-                places.setdefault(id(state), []).append(f"blocks.{at}.{path_str(path)}")
-    shared = [" and ".join(paths) for paths in places.values() if len(paths) > 1]
+    shared = _shared(blocks, lambda block: states(block, Not(RngState)))
     if shared:
         raise ContractError(
             "TransformerStack.scan: expected blocks that share no States, as each gets a copy of its own in a stack; "
             f"found {listed(shared)}"
         )
+
+
+def _shared(
+    blocks: list[Block], parts_of: Callable[[Block], Mapping[Path, object]]
+) -> list[str]:
+    """What several blocks have: for each such part its paths, as text."""
+    places: dict[int, list[str]] = {}
+    for at, block in enumerate(blocks):
+        for path, part in parts_of(block).items():
+            places.setdefault(id(part), []).append(f"blocks.{at}.{path_str(path)}")
+    return [" and ".join(paths) for paths in places.values() if len(paths) > 1]
