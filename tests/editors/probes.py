@@ -56,10 +56,15 @@ def question_of(probe: Probe) -> Question:
     return Question("\n".join(lines) + after, len(lines) - 1, len(lines[-1]))
 
 
+def is_private(name: str) -> bool:
+    """Whether a name stands behind all public ones; `_`, as in `_: KW_ONLY`, is an attribute like others to pyright."""
+    return name.startswith("_") and name != "_"
+
+
 def fault_of(probe: Probe, answer: Sequence[str]) -> str:
     """What is wrong with an answer; nothing if it is as it must be."""
     if probe.feature is Feature.COMPLETION:
-        private = next((at for at, name in enumerate(answer) if name.startswith("_")), len(answer))
+        private = next((at for at, name in enumerate(answer) if is_private(name)), len(answer))
         offered, shown = set(answer), set(answer[:private])
     else:
         text = "\n".join(answer)
