@@ -29,7 +29,7 @@ def softmax_of(x: jax.Array) -> jax.Array:
 class Softmax(gn.Node):
     largest: gn.ParamState
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> Any:
         """NaN for what is infinite, made in a function that JAX compiles once."""
         return softmax_of(self.largest.value * x)
 
