@@ -7,6 +7,7 @@ from typing import Any, SupportsIndex
 
 from .._arguments import wrong_argument
 from .._importable import importable_name
+from .._method_wrappers import original_of
 from .._static import GraphObject
 from ._arguments import Function
 from ._bound import Target, target_of_defaults, target_of_partial
@@ -44,6 +45,8 @@ def target_of(function: Function) -> Target:
     Raises:
         TypeError: It is nothing that can be called.
     """
+    # Not what a trace around this one has put in its place: nothing would be kept.
+    function = original_of(function)
     target, bound = method_target_of(function)
     if bound:
         # A method may have a node as a default, too.
