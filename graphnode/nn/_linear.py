@@ -175,12 +175,20 @@ class Linear(Layer):
             text = with_article(type(x).__name__) if shape is None else shape
             raise ContractError(f"{place(self)}: expected {expected}; found {text}")
         x, weight, bias = promoted(
-            self.dtype, x, self.weight.value, value_of(self.bias)
+            self.dtype, x, self.effective_weight(), value_of(self.bias)
         )
         # At each call, since an optimizer may move what is masked, as by weight decay.
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
-        y = product(
+        return add_bias(self._product(x, weight), bias)
+
+    def effective_weight(self) -> jax.Array:
+        """What inputs are multiplied with, before the mask: the weight, unless a class derives it from that."""
+        return self.weight.value
+
+    def _product(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        """`x @ weight`, as exactly as the fields say."""
+        return product(
             x,
             weight,
             precision=precision_of("Linear.precision", self.precision),
@@ -188,7 +196,6 @@ class Linear(Layer):
                 "Linear.preferred_element_type", self.preferred_element_type
             ),
         )
-        return add_bias(y, bias)
 
 
 def linear_part(
