@@ -17,7 +17,7 @@ import jax
 from ._compat import current_trace
 from ._declare._node import Node
 from ._declare._schema import schema
-from ._errors import FieldError, listed
+from ._errors import ConfigError, FieldError, listed
 from ._graph._binding_cache import binding_of
 from ._graph._diff import diff
 from ._hints import with_article
@@ -92,8 +92,11 @@ def _twin_pairs(
         own = f"{type(node).__name__}.__init__ is written by hand, and nobody knows what it was called with"
         return [], [f"{where}: {own}; select the nodes below it, or construct it again"]
     number = number_of(path_str(item.path))
-    with scope_of(Stream(key, _OF_REINIT, number, trace=current_trace())):
-        twin = _twin_of(node, where, arguments)
+    try:
+        with scope_of(Stream(key, _OF_REINIT, number, trace=current_trace())):
+            twin = _twin_of(node, where, arguments)
+    except ConfigError as error:  # of a method `__init_vars__`
+        return [], [fault.below(path_str(item.path)) for fault in error.faults]
     graphdef, of_twin = binding_of(node).graphdef, binding_of(twin).graphdef
     if graphdef is not of_twin:
         differences = [str(change) for change in diff(graphdef, of_twin)]
