@@ -502,11 +502,12 @@ class Selection(Generic[N_co]):
             for item in items
         }
         matching = graph.graphdef.nodes.matching(frozenset(below))
+        selected = {item.at for item in items}
         faults = [
-            f"{path_str(inner.path)} is below {where(item)}"
+            f"{path_str(graph.items[at].path)} is below {where(item)}"
             for pattern, item in below.items()
-            for inner in items
-            if inner.at in matching[pattern] and inner is not item
+            for at in sorted(selected & matching[pattern])
+            if at != item.at
         ]
         if faults:
             raise FilterError(

@@ -9,6 +9,7 @@ from .._errors import ContractError
 from .._fields import Initializer
 from .._hints import with_article
 from .._state import State
+from .._stream import scope
 from ._checks import check_unstacked
 from ._linear import Linear
 
@@ -41,7 +42,9 @@ def taking_over(cls: type[L], linear: Linear, **arguments: Any) -> L:
 
 def plain(linear: Linear) -> Linear:
     """A `Linear` with the fields and the very States of a layer that extends it: without what the layer adds."""
-    return _with_states_of(linear, Linear)
+    # The constructor asks for keys, and looks at none: nothing is taken from the ambient stream.
+    with scope(0):
+        return _with_states_of(linear, Linear)
 
 
 # Any: as above.

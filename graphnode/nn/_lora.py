@@ -17,7 +17,7 @@ from . import initializers
 from ._adapters import plain, taking_over
 from ._checks import positive, size
 from ._dropout import Dropout
-from ._dtypes import at_least_float32, drawn, promoted, scalar_type
+from ._dtypes import at_least_float32, drawn, promoted
 from ._linear import Linear
 from ._spread import beside
 
@@ -161,11 +161,9 @@ class LoRALinear(Linear):
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
-        lora_dtype = scalar_type(self.lora_a.value)
-        variables = super().__init_vars__()
-        if lora_dtype != variables["param_dtype"]:
-            variables["lora_dtype"] = lora_dtype
-        return variables
+        dtype = self.lora_a.value.dtype
+        is_own = dtype != self.weight.value.dtype
+        return {**super().__init_vars__(), **({"lora_dtype": dtype} if is_own else {})}
 
     @property
     def scale(self) -> float:
@@ -192,13 +190,13 @@ class LoRALinear(Linear):
         return y + beside(delta.astype(y.dtype), y)
 
     def delta(self) -> jax.Array:
-        """What the adapter adds to the weight: `scale * lora_a @ lora_b`, worked out in at least float32."""
-        common = jnp.promote_types(self.lora_a.value.dtype, self.lora_b.value.dtype)
-        dtype = at_least_float32(common)
-        lora_a, lora_b = (
-            self.lora_a.value.astype(dtype),
-            self.lora_b.value.astype(dtype),
+        """What the adapter adds to the weight, `scale * lora_a @ lora_b`: in the widest of their dtypes, or float32."""
+        arrays = [self.weight.value, self.lora_a.value, self.lora_b.value]
+        widest = max(
+            [array.dtype for array in arrays], key=lambda dtype: dtype.itemsize
         )
+        dtype = at_least_float32(widest)
+        _, lora_a, lora_b = [array.astype(dtype) for array in arrays]
         return self.scale * jnp.matmul(lora_a, lora_b, precision="highest")
 
     def fold(self) -> Linear:

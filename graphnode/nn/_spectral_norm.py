@@ -14,7 +14,7 @@ from .._signals import write_all
 from .._state import BatchState
 from . import initializers
 from ._adapters import plain, taking_over
-from ._checks import positive, size
+from ._checks import check_unstacked, positive, size
 from ._dtypes import at_least_float32, drawn
 from ._linear import Linear
 
@@ -129,6 +129,7 @@ class SpectralNormLinear(Linear):
             TraceError: In training, a JAX transformation runs that the layer is not part
                 of.
         """
+        check_unstacked(self)  # before anything is written
         if not (self.deterministic if deterministic is None else deterministic):
             self.u.value = self._iterated(self.u.value, self.steps)
         return super().__call__(x)

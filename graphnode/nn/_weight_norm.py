@@ -21,7 +21,7 @@ class WeightNormLinear(Linear):
     The length is over the features of the input (Salimans & Kingma 2016, "Weight
     Normalization", eq. 2, where `weight` is v and `scale` is g). At first `scale` is
     `|weight|`, so that the layer maps as the `Linear` that it was made of, up to
-    rounding; `weight` and `bias` are at the same paths. A direction of zeros stays zero. The weight is worked
+    rounding; `weight` and `bias` are at the same paths. A direction of zeros maps to zero. The weight is worked
     out in at least float32, and a mask is applied to it after that.
 
     The arguments are those of `Linear`.
@@ -78,9 +78,7 @@ class WeightNormLinear(Linear):
     def effective_weight(self) -> jax.Array:
         """What inputs are multiplied with, before the mask: `scale * weight / |weight|`."""
         weight = _widened(self.weight.value)
-        lengths = _lengths(weight)
-        # Of a direction of zeros there is no length to divide by.
-        factors = self.scale.value / jnp.where(lengths == 0, 1, lengths)
+        factors = self.scale.value.astype(weight.dtype) / _lengths(weight)
         return (weight * factors[None]).astype(self.weight.value.dtype)
 
     def fold(self) -> Linear:
@@ -108,14 +106,10 @@ class WeightNormLinear(Linear):
 
 def _widened(weight: jax.Array) -> jax.Array:
     """A weight in the dtype that it is normalised in."""
-    return weight.astype(
-        jnp.promote_types(weight.dtype, at_least_float32(weight.dtype))
-    )
+    return weight.astype(at_least_float32(weight.dtype))
 
 
 def _lengths(weight: jax.Array) -> jax.Array:
-    """The length of the weight of each output."""
-    squares = jnp.sum(jnp.square(jnp.abs(weight)), axis=0)
-    # The root has no derivative at 0.
-    is_zero = squares == 0
-    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squares)))
+    """The length of the weight of each output, in its dtype; 1 of a direction of zeros, which nothing can divide."""
+    squares = jnp.sum((weight * weight.conj()).real, axis=0)
+    return jnp.sqrt(jnp.where(squares == 0, 1, squares)).astype(weight.dtype)

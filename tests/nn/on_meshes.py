@@ -59,6 +59,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "LSTMCell": (lambda: nn.LSTMCell(8, 8), ((8,), (8,), (8,))),
     "LayerNorm": (lambda: nn.LayerNorm(8), ((4, 8),)),
     "Linear": (lambda: nn.Linear(8, 16), ((4, 8),)),
+    "LoRALinear": (lambda: nn.LoRALinear(8, 16, rank=8), ((4, 8),)),
     "MLP": (lambda: nn.MLP(8, 16, 8, depth=2), ((4, 8),)),
     "Mamba2": (lambda: nn.Mamba2(8, head_size=4, state_size=2, num_groups=2, chunk_size=2), ((5, 8),)),
     "Mamba2Cache": (cached_mamba2, ((3, 8),)),
