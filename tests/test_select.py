@@ -423,7 +423,7 @@ def test_what_cannot_be_replaced_changes_nothing(name: str):
 def test_an_error_of_the_function_names_the_node():
     """By a note, as the error is the caller's own."""
     with pytest.raises(ZeroDivisionError) as caught:
-        gn.select(net(), nn.Linear).at("head").replace(lambda layer: layer if 1 // 0 else layer)
+        gn.select(net(), nn.Linear).at("head").replace(lambda layer: nn.Linear(2, 1 // 0))
     assert caught.value.__notes__ == ["while head was replaced"]
 
 
