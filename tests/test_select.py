@@ -676,6 +676,14 @@ def test_what_a_node_was_given_is_made_again_by_a_constructor_of_its_own():
     assert not np.array_equal(model.made.weight.value, model.inner.weight.value)
 
 
+def test_static_values_need_not_be_as_a_constructor_writes_them():
+    """A dtype that was assigned is written in another way, and stays."""
+    model = net()
+    gn.select(model, nn.Linear).set(dtype=jnp.bfloat16)
+    gn.select(model, nn.Linear).reinit(0)
+    assert model.head.dtype is jnp.bfloat16
+
+
 def test_init_variables_may_be_passed_again():
     """They are not kept."""
     model = net()
