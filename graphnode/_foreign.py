@@ -110,7 +110,7 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
     "filter": "gn.treefy_states",
     "partition": "gn.treefy_split",
     "static_field": "gn.static",
-    "tree_at": "assign, or use gn.update_states",
+    "tree_at": "assign, or use gn.select or gn.update_states",
     "tree_inference": "gn.view(model, deterministic=True)",
     **{
         f"filter_{name}": f"gn.{name}"
