@@ -1,7 +1,6 @@
 """`LoRALinear`, a linear map with a low-rank adapter."""
 
 from dataclasses import KW_ONLY, InitVar
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +123,7 @@ class LoRALinear(Linear):
         dropout: Dropout | None = None,
         lora_a_init: Initializer = initializers.lecun_normal,
         lora_dtype: DTypeLike | None = None,
-    ) -> Self:
+    ) -> "LoRALinear":
         """A linear map with an adapter, for `gn.Selection.replace`: it holds the very States of `linear`.
 
         Args:
@@ -142,7 +141,7 @@ class LoRALinear(Linear):
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
-            >>> gn.select(model, gn.nn.Linear).replace(lambda linear: LoRALinear.of(linear, 4, alpha=8))
+            >>> gn.select(model, gn.nn.Linear).replace(lambda linear: LoRALinear.of(linear, 4, alpha=8.0))
             >>> model.layers[0].scale
             2.0
 

@@ -1,7 +1,6 @@
 """`SpectralNormLinear`, a linear map whose weight is divided by its largest singular value."""
 
 from dataclasses import KW_ONLY
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +91,7 @@ class SpectralNormLinear(Linear):
         steps: int = 1,
         epsilon: float = 1e-12,
         deterministic: bool = False,
-    ) -> Self:
+    ) -> "SpectralNormLinear":
         """A linear map with a normalised weight, for `gn.Selection.replace`: it holds the very States of `linear`.
 
         Args:

@@ -1,7 +1,5 @@
 """`WeightNormLinear`, a linear map whose weight is a direction and a length."""
 
-from typing import Self
-
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -56,7 +54,7 @@ class WeightNormLinear(Linear):
         )
 
     @classmethod
-    def of(cls, linear: Linear) -> Self:
+    def of(cls, linear: Linear) -> "WeightNormLinear":
         """A linear map with a normalised weight, for `gn.Selection.replace`: it holds the very States of `linear`.
 
         Args:

@@ -133,8 +133,8 @@ def test_all_linear_maps_of_attention_are_replaced():
 def test_scale_is_that_of_the_papers():
     """Of alpha and rank, or of the root of the rank."""
     assert nn.LoRALinear(2, 2, rank=4).scale == 1.0
-    assert nn.LoRALinear(2, 2, rank=4, alpha=8).scale == 2.0
-    assert nn.LoRALinear(2, 2, rank=4, alpha=8, rank_stabilized=True).scale == 4.0
+    assert nn.LoRALinear(2, 2, rank=4, alpha=8.0).scale == 2.0
+    assert nn.LoRALinear(2, 2, rank=4, alpha=8.0, rank_stabilized=True).scale == 4.0
     assert nn.LoRALinear(2, 2, rank=4, rank_stabilized=True).scale == 2.0
 
 

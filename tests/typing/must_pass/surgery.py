@@ -61,7 +61,7 @@ def loss(net: Net) -> jax.Array:
 
 
 def adapter(linear: nn.Linear) -> nn.LoRALinear:
-    return nn.LoRALinear.of(linear, 4, alpha=8)
+    return nn.LoRALinear.of(linear, 4, alpha=8.0)
 
 
 linears.replace(adapter)
