@@ -108,7 +108,8 @@ def test_nodes_are_selected_by_the_states_that_they_hold_themselves():
         own: list[gn.ParamState]
         inner: nn.Linear
 
-    model = [Tagged([gn.ParamState(1.0, tag="slow")], linear()), Tagged([gn.ParamState(1.0)], linear())]
+    zero = jnp.zeros(())
+    model = [Tagged([gn.ParamState(zero, tag="slow")], linear()), Tagged([gn.ParamState(zero)], linear())]
     assert paths(gn.select(model).holding("slow")) == ["0"]
     assert paths(gn.select(model).holding(gn.ParamState)) == ["0", "0.inner", "1", "1.inner"]
     assert paths(gn.select(model, nn.Linear).holding(gn.Under("1"))) == ["1.inner"]
@@ -375,6 +376,10 @@ class Narrow(Wide):
     """The field is inherited."""
 
 
+def raising(layer: nn.Linear) -> nn.Linear:
+    raise KeyError(layer.out_features)
+
+
 REFUSED: dict[str, tuple[Callable[[Net], object], type[Exception], str]] = {
     "other classes": (
         lambda model: gn.select(model, nn.Linear).at("head", "blocks.0.up").replace(lambda _: nn.Embedding(2, 2)),
@@ -387,6 +392,14 @@ REFUSED: dict[str, tuple[Callable[[Net], object], type[Exception], str]] = {
         "  named.a: Net.named.a takes Linear; found an Embedding; "
         "to allow it, write Linear | Embedding for Linear in the annotation of Net.named\n"
         "  pair: Net.pair.1.0 takes Linear; found an Embedding; "
+        "to allow it, write Linear | Embedding for Linear in the annotation of Net.pair",
+    ),
+    "the last of several": (
+        lambda model: gn.select(model, nn.Linear).replace(
+            lambda layer: nn.Embedding(2, 2) if layer is model.pair[1][1] else linear()
+        ),
+        gn.FieldError,
+        "cannot replace nodes of Net: pair: Net.pair.1.1 takes Linear; found an Embedding; "
         "to allow it, write Linear | Embedding for Linear in the annotation of Net.pair",
     ),
     "no node": (
@@ -406,9 +419,9 @@ REFUSED: dict[str, tuple[Callable[[Net], object], type[Exception], str]] = {
         "replace one after the other, each by a selection of its own",
     ),
     "a function that raises": (
-        lambda model: gn.select(model, nn.Linear).replace(lambda layer: {}[layer is model.head]),
+        lambda model: gn.select(model, nn.Linear).replace(raising),
         KeyError,
-        "False",
+        "2",
     ),
 }
 
@@ -475,6 +488,23 @@ def test_a_trace_refuses_to_replace_what_is_outside_of_it():
 
     refuse(model, lambda: replace_argument(model), gn.TraceError)
     refuse(model, lambda: jax.jit(replace_captured)(jnp.ones(2)), gn.TraceError)
+
+
+def test_a_trace_that_may_change_some_places_alone_changes_none():
+    """What it has made itself, and what was there before."""
+    inside: list[bool] = []
+    outside = nn.Sequential([linear()])
+
+    def replace_both(x: jax.Array) -> jax.Array:
+        with gn.random.scope(jax.random.key(0)):
+            made = linear()
+            model = nn.Sequential([made, outside])
+            text = message(lambda: gn.select(model, nn.Linear).replace(lambda _: linear()), gn.TraceError)
+        inside.append(model.layers[0] is made and "Sequential.layers" in text)
+        return x
+
+    jax.jit(replace_both)(jnp.ones(2))
+    assert inside == [True]
 
 
 def test_a_node_made_in_a_trace_is_changed_in_it():
@@ -651,6 +681,7 @@ def test_states_are_made_again_as_constructors_make_them():
     gn.select(model, nn.Linear).set(bias=jnp.ones(2))
     gn.select(model, nn.Linear).reinit(0)
     assert gn.states(model) == states
+    assert model.head.bias is not None
     assert not model.head.bias.value.any()
     assert len({float(layer.weight.value[0, 0]) for _, layer in gn.select(model, nn.Linear)}) == 8
     assert all(state.value.shape == old.shape for state, old in zip(states.values(), before, strict=True))
