@@ -103,7 +103,7 @@ class _Exchange(NamedTuple):
     def faults(self) -> list[str]:
         """Why the place does not take its new value, and which annotation would; empty if it does."""
         try:
-            if isinstance(self.holder, TrackedList | TrackedDict):
+            if isinstance(self.holder, (TrackedList, TrackedDict)):
                 self.holder.admit(self.key, self.value)
             else:
                 plan_of(type(self.holder)).admit[str(self.key)](self.holder, self.value)
@@ -189,7 +189,7 @@ def _place_of(node: Any, edge: Path, above: Path) -> _Place:
     holder, length = node, 1
     for length in range(1, len(edge) + 1):
         held = _item(holder, edge[length - 1])
-        if length == len(edge) or not isinstance(held, TrackedList | TrackedDict):
+        if length == len(edge) or not isinstance(held, (TrackedList, TrackedDict)):
             break
         holder = held
     return _Place(node, holder, edge[length - 1], edge[:length], edge[length:], above)

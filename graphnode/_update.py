@@ -620,7 +620,7 @@ def check_may_change(holder: Any, key: Key) -> None:
     Raises:
         TraceError: A JAX transformation runs that the node was not made in.
     """
-    if isinstance(holder, TrackedDict | TrackedList):
+    if isinstance(holder, (TrackedDict, TrackedList)):
         holder.check_owner()
     else:
         check_field_owner(holder, str(key))

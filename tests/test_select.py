@@ -15,6 +15,9 @@ import graphnode as gn
 from graphnode import nn
 
 
+UNTYPED: Any = gn
+
+
 class Block(gn.Node):
     up: nn.Linear
     down: nn.Linear
@@ -239,12 +242,12 @@ def test_a_path_of_nothing_is_an_error_even_where_nothing_is_expected():
 
 WRONG: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
     "State class": (
-        lambda model: gn.select(model, gn.ParamState),  # type: ignore[type-var]
+        lambda model: UNTYPED.select(model, gn.ParamState),
         gn.FilterTypeError,
         "not a filter here: ParamState; select nodes by node classes; gn.states selects States",
     ),
     "text": (
-        lambda model: gn.select(model, "head"),  # type: ignore[call-overload]
+        lambda model: UNTYPED.select(model, "head"),
         gn.FilterTypeError,
         "select takes a node class or a tuple of node classes; found str 'head'",
     ),
@@ -259,7 +262,7 @@ WRONG: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
         "under takes at least one path",
     ),
     "no function": (
-        lambda model: gn.select(model).where(3),  # type: ignore[arg-type]
+        lambda model: UNTYPED.select(model).where(3),
         gn.FilterTypeError,
         "where takes a function of a node; found int 3",
     ),
@@ -403,7 +406,7 @@ REFUSED: dict[str, tuple[Callable[[Net], object], type[Exception], str]] = {
         "to allow it, write Linear | Embedding for Linear in the annotation of Net.pair",
     ),
     "no node": (
-        lambda model: gn.select(model, nn.Linear).at("head").replace(lambda _: None),  # type: ignore[arg-type, return-value]
+        lambda model: UNTYPED.select(model, nn.Linear).at("head").replace(lambda _: None),
         gn.FieldError,
         "cannot replace nodes of Net: head: expected a node from fn; found None",
     ),
