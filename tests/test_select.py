@@ -14,7 +14,6 @@ from jaxtyping import Array, Float
 import graphnode as gn
 from graphnode import nn
 
-
 UNTYPED: Any = gn
 
 
