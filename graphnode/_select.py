@@ -96,9 +96,9 @@ def select(node: object, cls: Any = Node, /) -> "Selection[Any]":
         gn.select(MLP, Linear): 2 nodes
           layers.0
           layers.1
-        >>> gn.select(model, gn.nn.Linear).under("layers.1").set(dtype=jnp.bfloat16)
-        >>> model.layers[1].dtype
-        dtype(bfloat16)
+        >>> gn.select(model, gn.nn.Linear).under("layers.1").set(bias=None)
+        >>> model.layers[1].bias is None
+        True
 
     See also: `nodes`, a dict of nodes; `states`, which selects States.
     """
