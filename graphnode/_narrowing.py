@@ -114,8 +114,8 @@ class OfClass(Step):
 
     @property
     def text(self) -> str:
-        names = [cls.__name__ for cls in self.classes]
-        return names[0] if len(names) == 1 else f"({', '.join(names)})"
+        names = ", ".join([cls.__name__ for cls in self.classes])
+        return f"of({names})" if len(self.classes) == 1 else f"of(({names}))"
 
     def narrow(self, graph: Graph, before: Set[int]) -> Set[int]:
         return before & graph.numbers(as_filter(self.classes))

@@ -9,6 +9,7 @@ A selection keeps no nodes. They are found at each use, so that it cannot go sta
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence, Set
 from types import EllipsisType
 from typing import Any, Generic, SupportsIndex, overload
@@ -490,10 +491,10 @@ class Selection(Generic[N_co]):
         """How the selection was written, up to a step, for messages."""
         first, *others = self._steps[:count]
         name = binding_of(self._root).graphdef.type.__name__
-        of_class = "" if first.text == "Node" else f", {first.text}"
-        return "".join(
-            [f"gn.select({name}{of_class})", *[f".{step.text}" for step in others]]
-        )
+        # `select` itself takes the first classes, and `of` further ones.
+        of_class = first.text.removeprefix("of(").removesuffix(")")
+        arguments = name if of_class == "Node" else f"{name}, {of_class}"
+        return ".".join([f"gn.select({arguments})", *[step.text for step in others]])
 
     def _check_apart(self, graph: Graph, items: Sequence[NodeItem]) -> None:
         """Raise if a node is selected inside of another: is it that in the new node, or in the old one?"""
@@ -522,4 +523,4 @@ def _below(items: Sequence[NodeItem]) -> Under:
 
 def _names(paths: Sequence[Path]) -> list[Callable[[], str]]:
     """What gives the path of each State for a message, which most writes do not need."""
-    return [lambda path=path: path_str(path) for path in paths]  # type: ignore[misc]  # a default binds it
+    return [functools.partial(path_str, path) for path in paths]

@@ -127,6 +127,8 @@ def test_a_selection_is_of_the_graph_as_it_is_now():
 
 def test_a_selection_prints_its_paths():
     """Twenty of them; where nothing is selected, that."""
+    pair = gn.select([linear()], (nn.Linear, nn.Conv)).of(nn.Linear)
+    assert repr(pair) == "gn.select(list, (Linear, Conv)).of(Linear): 1 node\n  0"
     model = nn.Sequential([nn.Identity() for _ in range(22)])
     lines = repr(gn.select(model, nn.Identity)).splitlines()
     assert lines[0] == "gn.select(Sequential, Identity): 22 nodes"
@@ -147,7 +149,8 @@ SO_FAR = "none of the 8 nodes so far"
 NOTHING: dict[str, tuple[Callable[[gn.Selection[nn.Linear]], gn.Selection[Any]], str]] = {
     "class": (
         lambda linears: linears.of((nn.Conv, nn.Embedding)),
-        f"gn.select(Net, Linear).(Conv, Embedding): none of the 8 nodes, of Linear, is a Conv or an Embedding{OR_ZERO}",
+        "gn.select(Net, Linear).of((Conv, Embedding)): none of the 8 nodes, of Linear, is a Conv or an Embedding"
+        + OR_ZERO,
     ),
     "path of nothing": (
         lambda linears: linears.under("blocks.*.upp"),
