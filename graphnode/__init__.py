@@ -107,6 +107,8 @@ if typing.TYPE_CHECKING:
     from ._rngs import Rngs as Rngs
     from ._rngs import RngState as RngState
     from ._rngs import RngStream as RngStream
+    from ._select import Selection as Selection
+    from ._select import select as select
     from ._stack import stack as stack
     from ._stack import unstack as unstack
     from ._typechecker import typechecker as typechecker
@@ -138,6 +140,7 @@ else:
         "_graph._diff": ("Difference", "diff",),
         "_graph_to_tree": ("NodeStates", "graph_to_tree", "tree_to_graph",),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),
+        "_select": ("Selection", "select"),
         "_typechecker": ("typechecker",),
     }
     # fmt: on

@@ -206,11 +206,20 @@ def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-class _NodeItem(NamedTuple):
-    """One node, as a filter sees it."""
+class NodeItem(NamedTuple):
+    """One node, as a filter sees it.
+
+    Attributes:
+        graphdef: The structure that it is part of.
+        at: Its number among the nodes alone, as filters and `GraphDef.nodes` count.
+        number: Its number among nodes and States.
+        path: Its first path.
+        live: The node.
+    """
 
     graphdef: GraphDef[Any]
     at: int
+    number: int
     path: Path
     live: Any
 
@@ -227,10 +236,55 @@ class _NodeItem(NamedTuple):
         return self.graphdef.nodes.other_paths(self.at)
 
 
+def node_items(root: object, graphdef: GraphDef[Any]) -> list[NodeItem]:
+    """The nodes of a graph as filters see them, in canonical order: a node before what it holds.
+
+    For `select`, which narrows them down step by step.
+
+    Args:
+        root: A node, or a pytree of nodes.
+        graphdef: Its graphdef.
+    """
+    return sorted(_node_items(root, graphdef), key=lambda item: item.at)
+
+
+def _node_items(root: object, graphdef: GraphDef[Any]) -> list[NodeItem]:
+    """For `nodes` and `node_items`: the nodes of a graph in the order of `iter_node`."""
+    objects = live_objects(root, graphdef)
+    numbers = [
+        number
+        for number, spec in enumerate(graphdef.table.specs)
+        if isinstance(spec, NodeSpec)
+    ]
+    # Filters and the trie count nodes alone; the graphdef counts States too.
+    at_of = {number: at for at, number in enumerate(numbers)}
+    return [
+        NodeItem(graphdef, at_of[number], number, path, objects[number])
+        for path, number in _nodes_of(graphdef)
+    ]
+
+
+# A reference to a node or State: the number of the node that has it (-1 above the root), and
+# the path within that.
+Reference = tuple[int, Path]
+
+
+def references_to(graphdef: GraphDef[Any]) -> list[list[Reference]]:
+    """All references to each object of a structure, by its number; that of its first path comes first.
+
+    For pops and replacements, which have to find an object at all its places.
+    """
+    table = graphdef.table
+    references = [[place] for place in zip(table.parents, table.edges, strict=True)]
+    for parent, edge, target in table.repeats:
+        references[target].append((parent, edge))
+    return references
+
+
 class _Nodes(dict[Path, Node]):
     """Nodes by first path; a look-up takes any other path too, also as a text."""
 
-    def __init__(self, graphdef: GraphDef[Any], items: Sequence[_NodeItem]) -> None:
+    def __init__(self, graphdef: GraphDef[Any], items: Sequence[NodeItem]) -> None:
         super().__init__({item.path: item.live for item in items})
         self._graphdef = graphdef
 
@@ -302,20 +356,9 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
         matchers, State, "nodes by node classes; gn.states filters States"
     )
     graphdef = binding_of(node).graphdef
-    objects = live_objects(node, graphdef)
-    numbers = [
-        number
-        for number, spec in enumerate(graphdef.table.specs)
-        if isinstance(spec, NodeSpec)
-    ]
-    # Filters and the trie count nodes alone; the graphdef counts States too.
-    at_of = {number: at for at, number in enumerate(numbers)}
-    in_order = [
-        _NodeItem(graphdef, at_of[number], path, objects[number])
-        for path, number in _nodes_of(graphdef)
-    ]
+    in_order = _node_items(node, graphdef)
     # Filters want the order of the trie, and the result that of `iter_node`.
-    items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
+    items = sorted(in_order, key=lambda item: item.at)
     groups, _ = group_by_filter(lambda: graphdef.nodes, items, matchers, "node")
     results = [
         _Nodes(graphdef, [item for item in in_order if item.at in selected])

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, overload
 import jax
 
 from ._compat import CONCRETE, is_tracing
-from ._declare._containers import TrackedDict
+from ._declare._containers import TrackedDict, TrackedList
 from ._declare._node import check_field_owner, plan_of
 from ._declare._plan import Placed, check_contracts, check_placed, popped_shapes
 from ._declare._schema import schema
@@ -39,9 +39,9 @@ from ._filters import Filter, Selector, as_filters
 from ._graph._binding import Binding
 from ._graph._binding_cache import binding_of
 from ._graph._graphdef import GraphDef
-from ._inspect import live_objects, missing_part, reach
+from ._inspect import Reference, live_objects, missing_part, reach, references_to
 from ._lookup import Matched, States, is_one_value, match, nearest, numbers_of
-from ._paths import Path, path_str
+from ._paths import Key, Path, path_str
 from ._reads import looked_at
 from ._redefinition import class_name, is_one_class
 from ._signals import put_all, store_all, undivided
@@ -282,7 +282,7 @@ class _Update:
                 f"cannot update {self.graphdef.type.__name__}: {listed(faults)}"
             )
         for item in returns:
-            _check_owner(item.vacancy.holder, item.vacancy.key)
+            check_may_change(item.vacancy.holder, item.vacancy.key)
         contents = [
             value_to_store(write.state, write.value, write.where) for write in writes
         ]
@@ -588,7 +588,7 @@ def pop_states(
     if faults:
         raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
     for removal in removals:
-        _check_owner(*removal.container_and_key())
+        check_may_change(*removal.container_and_key())
     undivided(lambda: _remove(removals))
     popped = [
         FlatStates(layout, tuple([binding.states[at] for at in numbers]))
@@ -612,16 +612,18 @@ class _Removal(NamedTuple):
         return container, str(self.edge[-1])
 
 
-def _check_owner(holder: Any, key: str) -> None:
-    """Check that a State of a node or dict may be taken out or put back now.
+def check_may_change(holder: Any, key: Key) -> None:
+    """Check that a field of a node, or an item of a list or dict in one, may be changed now.
+
+    Before a change of several places, so that none is changed unless all may be.
 
     Raises:
         TraceError: A JAX transformation runs that the node was not made in.
     """
-    if isinstance(holder, TrackedDict):
+    if isinstance(holder, (TrackedDict, TrackedList)):
         holder.check_owner()
     else:
-        check_field_owner(holder, key)
+        check_field_owner(holder, str(key))
 
 
 def _remove(removals: Sequence[_Removal]) -> None:
@@ -641,22 +643,15 @@ def _remove(removals: Sequence[_Removal]) -> None:
                 popped_shapes(node)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 
 
-# A reference to a State: the number of the node, and the path within it.
-_Place = tuple[int, Path]
-
-
-def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
+def _places(graphdef: GraphDef[Any]) -> list[list[Reference]]:
     """For `pop_states`: for each State in layout order, all references to it; that of its first path comes first."""
-    table = graphdef.table
-    places: dict[int, list[_Place]] = {
-        number: [(table.parents[number], table.edges[number])]
-        for number, spec in enumerate(table.specs)
+    return [
+        references
+        for references, spec in zip(
+            references_to(graphdef), graphdef.table.specs, strict=True
+        )
         if isinstance(spec, StateSpec)
-    }
-    for parent, edge, target in table.repeats:
-        if target in places:
-            places[target].append((parent, edge))
-    return list(places.values())
+    ]
 
 
 def _unpoppable(

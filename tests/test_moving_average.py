@@ -206,7 +206,8 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         gn.UpdateError,
         "cannot update Tied: the average was made for other States: 2 faults:\n"
         "  weight: expected ParamState(tag='slow'), found nothing\n"
-        "  cells.0.weight: expected nothing, found ParamState(tag='slow')",
+        "  cells.0.weight: expected nothing, found ParamState(tag='slow'); "
+        "make a new average for a model that has changed",
     ),
 }
 

@@ -18,6 +18,9 @@ from graphnode.optim import Optimizer, OptimizerState
 
 from .properties.strategies import snapshot
 
+# How a message ends where a model has changed.
+FOLLOWING = "; change a model inside of `with optimizer.following(model):`"
+
 
 @pytest.fixture(autouse=True)
 def standard_promotion() -> Iterator[None]:
@@ -1097,7 +1100,7 @@ def test_another_model_is_refused(tx: optax.GradientTransformation):
         "cannot update MLP: the optimizer was made for other States: 3 faults:\n"
         "  scale: expected ParamState(tag='outer', sharding=('rows', None), unit='mV'), found ParamState\n"
         "  layers.2.bias: expected nothing, found ParamState\n"
-        "  layers.2.weight: expected nothing, found ParamState"
+        "  layers.2.weight: expected nothing, found ParamState" + FOLLOWING
     )
     assert refuse(optimizer, gn.nn.Linear(2, 2), {}) == (
         "cannot update Linear: the optimizer was made for other States: 7 faults:\n"
@@ -1107,7 +1110,7 @@ def test_another_model_is_refused(tx: optax.GradientTransformation):
         "  layers.1.weight: expected ParamState, found nothing\n"
         "  scale: expected ParamState(tag='outer', sharding=('rows', None), unit='mV'), found nothing\n"
         "  bias: expected nothing, found ParamState\n"
-        "  weight: expected nothing, found ParamState"
+        "  weight: expected nothing, found ParamState" + FOLLOWING
     )
 
 
@@ -1235,6 +1238,7 @@ def test_a_state_that_has_got_an_earlier_path_is_the_same_state():
         optimizer.update(model, {"weight": jnp.ones(2)})
     assert str(caught.value) == (
         "cannot update Named: the optimizer was made for other States: named.other: expected nothing, found ParamState"
+        + FOLLOWING
     )
 
 
@@ -1247,6 +1251,7 @@ def test_states_that_have_become_one_are_refused():
         optimizer.update(model, {"weight": jnp.ones(2)})
     assert str(caught.value) == (
         "cannot update Named: the optimizer was made for other States: States that were apart are one: named.a"
+        + FOLLOWING
     )
 
 

@@ -245,6 +245,26 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     Raises:
         ContractError: Names every field that breaks its contract; nothing was assigned.
     """
+    # The requirements at the sizes that are replaced are dropped.
+    is_resized = not type(node)._plan.sizing.isdisjoint(changed)
+    sizes_before = sizes_of(node) if is_resized else None
+    _attach_checked(_checked_with(node, changed), sizes_before)
+
+
+def changed_faults(node: NodeBase, changed: Mapping[str, Any]) -> list[str]:
+    """How States of a node would break the contracts of its fields after an assignment; nothing is attached.
+
+    For `Selection.set`, which changes several nodes, and none unless all may be.
+
+    Args:
+        node: The node.
+        changed: Fields that are about to be assigned.
+    """
+    return _faults_of(_checked_with(node, changed))
+
+
+def _checked_with(node: NodeBase, changed: Mapping[str, Any]) -> "list[_Check]":
+    """For `check_contracts` and `changed_faults`: the checks of a node's States with some fields changed."""
     plan: Plan = type(node)._plan
     fields = {**node.__dict__, **changed}
 
@@ -260,9 +280,7 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     # What stays comes first: it binds the free axes, and the new States have to fit.
     placed = sorted(_placed_in(plan, fields), key=is_changed)
     sizes = {name: fields[name] for name in plan.statics if name in fields}
-    # The requirements at the sizes that are replaced are dropped.
-    sizes_before = None if plan.sizing.isdisjoint(changed) else sizes_of(node)
-    _attach_checked(_checked(node, sizes, placed), sizes_before)
+    return _checked(node, sizes, placed)
 
 
 def _field_of(place: str) -> str:
@@ -507,11 +525,7 @@ def _attach_checked(
     Raises:
         ContractError: Names every place whose contract is broken; nothing is attached.
     """
-    faults = [
-        f"{check.requirement.where}: {check.fault}"
-        for check in checks
-        if check.fault is not None
-    ]
+    faults = _faults_of(checks)
     # Before the loop: nothing is attached where one State does not fit.
     if faults:
         raise ContractError(listed(faults))
@@ -523,6 +537,15 @@ def _attach_checked(
             others = [other for other in state._contracts if other != stale]
             state._contracts = tuple(others)
         state._contracts = with_requirement(state._contracts, requirement)
+
+
+def _faults_of(checks: Sequence[_Check]) -> list[str]:
+    """What is wrong, by place, for messages; empty if all States fit."""
+    return [
+        f"{check.requirement.where}: {check.fault}"
+        for check in checks
+        if check.fault is not None
+    ]
 
 
 def _fits_as_before(

@@ -30,6 +30,7 @@ from ..optim._memory import nested
 T = DefaultTypeVar("T", default=jax.Array)
 N = TypeVar("N")
 
+_REMEDY: Final = "make a new average for a model that has changed"
 _MOST: Final = 2**31 - 1
 
 
@@ -152,7 +153,7 @@ class ExponentialMovingAverage(Node):
                 Nothing was written.
             StructureError: `model` is neither a node nor a pytree of nodes.
         """
-        members = members_of(model, self.wrt, self.layout, "average")
+        members = members_of(model, self.wrt, self.layout, "average", _REMEDY)
         averages = self._averages()
         count = self.updates.value
         # Never below 0 again, however long the training.
@@ -193,7 +194,7 @@ class ExponentialMovingAverage(Node):
 
         See also: `gn.view`, for a model in evaluation mode; one of a view has both.
         """
-        members = members_of(model, self.wrt, self.layout, "average")
+        members = members_of(model, self.wrt, self.layout, "average", _REMEDY)
         of_averages = {
             id(member): member.replace(value=_as_in(member, average))
             for member, average in zip(members, self._averages(), strict=True)

@@ -32,6 +32,8 @@ from ._identity import Identity as Identity
 from ._instance_norm import InstanceNorm as InstanceNorm
 from ._layer_norm import LayerNorm as LayerNorm
 from ._linear import Linear as Linear
+from ._lora import LoRALinear as LoRALinear
+from ._lora import LoRAState as LoRAState
 from ._lru import LRU as LRU
 from ._lstm_cell import LSTMCell as LSTMCell
 from ._mamba2 import Mamba2 as Mamba2
@@ -66,11 +68,13 @@ from ._score_bias import ALiBi as ALiBi
 from ._score_bias import RelativePositionBias as RelativePositionBias
 from ._score_bias import ScoreBias as ScoreBias
 from ._sequential import Sequential as Sequential
+from ._spectral_norm import SpectralNormLinear as SpectralNormLinear
 from ._spiking import LIF as LIF
 from ._spiking import ExponentialSynapse as ExponentialSynapse
 from ._spiking import spike as spike
 from ._transformer import TransformerBlock as TransformerBlock
 from ._transformer_stack import TransformerStack as TransformerStack
+from ._weight_norm import WeightNormLinear as WeightNormLinear
 
 if not typing.TYPE_CHECKING:
     from .. import _foreign

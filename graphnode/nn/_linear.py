@@ -124,25 +124,27 @@ class Linear(Layer):
         b_init: Initializer,
         param_dtype: DTypeLike,
     ) -> None:
-        self.in_size = before_in = _checked_sizes("in_size", self.in_size)
-        self.out_size = before_out = _checked_sizes("out_size", self.out_size)
-        self.dtype = inexact("Linear.dtype", self.dtype)
-        self.precision = precision_of("Linear.precision", self.precision)
+        # That of the class itself: others extend it.
+        name = type(self).__name__
+        self.in_size = before_in = _checked_sizes(f"{name}.in_size", self.in_size)
+        self.out_size = before_out = _checked_sizes(f"{name}.out_size", self.out_size)
+        self.dtype = inexact(f"{name}.dtype", self.dtype)
+        self.precision = precision_of(f"{name}.precision", self.precision)
         self.preferred_element_type = inexact(
-            "Linear.preferred_element_type", self.preferred_element_type
+            f"{name}.preferred_element_type", self.preferred_element_type
         )
         # Only the last axis is mapped; those before it stay.
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(
-                f"Linear.out_size: expected {expected}; found {before_out}"
+                f"{name}.out_size: expected {expected}; found {before_out}"
             )
         self.in_features, self.out_features = shape = (before_in[-1], before_out[-1])
         if self.w_mask is not None and jnp.shape(self.w_mask) != shape:
             raise ContractError(
-                f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}"
+                f"{name}.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}"
             )
-        self.axes = axes = roles("Linear.axes", self.axes, 2)
+        self.axes = axes = roles(f"{name}.axes", self.axes, 2)
         self.weight = parameter(w_init, shape, param_dtype, axes)
         self.bias = optional_parameter(
             use_bias, b_init, shape[1:], param_dtype, axes and axes[1:]
@@ -175,20 +177,28 @@ class Linear(Layer):
             text = with_article(type(x).__name__) if shape is None else shape
             raise ContractError(f"{place(self)}: expected {expected}; found {text}")
         x, weight, bias = promoted(
-            self.dtype, x, self.weight.value, value_of(self.bias)
+            self.dtype, x, self.effective_weight(), value_of(self.bias)
         )
         # At each call, since an optimizer may move what is masked, as by weight decay.
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
-        y = product(
+        return add_bias(self._product(x, weight), bias)
+
+    def effective_weight(self) -> jax.Array:
+        """What inputs are multiplied with, before the mask: the weight, unless a class derives it from that."""
+        return self.weight.value
+
+    def _product(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        """`x @ weight`, as exactly as the fields say."""
+        name = type(self).__name__
+        return product(
             x,
             weight,
-            precision=precision_of("Linear.precision", self.precision),
+            precision=precision_of(f"{name}.precision", self.precision),
             preferred_element_type=inexact(
-                "Linear.preferred_element_type", self.preferred_element_type
+                f"{name}.preferred_element_type", self.preferred_element_type
             ),
         )
-        return add_bias(y, bias)
 
 
 def linear_part(
@@ -210,11 +220,11 @@ def linear_part(
     )
 
 
-def _checked_sizes(field_name: str, size: Any) -> tuple[int, ...]:
+def _checked_sizes(where: str, size: Any) -> tuple[int, ...]:
     """`in_size` or `out_size` as a tuple of integers, the last of which counts the features.
 
     Args:
-        field_name: The field, for the error.
+        where: The class and field, for the error.
         size: An integer or a tuple of them.
 
     Raises:
@@ -228,6 +238,6 @@ def _checked_sizes(field_name: str, size: Any) -> tuple[int, ...]:
     # `operator.index` takes a boolean for 0 or 1.
     if not sizes or min(sizes) <= 0 or bool in map(type, items):
         raise ContractError(
-            f"Linear.{field_name}: expected a positive integer or a tuple of them; found {size!r}"
+            f"{where}: expected a positive integer or a tuple of them; found {size!r}"
         )
     return sizes

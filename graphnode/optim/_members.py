@@ -15,7 +15,7 @@ from .._state import State, StateSpec, moved_spec
 
 
 def members_of(
-    model: object, wrt: Matcher, layout: Layout, owner: str
+    model: object, wrt: Matcher, layout: Layout, owner: str, remedy: str
 ) -> list[State[Any]]:
     """The States of a model that are selected, in the order of `layout`.
 
@@ -24,12 +24,16 @@ def members_of(
         wrt: Which States are selected.
         layout: The paths and descriptions of these when the owner was made.
         owner: What was made for them, for the message.
+        remedy: What to do where the model has changed, for the message.
 
     Raises:
         UpdateError: The model has others; names all.
     """
     selected = states(model, wrt)
-    numbers = _numbers_in(graphdef(model), selected.layout, layout, owner)
+    try:
+        numbers = _numbers_in(graphdef(model), selected.layout, layout, owner)
+    except UpdateError as error:
+        raise UpdateError(f"{error}; {remedy}") from None
     return [selected._states[number] for number in numbers]
 
 

@@ -12,10 +12,11 @@ optax is only imported when an optimizer is made; for how its state becomes Stat
 `optim._memory`.
 """
 
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from jax.tree_util import keystr
 from jaxtyping import Array, Int
 from typing_extensions import TypeVar
 
-from .._declare._node import Node
+from .._declare._node import Node, check_field_owner
 from .._errors import FilterError, UpdateError, listed
 from .._fields import state, static
 from .._filters import Filter, Matcher, as_filter
@@ -33,7 +34,7 @@ from .._graph._layout import Layout
 from .._lookup import States, match, numbers_of
 from .._paths import Path, path_str
 from .._pretty import Record, Text
-from .._signals import write_all
+from .._signals import undivided, write_all
 from .._split import graphdef, states
 from .._state import (
     LongTermState,
@@ -47,6 +48,7 @@ from .._update import update_states
 from .._value import all_rebuilt
 from ._arguments import check_arguments, imported_optax, initial_state
 from ._calls import Call
+from ._follow import Remembered, kept_memory, remember
 from ._groups import Groups, grouped
 from ._members import members_of
 from ._memory import Form, Part, Transformation, form_of, nested, take_apart, unshared
@@ -156,16 +158,14 @@ class Optimizer(Node):
             )
         else:
             self.tx = tx
-        selected = states(model, self.wrt)
-        if not selected:
-            raise FilterError(
-                f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}"
-            )
+        selected = _selected(model, self.wrt)
         self.layout = selected.layout
         params = _values(selected)
-        parts = take_apart(unshared(initial_state(self.tx, params), params))
-        remembered = {part.path: _remembered(part, params) for part in parts}
-        self.memory = nested(remembered, "memory")
+        memory = {
+            part.path: _remembered(part, params)
+            for part in _initial_parts(self.tx, params)
+        }
+        self.memory = nested(memory, "memory")
         self.steps = OptimizerState(jnp.int32(0))
 
     # Any: what the transformation takes beside, such as a loss.
@@ -305,9 +305,65 @@ class Optimizer(Node):
             )
         update_states(self, {part.path: part.value for part in parts})
 
+    @contextlib.contextmanager
+    def following(self, model: object, /) -> Generator[None]:
+        """A `with` block in which the model may be changed; at its end the memory follows.
+
+        States that are still there keep their memory, wherever they stand now: they are
+        known by their identity. New ones get memory as at construction, that of those
+        that are gone is dropped, and `steps` and counts go on. If the block raises, the
+        memory stays as it is.
+
+        Args:
+            model: The model that the optimizer was made for.
+
+        Raises:
+            UpdateError: The model is not the one that the optimizer was made for; or,
+                at the end, what a State has in the memory no longer fits. The memory
+                stays as it is.
+            FilterError: At the end, `wrt` selects no State of the model.
+            StructureError: `model` is neither a node nor a pytree of nodes.
+            TraceError: A JAX transformation runs that the optimizer was not made in.
+
+        Example:
+            >>> import optax
+            >>> model = gn.nn.MLP(2, 8, 3)
+            >>> optimizer = gn.optim.Optimizer(model, optax.adam(1e-3))
+            >>> with optimizer.following(model):
+            ...     gn.select(model, gn.nn.Linear).replace(lambda linear: gn.nn.LoRALinear.of(linear, 4))
+            >>> list(optimizer.memory[0]["mu"]["layers"][0])
+            ['bias', 'lora_a', 'lora_b', 'weight']
+        """
+        members = self._members(model)
+        form = form_of(self.tx, self._params(members))
+        before = remember(self.layout.paths(), members, form.parts, self._memory(form))
+        yield
+        self._follow(model, before)
+
+    def _follow(self, model: object, before: Remembered) -> None:
+        """For `following`: lay the memory out for the model as it is now."""
+        selected = _selected(model, self.wrt)
+        params = _values(selected)
+        parts = _initial_parts(self.tx, params)
+        kept = kept_memory(before, parts, dict(selected))
+        memory = {
+            part.path: kept[part.path]
+            if part.path in kept
+            else _remembered(part, params)
+            for part in parts
+        }
+        check_field_owner(self, "memory")
+
+        def assign() -> None:
+            """Both together: a layout without its memory fits no model."""
+            self.layout = selected.layout
+            self.memory = nested(memory, "memory")
+
+        undivided(assign)
+
     def _members(self, model: object) -> list[State[Any]]:
         """The States of a model that are optimized, in the order of `layout`, as its memory was made for them."""
-        return members_of(model, self.wrt, self.layout, "optimizer")
+        return members_of(model, self.wrt, self.layout, "optimizer", _REMEDY)
 
     def _params(self, members: Sequence[State[Any]]) -> StateTree:
         """The values of the States that are optimized, as a state tree: what optax calls the parameters."""
@@ -344,12 +400,34 @@ class Optimizer(Node):
         )
 
 
+_REMEDY: Final = "change a model inside of `with optimizer.following(model):`"
+
+
 def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none, as a step of half a model is none; errors name the paths."""
     paths, states_written, values = zip(*writes, strict=True)
     write_all(
         states_written, values, [functools.partial(path_str, path) for path in paths]
     )
+
+
+def _selected(model: object, wrt: Matcher) -> FlatStates[Any]:
+    """The States of a model that are optimized.
+
+    Raises:
+        FilterError: There are none.
+    """
+    selected = states(model, wrt)
+    if not selected:
+        raise FilterError(
+            f"no State of {graphdef(model).type.__name__} is selected by wrt={wrt!r}"
+        )
+    return selected
+
+
+def _initial_parts(tx: Transformation, params: StateTree) -> list[Part]:
+    """The parts of the state that a transformation starts from, none of which is a parameter itself."""
+    return take_apart(unshared(initial_state(tx, params), params))
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:

@@ -165,6 +165,13 @@ PROBES = (
         gaps={"jedi": _DEFAULT, **_live(_DEFAULT)},
     ),
     Probe("`clone(m).`", COMPLETION, "gn.clone(m).¦", ("head", "layers")),
+    Probe("`gn.select(m, Layer).`", COMPLETION, "gn.select(m, Layer).¦", ("under", "where", "replace", "freeze")),
+    Probe(
+        "loop over `gn.select(m, Layer)`",
+        COMPLETION,
+        "for _, selected in gn.select(m, Layer):\n    selected.¦",
+        ("in_size", "weight"),
+    ),
     Probe("`gn.diagram(m).`", COMPLETION, "gn.diagram(m).¦", ("arrows", "boxes", "dot", "mermaid", "save", "svg")),
     Probe("`rngs['dropout'].`", COMPLETION, "rngs['dropout'].¦", ("key", "count", "fork")),
     Probe(

@@ -337,6 +337,28 @@ def ssd(x: jax.Array, decays: jax.Array, b: jax.Array, c: jax.Array) -> jax.Arra
     return y.reshape(2, 6, 2, 2, 2)[:, :5]
 
 
+def lora(p: Any, x: jax.Array) -> Any:
+    y = x @ p["weight"]
+    y = y + last(p["bias"], y)
+    return y + 1.5 * (x @ p["lora_a"]) @ p["lora_b"]
+
+
+def weight_norm(p: Any, x: jax.Array) -> Any:
+    v = p["weight"]
+    squares = (v * v).sum(0)
+    lengths = jnp.sqrt(jnp.where(squares == 0, 1, squares))
+    y = x @ (v * (p["scale"] / lengths)[None])
+    return y + last(p["bias"], y)
+
+
+def spectral_norm(p: Any, x: jax.Array) -> Any:
+    v = p["weight"] @ p["u"]
+    v = jax.lax.stop_gradient(v / (jnp.linalg.norm(v) + 1e-12))
+    sigma = v @ (p["weight"] @ jax.lax.stop_gradient(p["u"]))
+    y = x @ (p["weight"] / (sigma + 1e-12))
+    return y + last(p["bias"], y)
+
+
 BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "Activation": ({}, lambda p, x: jax.nn.relu(x)),
     "AvgPool": ({}, avg_pool),
@@ -360,6 +382,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "LRU": ({}, lru),
     "Linear": ({}, lambda p, x: affine(p, "", x)),
     "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight"]),
+    "LoRALinear": ({}, lora),
     "MLP": ({}, mlp),
     "Mamba2": ({}, mamba2),
     "MaxPool": ({}, max_pool),
@@ -375,6 +398,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "RNNCell": ({}, rnn_cell),
     "RNNCell, no bias": ({"use_bias": False}, rnn_cell_without_bias),
     "Sequential": ({}, lambda p, x: jnp.tanh(affine(p, "layers.0.", x))),
+    "SpectralNormLinear, deterministic": ({"deterministic": True}, spectral_norm),
     "TransformerBlock": ({}, block),
     "TransformerBlock, norms after": ({"norm_position": "after"}, block_after),
     "TransformerBlock, norms of the output": ({"norm_position": "output"}, block_output),
@@ -383,4 +407,5 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "TransformerStack": ({}, block_stack),
     "TransformerStack, scanned": ({"scan": True}, scanned_stack),
     "EncoderDecoder": ({}, encoder_decoder),
+    "WeightNormLinear": ({}, weight_norm),
 }

@@ -12,7 +12,7 @@ from graphnode import nn
 from tests.nn.peers import drawn
 
 ABSTRACT = {"Attention", "Block", "Cell", "Decoder", "Layer", "Module", "RotaryScaling", "ScoreBias"}
-RECORDS = {"Generated", "Routing"}  # what layers give beside arrays
+RECORDS = {"Generated", "LoRAState", "Routing"}  # what layers give beside arrays; a class of States
 # What layers are made with, which are no layers themselves.
 PARTS = {"ALiBi", "LinearScaling", "Llama3Scaling", "RelativePositionBias", "Rotary", "YarnScaling"}
 CACHES = {"ContextCache", "KeyValueCache", "RollingCache"}
@@ -186,6 +186,11 @@ CASES: dict[str, Case] = {
         {"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), linear("", 3, 4),
         {"use_bias": False, "precision": "highest", "preferred_element_type": jnp.float32},
     ),
+    "LoRALinear": Case(
+        {"in_size": 3, "out_size": 4, "rank": 2, "alpha": 3.0}, ((2, 3),), (2, 4),
+        {**linear("", 3, 4), "lora_a": (3, 2), "lora_b": (2, 4)},
+        {"use_bias": False, "rank_stabilized": True, "lora_dtype": jnp.bfloat16, "precision": "highest"},
+    ),
     "MLP": Case(
         {"in_size": 2, "hidden_size": 3, "out_size": 4, "depth": 2}, ((5, 2),), (5, 4),
         {**linear("layers.0.", 2, 3), **linear("layers.1.", 3, 3), **linear("layers.2.", 3, 4)},
@@ -259,6 +264,10 @@ CASES: dict[str, Case] = {
         {"layers": [Made("Linear", {"in_size": 3, "out_size": 4}), Made("Activation", {"function": jax.nn.tanh})]},
         ((2, 3),), (2, 4), linear("layers.0.", 3, 4), dtypes=(),
     ),
+    "SpectralNormLinear": Case(
+        {"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), {**linear("", 3, 4), "u": (4,)},
+        {"use_bias": False, "steps": 2, "deterministic": True},
+    ),
     "TransformerBlock": Case(
         BLOCK.arguments, ((2, 3, 4),), (2, 3, 4), block(""),
         {
@@ -269,6 +278,9 @@ CASES: dict[str, Case] = {
     "TransformerStack": Case(
         {"blocks": [BLOCK, BLOCK], "norm": Made("RMSNorm", {"width": 4})}, ((2, 3, 4),), (2, 3, 4),
         {**block("blocks.0."), **block("blocks.1."), "norm.scale": (4,)}, {"remat": True}, dtypes=(),
+    ),
+    "WeightNormLinear": Case(
+        {"in_size": 3, "out_size": 4}, ((2, 3),), (2, 4), {**linear("", 3, 4), "scale": (4,)}, {"use_bias": False},
     ),
     "YarnScaling": Case(
         {"factor": 2.0, "original_length": 64}, (), (), {}, {"attention_factor": 1.5, "beta_fast": 16.0}, dtypes=(),

@@ -41,7 +41,7 @@ def test_a_summary_counts_parameters_and_bytes(name: str):
     paths = {path.removesuffix(".weight").removesuffix(".bias") if "weight." in path else path for path in shapes}
     assert {gn.path_str(row.path) for row in summary.rows} == paths
     if name in WITH_PARAMETERS:
-        kept = sum(int(np.prod(shapes[path])) for path in {"mean", "var"} & set(shapes))
+        kept = sum(int(np.prod(shapes[path])) for path in {"mean", "u", "var"} & set(shapes))
         summary = gn.config.summary(layers.config(name, param_dtype=jnp.bfloat16))
         assert summary.bytes == 2 * (total - kept) + 4 * kept
 

@@ -1,0 +1,341 @@
+"""Put other nodes in the place of nodes of a graph, or other values into their fields: all, or nothing.
+
+    exchange_nodes     places      every reference to each old node: (node, path within it)
+                       _exchanges  one for each field or item that changes: what holds it, its new value
+                       _faults_of  types, owners; `FieldError` names all faults
+                       commit      with signal handlers held back
+
+Which nodes are meant is the affair of `select`.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ._declare._containers import TrackedDict, TrackedList
+from ._declare._node import plan_of
+from ._declare._plan import changed_faults
+from ._declare._schema import Field, schema
+from ._describe import describe
+from ._errors import FieldError, GraphnodeError, listed
+from ._fields import Kind, NodeBase
+from ._graph._graphdef import GraphDef
+from ._hints import did_you_mean, with_hint
+from ._inspect import NodeItem, references_to
+from ._nesting import items, rebuilt
+from ._paths import Key, Path, path_str
+from ._signals import store_all, undivided
+from ._state import State, contract_faults, value_to_store
+from ._update import check_may_change
+
+
+def exchange_nodes(
+    graphdef: GraphDef[Any], objects: Sequence[Any], new: Mapping[int, object]
+) -> None:
+    """Put new nodes in the place of old ones, wherever the graph refers to these.
+
+    Args:
+        graphdef: The structure of the graph.
+        objects: Its nodes and States, by number.
+        new: The new nodes, by the numbers of those that they replace.
+
+    Raises:
+        FieldError: A field does not take a new node, or something is no node; or an old
+            one is the root; names all. Nothing was replaced.
+        TraceError: A JAX transformation runs that a node was not made in. Nothing was
+            replaced.
+    """
+    faults = _result_faults(graphdef, new)
+    # What is no node has no place.
+    exchanges = [] if faults else _exchanges(graphdef, objects, new)
+    for exchange in exchanges:
+        faults += exchange.faults()
+    if faults:
+        raise FieldError(
+            f"cannot replace nodes of {graphdef.type.__name__}: {listed(faults)}"
+        )
+    for exchange in exchanges:
+        check_may_change(exchange.holder, exchange.key)
+    undivided(lambda: _commit(exchanges))
+
+
+def _result_faults(graphdef: GraphDef[Any], new: Mapping[int, object]) -> list[str]:
+    """For `exchange_nodes`: what is no node, and what cannot be replaced as no node of the graph refers to it."""
+    references = references_to(graphdef)
+    faults: list[str] = []
+    for number, node in new.items():
+        path = graphdef.path(number)
+        text = path_str(path) or "the root"
+        if not isinstance(node, NodeBase):
+            faults.append(f"{text}: expected a node from fn; found {describe(node)}")
+        elif not path:
+            faults.append(
+                "the root has no place in another node; replace it where you keep it"
+            )
+        elif any(parent < 0 for parent, _ in references[number]):
+            faults.append(
+                f"{text} is a node of the pytree itself, not of a node in it; replace it there"
+            )
+    return faults
+
+
+class _Exchange(NamedTuple):
+    """A field of a node, or an item of a list or dict in one, that is about to hold something else.
+
+    Attributes:
+        node: The node.
+        holder: The node, or the list or dict.
+        key: The field, or the position or key.
+        value: What it is to hold.
+        path: The path of the place.
+        field: The field of the node.
+        new: The nodes that are new in the value.
+    """
+
+    node: Any
+    holder: Any
+    key: Key
+    value: Any
+    path: Path
+    field: Field
+    new: Sequence[NodeBase]
+
+    def faults(self) -> list[str]:
+        """Why the place does not take its new value, and which annotation would; empty if it does."""
+        try:
+            if isinstance(self.holder, (TrackedList, TrackedDict)):
+                self.holder.admit(self.key, self.value)
+            else:
+                plan_of(type(self.holder)).admit[str(self.key)](self.holder, self.value)
+        except GraphnodeError as error:
+            return [f"{path_str(self.path)}: {error}; {self._remedy()}"]
+        return []
+
+    def _remedy(self) -> str:
+        """The annotation that would take the new nodes, and where it stands."""
+        # Each class once, in order.
+        taken = dict.fromkeys(
+            [leaf.cls.__name__ for leaf in self.field.form.all_leaves]
+        )
+        new = dict.fromkeys([type(node).__name__ for node in self.new])
+        where = f"{self.field.owner.__name__}.{self.field.name}"
+        union = " | ".join({**taken, **new})
+        return f"to allow it, write {union} for {' | '.join(taken)} in the annotation of {where}"
+
+
+def _exchanges(
+    graphdef: GraphDef[Any], objects: Sequence[Any], new: Mapping[int, Any]
+) -> list[_Exchange]:
+    """For `exchange_nodes`: what changes, each field or item of a list or dict once."""
+    references = references_to(graphdef)
+    # By holder and key: a tuple is changed as a whole, whatever is new in it.
+    places: dict[tuple[int, Key], tuple[_Place, dict[Path, NodeBase]]] = {}
+    for number, node in new.items():
+        if node is objects[number]:
+            continue
+        for parent, edge in references[number]:
+            place = _place_of(objects[parent], edge, graphdef.path(parent))
+            _, within = places.setdefault(
+                (id(place.holder), place.key), (place, dict[Path, NodeBase]())
+            )
+            within[place.rest] = node
+    return [place.exchange(within) for place, within in places.values()]
+
+
+class _Place(NamedTuple):
+    """Where a reference stands: a field, or an item of a list or dict, and the path within the tuple there.
+
+    Attributes:
+        node: The node that has the reference.
+        holder: The node itself, or the list or dict in it.
+        key: The field, or the position or key.
+        edge: The path from the node to the field or item.
+        rest: The path in what stands there; empty if that is what is referred to.
+        above: The path of the node.
+    """
+
+    node: Any
+    holder: Any
+    key: Key
+    edge: Path
+    rest: Path
+    above: Path
+
+    def exchange(self, within: Mapping[Path, NodeBase]) -> _Exchange:
+        """The exchange of some nodes in what stands at the place, given by the path there."""
+        held = _item(self.holder, self.key)
+        return _Exchange(
+            self.node,
+            self.holder,
+            self.key,
+            _with_nodes(held, within),
+            (*self.above, *self.edge),
+            schema(type(self.node)).fields[str(self.edge[0])],
+            list(within.values()),
+        )
+
+
+def _place_of(node: Any, edge: Path, above: Path) -> _Place:
+    """For `_exchanges`: the place of a reference, as deep as there is something to assign to.
+
+    A tuple cannot be assigned to, and neither is what lies below one: as the tuple is
+    made anew, so are the lists and dicts in it.
+
+    Args:
+        node: The node that has the reference.
+        edge: The path of the reference within it.
+        above: The path of the node.
+    """
+    holder, length = node, 1
+    for length in range(1, len(edge) + 1):
+        held = _item(holder, edge[length - 1])
+        if length == len(edge) or not isinstance(held, (TrackedList, TrackedDict)):
+            break
+        holder = held
+    return _Place(node, holder, edge[length - 1], edge[:length], edge[length:], above)
+
+
+def _item(holder: Any, key: Key) -> Any:
+    """What a field of a node holds, or an item of a container."""
+    # Not `getattr`: a property may hide a field.
+    return holder.__dict__[str(key)] if isinstance(holder, NodeBase) else holder[key]
+
+
+def _with_nodes(value: Any, new: Mapping[Path, NodeBase]) -> Any:
+    """A value of a field with other nodes at some paths: the node itself, or containers made anew around it."""
+    if () in new:
+        return new[()]
+    below: dict[Key, dict[Path, NodeBase]] = {}
+    for path, node in new.items():
+        below.setdefault(path[0], {})[path[1:]] = node
+    pairs = [
+        (key, _with_nodes(child, below[key]) if key in below else child)
+        for key, child in items(value)
+    ]
+    return rebuilt(value, pairs)
+
+
+def _commit(exchanges: Sequence[_Exchange]) -> None:
+    """For `exchange_nodes`: make the changes. All was checked; no signal handler interrupts it."""
+    for exchange in exchanges:
+        _assign(exchange.holder, exchange.key, exchange.value)
+
+
+def _assign(holder: Any, key: Key, value: Any) -> None:
+    """Assign to a field of a node, or to an item of a list or dict."""
+    if isinstance(holder, NodeBase):
+        setattr(holder, str(key), value)
+    else:
+        holder[key] = value
+
+
+# Fields
+
+
+def assign_fields(nodes: Iterable[NodeItem], fields: Mapping[str, object]) -> None:
+    """Give fields of several nodes new values: static ones as by assignment, those of States by a write to `.value`.
+
+    Args:
+        nodes: The nodes.
+        fields: The values, by field.
+
+    Raises:
+        FieldError: A field that some node does not have, or a value that it does not
+            take; names all. Nothing was changed.
+        TraceError: A JAX transformation runs that a node was not made in. Nothing was
+            changed.
+    """
+    changes = [_changes_of(item, fields) for item in nodes]
+    faults = [fault for change in changes for fault in change.faults]
+    if faults:
+        raise FieldError(f"cannot set {', '.join(fields)}: {listed(faults)}")
+    writes = [write for change in changes for write in change.writes]
+    contents = [value_to_store(*write) for write in writes]
+    for change in changes:
+        for name in change.assigned:
+            check_may_change(change.node, name)
+
+    def commit() -> None:
+        """Make the changes. All was checked; no signal handler interrupts it."""
+        for change in changes:
+            for name, value in change.assigned.items():
+                setattr(change.node, name, value)
+        store_all([state for state, _, _ in writes], contents)
+
+    undivided(commit)
+
+
+class _Changes(NamedTuple):
+    """What `assign_fields` does to one node.
+
+    Attributes:
+        node: The node.
+        assigned: What is assigned to fields.
+        writes: The States that are written, each with its value and what gives its path.
+        faults: What is wrong; then nothing is changed.
+    """
+
+    node: NodeBase
+    assigned: dict[str, Any]
+    writes: "list[tuple[State[Any], Any, functools.partial[str]]]"
+    faults: list[str]
+
+
+def _changes_of(item: NodeItem, fields: Mapping[str, object]) -> _Changes:
+    """For `assign_fields`: what is assigned to one node, what is written into its States, and what is wrong."""
+    node: NodeBase = item.live
+    changes = _Changes(node, {}, [], [])
+    above = path_str(item.path) or type(node).__name__
+    for name, value in fields.items():
+        field = schema(type(node)).fields.get(name)
+        if field is None:
+            hint = did_you_mean(name, schema(type(node)).fields)
+            what = f"{type(node).__name__} has no field {name!r}"
+            changes.faults.append(with_hint(f"{above}: {what}", hint))
+        elif field.kind is Kind.STATIC or value is None:
+            _add_assignment(changes, name, value, above)
+        else:
+            _add_write(changes, (*item.path, name), value)
+    for fault in changed_faults(node, changes.assigned) if changes.assigned else ():
+        changes.faults.append(f"{above}: {fault}")
+    return changes
+
+
+def _add_assignment(changes: _Changes, name: str, value: object, above: str) -> None:
+    """For `_changes_of`: an assignment of a static value, or of `None`, or why it is refused.
+
+    Args:
+        changes: The changes of the node.
+        name: The field.
+        value: Its value.
+        above: The path of the node, for messages.
+    """
+    node = changes.node
+    try:
+        changes.assigned[name] = plan_of(type(node)).admit[name](node, value)
+    except FieldError as error:
+        changes.faults.append(f"{above}: {error}")
+
+
+def _add_write(changes: _Changes, path: Path, value: object) -> None:
+    """For `_changes_of`: a write into the State of a field, or why it is refused.
+
+    Args:
+        changes: The changes of the node.
+        path: The path of the field.
+        value: The value.
+    """
+    where = functools.partial(path_str, path)
+    held = changes.node.__dict__.get(str(path[-1]))
+    if isinstance(value, State | NodeBase):
+        what = f"{describe(value)} would be shared by all of the nodes"
+        changes.faults.append(
+            f"{where()}: {what}; pass a value, or put new nodes in their place with replace"
+        )
+    elif not isinstance(held, State):
+        found = describe(held) if held is not None else "nothing"
+        changes.faults.append(f"{where()}: expected a State to write to; found {found}")
+    else:
+        faults = contract_faults(held, value)
+        changes.faults.extend([f"{where()}: {fault}" for fault in faults])
+        changes.writes.append((held, value, where))

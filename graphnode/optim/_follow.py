@@ -1,0 +1,115 @@
+"""The memory of an optimizer for a model that has changed: what stays keeps its memory, wherever it stands now.
+
+A State is known by its identity, and not by its path:
+
+    before  blocks.0.weight        memory.0.mu.blocks.0.weight
+    after   blocks.0.inner.weight  memory.0.mu.blocks.0.inner.weight    the same State: its memory moves
+            blocks.0.inner.lora_a  memory.0.mu.blocks.0.inner.lora_a    a new one: as at the beginning
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from .._errors import UpdateError, listed
+from .._paths import Path, path_str
+from .._state import State
+from .._update import leaf_form, leaf_text
+from ._memory import Part
+
+
+class Remembered(NamedTuple):
+    """What an optimizer remembers of a model before the model is changed.
+
+    Attributes:
+        members: The paths of the model's States, by their ids.
+        memory: The States of the memory, by what they are for: see `_purpose`.
+        states: The model's States, so that their ids stay theirs.
+    """
+
+    members: Mapping[int, Path]
+    memory: Mapping[tuple[Path, Path | None], State[Any]]
+    states: Sequence[State[Any]]
+
+
+def remember(
+    paths: Iterable[Path],
+    members: Sequence[State[Any]],
+    parts: Sequence[Part],
+    memory: Sequence[State[Any]],
+) -> Remembered:
+    """What an optimizer remembers now.
+
+    Args:
+        paths: The paths of the States that are optimized.
+        members: These States.
+        parts: The parts of the memory.
+        memory: The State of each part.
+    """
+    return Remembered(
+        {id(member): path for path, member in zip(paths, members, strict=True)},
+        {
+            _purpose(part, part.mirrors): state
+            for part, state in zip(parts, memory, strict=True)
+        },
+        members,
+    )
+
+
+def _purpose(part: Part, mirrors: Path | None) -> tuple[Path, Path | None]:
+    """What a part is for: a place of the transformation's own, such as `mu`, and the State that it belongs to.
+
+    Args:
+        part: The part.
+        mirrors: The path by which that State is known.
+    """
+    below = 0 if part.mirrors is None else len(part.mirrors)
+    return part.path[: len(part.path) - below], mirrors
+
+
+def kept_memory(
+    before: Remembered, parts: Sequence[Part], current: Mapping[Path, State[Any]]
+) -> dict[Path, State[Any]]:
+    """The States of the memory that stay, by their paths from now on.
+
+    Args:
+        before: What was remembered before the model was changed.
+        parts: The parts of a memory that is made for the model as it is now.
+        current: The States that are optimized now, by path.
+
+    Raises:
+        UpdateError: What stays no longer fits; names all.
+    """
+    kept: dict[Path, State[Any]] = {}
+    faults: list[str] = []
+    for part in parts:
+        mirrors = None
+        if part.mirrors is not None:
+            mirrors = before.members.get(id(current.get(part.mirrors)))
+            if mirrors is None:  # the State is new
+                continue
+        state = before.memory.get(_purpose(part, mirrors))
+        if state is None:
+            continue
+        kept[part.path] = state
+        if _forms(state.value) != _forms(part.value):
+            found, expected = _text(state.value), _text(part.value)
+            faults.append(
+                f"{path_str(part.path)} holds {found}, and would be {expected}"
+            )
+    if faults:
+        raise UpdateError(
+            f"the memory of the optimizer cannot follow the model: {listed(faults)}; make a new Optimizer"
+        )
+    return kept
+
+
+def _forms(value: Any) -> list[object]:
+    """Structure, shapes and dtypes of a value."""
+    return [jax.tree.structure(value), *map(leaf_form, jax.tree.leaves(value))]
+
+
+def _text(value: Any) -> str:
+    """The shapes and dtypes of a value, for a message."""
+    return ", ".join(map(leaf_text, jax.tree.leaves(value)))

@@ -1,0 +1,167 @@
+"""`Optimizer.following`: the memory follows a model that is changed, State by State."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import graphnode as gn
+from graphnode import nn
+from graphnode.optim import Optimizer
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion() -> Iterator[None]:
+    """The transformations compute with integer counts, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+class Residual(nn.Layer):
+    inner: nn.Layer
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.inner(x)
+
+
+def model_and_optimizer(tx: Any, **options: Any) -> tuple[nn.Sequential, Optimizer]:
+    """A model after one step, so that no memory is what it was at first."""
+    model = nn.Sequential([nn.Linear(2, 2), nn.Linear(2, 2)])
+    optimizer = Optimizer(model, tx, **options)
+    step(model, optimizer)
+    return model, optimizer
+
+
+def step(model: nn.Sequential, optimizer: Optimizer) -> None:
+    optimizer.update(model, jax.tree.map(jnp.ones_like, gn.treefy_states(model, optimizer.wrt)))
+
+
+def memory(optimizer: Optimizer) -> dict[str, Any]:
+    """What is remembered, by path."""
+    return {gn.path_str(path): state for path, state in gn.states(optimizer).items()}
+
+
+def test_states_keep_their_memory_wherever_they_stand_now():
+    """The very States of the memory, at new paths; counts and steps go on."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1))
+    before = memory(optimizer)
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).at("layers.0").replace(Residual)
+    after = memory(optimizer)
+    assert after["memory.0.mu.layers.0.inner.weight"] is before["memory.0.mu.layers.0.weight"]
+    assert after["memory.0.nu.layers.1.bias"] is before["memory.0.nu.layers.1.bias"]
+    assert after["memory.0.count"] is before["memory.0.count"]
+    assert len(after) == len(before)
+    step(model, optimizer)
+    assert int(optimizer.steps.value) == 2
+    assert int(optimizer.memory[0]["count"].value) == 2
+
+
+def test_new_states_get_memory_as_at_construction_and_that_of_gone_ones_is_dropped():
+    """An adapter is new; a bias that is gone leaves nothing behind."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1))
+    before = memory(optimizer)
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).set(bias=None)
+        gn.select(model, nn.Linear).at("layers.0").replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    after = memory(optimizer)
+    assert after["memory.0.mu.layers.0.weight"] is before["memory.0.mu.layers.0.weight"]
+    assert not after["memory.0.mu.layers.0.lora_a"].value.any()
+    assert not [path for path in after if path.endswith("bias")]
+    step(model, optimizer)
+
+
+def test_a_new_state_at_an_old_path_does_not_take_over_the_memory():
+    """States are known by their identity, not by where they stand."""
+    model, optimizer = model_and_optimizer(optax.sgd(0.1, momentum=0.9))
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).at("layers.0").replace(lambda _: nn.Linear(2, 2))
+    assert not optimizer.memory[0]["trace"]["layers"][0]["weight"].value.any()
+    assert optimizer.memory[0]["trace"]["layers"][1]["weight"].value.all()
+
+
+def test_a_followed_model_goes_on_as_if_nothing_had_changed():
+    """The steps after a change of structure alone are those without it."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1))
+    twin, other = gn.clone((model, optimizer))
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).replace(lambda layer: nn.Sequential([layer]))
+    step(model, optimizer)
+    step(twin, other)
+    pairs = zip(gn.states(model).values(), gn.states(twin).values(), strict=True)
+    assert all(np.array_equal(one.value, another.value) for one, another in pairs)
+
+
+def test_groups_follow_by_their_filters():
+    """A State whose group changes is new to the transformation there."""
+    tx = {gn.Under("layers.0"): optax.sgd(0.1, momentum=0.9), ...: optax.adam(0.1)}
+    model, optimizer = model_and_optimizer(tx)
+    with optimizer.following(model):
+        model.layers.reverse()
+    step(model, optimizer)
+    traces = [value for path, value in memory(optimizer).items() if "trace" in path]
+    assert all(np.array_equal(state.value, jnp.ones_like(state.value)) for state in traces)
+
+
+def test_an_optimizer_of_adapters_alone_remembers_nothing_else():
+    """Norms, embeddings and biases are not trained without a word."""
+    model = nn.Sequential([nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 2)])
+    gn.select(model, nn.Linear).exactly(2).replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    optimizer = Optimizer(model, optax.adam(0.1), wrt=nn.LoRAState)
+    before = {path: state.value for path, state in gn.states(model).items()}
+    step(model, optimizer)
+    moved = [path for path, state in gn.states(model).items() if state.value is not before[path]]
+    assert [path[-1] for path in moved] == ["lora_a", "lora_b"] * 2
+
+
+def raises(error: type[Exception], call: Callable[[], object]) -> str:
+    with pytest.raises(error) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_without_following_a_changed_model_is_refused():
+    """The message says what to do."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1))
+    gn.select(model, nn.Linear).at("layers.0").replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    assert raises(gn.UpdateError, lambda: step(model, optimizer)) == (
+        "cannot update Sequential: the optimizer was made for other States: 2 faults:\n"
+        "  layers.0.lora_a: expected nothing, found LoRAState\n"
+        "  layers.0.lora_b: expected nothing, found LoRAState; "
+        "change a model inside of `with optimizer.following(model):`"
+    )
+    assert "was made for other States" in raises(gn.UpdateError, lambda: optimizer.following(model).__enter__())
+
+
+def test_an_optimizer_that_cannot_follow_stays_as_it_is():
+    """When the block raises, when nothing is left to optimize, and when what stays has another shape."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1), wrt=gn.PathContains("bias"))
+    before = gn.graphdef(optimizer)
+
+    def fail() -> None:
+        with optimizer.following(model):
+            raise KeyError("x")
+
+    def remove() -> None:
+        with optimizer.following(model):
+            gn.select(model, nn.Linear).set(bias=None)
+
+    def stack() -> None:
+        with optimizer.following(model):
+            gn.broadcast_states(model, gn.ParamState, 3)
+
+    assert raises(KeyError, fail) == "'x'"
+    assert raises(gn.FilterError, remove).startswith("no State has 'bias' in its path")
+    assert gn.graphdef(optimizer) is before
+    model, optimizer = model_and_optimizer(optax.sgd(0.1, momentum=0.9))
+    assert raises(gn.UpdateError, stack) == (
+        "the memory of the optimizer cannot follow the model: 4 faults:\n"
+        "  memory.0.trace.layers.0.bias holds float32[2], and would be float32[3,2]\n"
+        "  memory.0.trace.layers.0.weight holds float32[2,2], and would be float32[3,2,2]\n"
+        "  memory.0.trace.layers.1.bias holds float32[2], and would be float32[3,2]\n"
+        "  memory.0.trace.layers.1.weight holds float32[2,2], and would be float32[3,2,2]; make a new Optimizer"
+    )
