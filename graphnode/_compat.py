@@ -25,6 +25,7 @@ from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax._src.interpreters.batching import BatchTracer
 from jax._src.sharding_impls import UNSPECIFIED as UNSPECIFIED
+from jax._src.source_info_util import Scope, current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue
 from jax.core import Tracer as Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive
@@ -162,6 +163,19 @@ def using_context(context: Hashable) -> AbstractContextManager[object]:
     all other code.
     """
     return _CONTEXT(context)  # type: ignore[no-any-return]  # JAX's stubs
+
+
+def path_scope(path: str) -> AbstractContextManager[object]:
+    """As `jax.named_scope`, for the text of a path; in place of the innermost scope, if that is where the path begins.
+
+    So the name of an operation has the path once: `net.blocks.0`, and not
+    `net/net.blocks/net.blocks.0`.
+    """
+    stack = current_name_stack()
+    last = stack.stack[-1] if stack.stack else None
+    if isinstance(last, Scope) and f"{path}.".startswith(f"{last.name}."):
+        stack = stack[:-1]
+    return set_name_stack(stack.extend(path))
 
 
 def enclosing_traces() -> list[Any]:
@@ -542,9 +556,7 @@ def _names_and_options(equation: Any) -> ExitStack:
     info = equation.source_info
     names = source_info_util.current_name_stack() + info.name_stack
     stack = ExitStack()
-    stack.enter_context(
-        source_info_util.user_context(info.traceback, name_stack=names)
-    )
+    stack.enter_context(source_info_util.user_context(info.traceback, name_stack=names))
     stack.enter_context(equation.ctx.manager)
     return stack
 

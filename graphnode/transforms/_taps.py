@@ -74,7 +74,9 @@ class Tapped:
         self.taken: list[Found] = [found for found in taps if not found.replaces]
         self.put: list[Found] = [found for found in taps if found.replaces]
 
-        def run(arguments: Arrays, put: Sequence[Arrays]) -> tuple[Arrays, list[Arrays]]:
+        def run(
+            arguments: Arrays, put: Sequence[Arrays]
+        ) -> tuple[Arrays, list[Arrays]]:
             """What is traced: the equations, with what is put and taken."""
             return _evaluated(jaxpr, arguments, put, owner)
 
