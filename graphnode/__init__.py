@@ -125,8 +125,8 @@ else:
         "check": (), "checkpoint": (), "config": (), "families": (), "metrics": (), "nn": (), "optim": (),
         "sharding": (),
         "transforms": (
-            "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
-            "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
+            "Axes", "Captured", "Jitted", "associative_scan", "axes", "capture", "capture_grads", "checkify", "cond", "custom_jvp", "custom_vjp",
+            "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "intervene", "jacfwd", "jacrev", "jit", "jvp",
             "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",
             "while_loop",
         ),

@@ -5,6 +5,10 @@ from ._axes import Axes as Axes
 from ._axes import axes as axes
 from ._branches import cond as cond
 from ._branches import switch as switch
+from ._capture import capture as capture
+from ._capture import capture_grads as capture_grads
+from ._capture import intervene as intervene
+from ._captured import Captured as Captured
 from ._custom_jvp import custom_jvp as custom_jvp
 from ._custom_vjp import custom_vjp as custom_vjp
 from ._gradients import grad as grad
