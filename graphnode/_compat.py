@@ -10,7 +10,7 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 from typing import Any, Final, TypeAlias
@@ -24,7 +24,7 @@ from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax._src.interpreters.batching import BatchTracer
-from jax._src.sharding_impls import UNSPECIFIED as UNSPECIFIED
+from jax._src.named_sharding import UNSPECIFIED as UNSPECIFIED
 from jax._src.source_info_util import Scope, current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue
 from jax.core import Tracer as Tracer
@@ -435,7 +435,7 @@ class Tap:
 
 
 # An identity that marks its operands in a jaxpr, so that they can be found there.
-_TAP: Final = Primitive("graphnode_tap")
+_TAP: Final[Any] = Primitive("graphnode_tap")  # Any: JAX has no types for it
 _TAP.multiple_results = True
 _TAP.def_impl(lambda *operands, **_: list(operands))
 _TAP.def_abstract_eval(lambda *avals, **_: list(avals))
@@ -456,7 +456,7 @@ def tapped(values: Iterable[Any], tap: Tap, *, replaces: bool = False) -> list[A
     """
     if replaces:
         values = [jax.lax.stop_gradient(value) for value in values]
-    return _TAP.bind(*values, tap=tap, replaces=replaces)  # type: ignore[no-any-return]  # JAX's own
+    return _TAP.bind(*values, tap=tap, replaces=replaces)  # type: ignore[no-any-return]  # as bound
 
 
 def _batch_tap(
@@ -488,7 +488,7 @@ def _differentiate_tap(
 
 
 def _partially_evaluate_tap(
-    _: object, unknown: list[bool], instantiated: list[bool], equation: Any
+    _: object, unknown: Sequence[bool], instantiated: Sequence[bool], equation: Any
 ) -> tuple[Any, Any, list[bool], list[bool], list[Any]]:
     """JAX's rule for `jax.checkpoint`: what the backward pass computes again is not marked a second time."""
     count = len(equation.outvars)

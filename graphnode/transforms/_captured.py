@@ -8,7 +8,7 @@ from jax.tree_util import DictKey
 
 from .._errors import CaptureError
 from .._hints import did_you_mean, with_hint
-from ._type_text import type_text
+from ._type_text import is_jax_type, leaf_text
 
 T = TypeVar("T")
 
@@ -76,21 +76,31 @@ class Captured(Mapping[str, T], Generic[T]):
         return f"{path or '(root)'}: {texts if len(results) == 1 else f'({texts})'}"
 
     # By identity, as a comparison of arrays is not a truth value.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _Type:
+    """What stands for an array in the `repr` of a result."""
+
+    def __init__(self, leaf: Any) -> None:
+        self._text = leaf_text(leaf) if is_jax_type(leaf) else repr(leaf)
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def _text(result: Any) -> str:
-    """The type of a result; of what stands for one in a transform, its `repr`."""
-    try:
-        return type_text(result)
-    except TypeError:
-        return repr(result)
+    """A result with dtypes and shapes in place of its arrays."""
+    return repr(jax.tree.map(_Type, result))
 
 
 def _flatten(
     captured: Captured[Any],
-) -> tuple[list[tuple[DictKey, Any]], tuple[str, ...]]:
+) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
     """For JAX: the results of each node, and the paths."""
     calls = captured._calls
     return [(DictKey(path), calls[path]) for path in calls], tuple(calls)

@@ -177,7 +177,7 @@ def _arguments(roots: Sequence[Any], labels: Sequence[Label]) -> Mapping[str, An
     for root, label in zip(roots, labels, strict=True):
         if isinstance(root, Node):
             *above, last = place_of(label).argument, *label.path
-            inner = arguments
+            inner: dict[Any, Any] = arguments
             for key in above:
                 inner = inner.setdefault(key, {})
             inner[last] = root

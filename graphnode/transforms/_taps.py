@@ -112,9 +112,11 @@ def _taps_in(jaxpr: Any, owner: object) -> list[Found]:
     return taps
 
 
-def _shape_of(aval: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(
-        aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False)
+def _shape_of(aval: Any, *above: int) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of what JAX knows as abstract values or as these, with further axes in front."""
+    is_weak = bool(getattr(aval, "weak_type", False))
+    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+        (*above, *aval.shape), aval.dtype, weak_type=is_weak
     )
 
 
@@ -138,16 +140,11 @@ def _taps_inside(equation: Any, owner: object) -> list[Found]:
         return taps
     length = equation.params["length"]
     return [
-        found._replace(shapes=tuple([_longer(shape, length) for shape in found.shapes]))
+        found._replace(
+            shapes=tuple([_shape_of(shape, length) for shape in found.shapes])
+        )
         for found in taps
     ]
-
-
-def _longer(shape: jax.ShapeDtypeStruct, length: int) -> jax.ShapeDtypeStruct:
-    """A shape with one more axis in front."""
-    return jax.ShapeDtypeStruct(
-        (length, *shape.shape), shape.dtype, weak_type=shape.weak_type
-    )
 
 
 def _evaluated(

@@ -8,7 +8,7 @@
 Taps say where in the program values are, marks what they belong to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -19,11 +19,13 @@ from .._compat import Tap, tapped
 from .._describe import describe
 from .._errors import CaptureError, FilterError, listed
 from .._hints import with_hint
+from .._paths import path_str
 from .._static import GraphObject
 from ._boundary import Call
+from ._captured import Captured
 from ._choice import Choice, Item, Place, place_of
-from ._taps import Refused, Tapped
-from ._type_text import is_jax_type, type_text
+from ._taps import Arrays, Found, Refused, Tapped
+from ._type_text import is_jax_type
 
 
 class Mark(NamedTuple):
@@ -57,21 +59,21 @@ class Watch:
         """
         self.marks: dict[Tap, Mark] = {}
         self._transform = f"gn.{call.transform}"
-        self._items, self._method = items, method
+        self.items, self._method = items, method
         self._own = call.site.labels()
         self._around = call.labels_around() or self._own
         self._called: dict[Place, list[str]] = {}
-        self._faults: list[str] = []
-        self._selected: dict[Place, list[int]] = {}
+        self.faults: list[str] = []
+        self.selected: dict[Place, list[int]] = {}
         choice = Choice(call)
         for number, item in enumerate(items):
             try:
                 places = choice.selected(item)
             except FilterError as error:
-                self._faults.append(str(error))
+                self.faults.append(str(error))
                 continue
             for place in places:
-                self._selected.setdefault(place, []).append(number)
+                self.selected.setdefault(place, []).append(number)
 
     # Any: a method takes and gives whatever it likes.
     def __call__(
@@ -85,7 +87,7 @@ class Watch:
         result = proceed(*args, **kwargs)
         label = self._label_of(node_call)
         place = None if label is None else place_of(label)
-        if place is None or place not in self._selected:
+        if place is None or place not in self.selected:
             return result
         self._called.setdefault(place, []).append(node_call.method)
         if node_call.method != self._method:
@@ -127,7 +129,7 @@ class Watch:
         """What takes the place of the result of a call that is meant."""
         raise NotImplementedError  # pragma: no cover  # each subclass defines it
 
-    def _tap(
+    def tap(
         self,
         place: Place,
         treedef: Any,
@@ -137,10 +139,23 @@ class Watch:
     ) -> list[Any]:
         """Arrays with a tap on them, which is noted; `replaces` as in `tapped`."""
         tap = Tap(self)
-        self.marks[tap] = Mark(place, self._selected[place][0], treedef)
+        self.marks[tap] = Mark(place, self.selected[place][0], treedef)
         return tapped(map(jnp.asarray, leaves), tap, replaces=replaces)
 
-    # What was found
+    def captured(
+        self, taps: Sequence[Found], arrays: Sequence[Arrays]
+    ) -> Captured[Any]:
+        """What was taken at some taps, by node and call."""
+        marks = [self.marks[found.tap] for found in taps]
+        is_named = len({mark.place.argument for mark in marks}) > 1
+        calls: dict[str, tuple[Any, ...]] = {}
+        for mark, leaves in zip(marks, arrays, strict=True):
+            key = mark.place.text if is_named else path_str(mark.place.path)
+            result = jax.tree.unflatten(mark.treedef, leaves)
+            calls[key] = (*calls.get(key, ()), result)
+        return Captured(calls)
+
+    # What is wrong
 
     def error(self, *faults: str) -> CaptureError:
         """The error for what is wrong."""
@@ -158,8 +173,8 @@ class Watch:
         Raises:
             CaptureError: Names all such items.
         """
-        if self._faults:
-            raise self.error(*self._faults)
+        if self.faults:
+            raise self.error(*self.faults)
 
     def check(self, program: Tapped, *, missing_ok: bool) -> None:
         """Raise if a selected node was not called, or if JAX has left out of the program what a call gives.
@@ -191,9 +206,9 @@ class Watch:
         }
         faults = [
             self._uncalled_text(place)
-            for place, numbers in self._selected.items()
+            for place, numbers in self.selected.items()
             if not is_called.get(place)
-            and not all(self._items[number].is_all for number in numbers)
+            and not all(self.items[number].is_all for number in numbers)
         ]
         if not faults and not any(is_called.values()):
             faults.append(f"{self._method} of no node is called")
@@ -223,103 +238,12 @@ _REASONS: Final = {
 _OTHER_REASON: Final = "{} of JAX, which gives nothing of what is inside"
 
 
-class Taking(Watch):
-    """Takes what selected nodes give."""
-
-    def _through(
-        self, place: Place, result: Any, leaves: list[Any], treedef: Any
-    ) -> Any:
-        return _with_arrays(treedef, leaves, self._tap(place, treedef, leaves))
-
-
-class Perturbing(Watch):
-    """Takes what selected nodes give, and lets something be added to it: for derivatives with respect to it."""
-
-    def _through(
-        self, place: Place, result: Any, leaves: list[Any], treedef: Any
-    ) -> Any:
-        # Where there is no derivative, `None` stands in the tree, which has no leaf.
-        zeros = [jnp.zeros_like(leaf) if _is_float(leaf) else None for leaf in leaves]
-        tree = jax.tree.unflatten(treedef, zeros)
-        added = iter(
-            self._tap(
-                place, jax.tree.structure(tree), jax.tree.leaves(tree), replaces=True
-            )
-        )
-        sums = [
-            leaf if zero is None else leaf + next(added)
-            for leaf, zero in zip(leaves, zeros, strict=True)
-        ]
-        return _with_arrays(treedef, leaves, self._tap(place, treedef, sums))
-
-
-# From what a node gives to what takes its place.
-Change = Callable[[Any], Any]
-
-
-class Putting(Watch):
-    """Puts something in the place of what selected nodes give: what a function makes of it, or an input."""
-
-    def __init__(
-        self,
-        call: Call,
-        items: Sequence[Item],
-        method: str,
-        changes: Sequence[Change | None],
-    ) -> None:
-        """Prepare for one trace.
-
-        Args:
-            call: Of the function that is traced.
-            items: What selects nodes.
-            method: The name of the method whose calls are meant.
-            changes: Of each item the function; `None` where arrays are put in.
-        """
-        super().__init__(call, items, method)
-        self._changes = changes
-        for place, numbers in self._selected.items():
-            if len(numbers) > 1:
-                texts = " and ".join([items[number].text for number in numbers])
-                self._faults.append(
-                    f"{place.text} is selected by {texts}; give one change for it"
-                )
-
-    def _through(
-        self, place: Place, result: Any, leaves: list[Any], treedef: Any
-    ) -> Any:
-        change = self._changes[self._selected[place][0]]
-        if change is None:
-            return jax.tree.unflatten(
-                treedef, self._tap(place, treedef, leaves, replaces=True)
-            )
-        changed = change(result)
-        if _type_of(changed) != _type_of(result):
-            found = type_text(changed) if is_of_arrays(changed) else describe(changed)
-            raise self.error(
-                f"{place.text} returns {type_text(result)}, and its change {found}; keep structure, shapes and dtypes"
-            )
-        return changed
-
-
 def is_of_arrays(tree: Any) -> bool:
     """Whether all leaves of a pytree are what JAX computes with."""
     return all(map(is_jax_type, jax.tree.leaves(tree)))
 
 
-def _type_of(tree: Any) -> Any:
-    """Structure, shapes and dtypes of a result; `None` of what is not made of arrays."""
-    leaves, treedef = jax.tree.flatten(tree)
-    if not is_of_arrays(tree):
-        return None
-    return treedef, [(jnp.shape(leaf), jnp.asarray(leaf).dtype) for leaf in leaves]
-
-
-def _is_float(leaf: Any) -> bool:
-    """Whether there are derivatives with respect to a leaf of a result."""
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _with_arrays(treedef: Any, leaves: Sequence[Any], arrays: Sequence[Any]) -> Any:
+def with_arrays(treedef: Any, leaves: Sequence[Any], arrays: Sequence[Any]) -> Any:
     """A result with other arrays; its numbers stay, as Python may compute with them."""
     pairs = zip(leaves, arrays, strict=True)
     return jax.tree.unflatten(

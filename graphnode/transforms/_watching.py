@@ -13,12 +13,13 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
-from .._calls import calls_through
-from .._compat import closed_over, jaxpr_as_fun, using_context
-from .._reads import READING
 from .._caches import Memo
+from .._calls import calls_through
+from .._compat import PLAIN, closed_over, jaxpr_as_fun, using_context, weakly_typed
 from .._constrain import ACTIVATIONS
+from .._reads import READING
 from ._arguments import Function, Values, show_as
 from ._boundary import Call
 from ._program import picker
@@ -208,7 +209,7 @@ class Kept(Memo[Hashable, Watching]):
 
 
 def _key(call: Call) -> Hashable:
-    """What is traced for a call is known by: its signature, the plan of activations, and what is around the function."""
+    """What is traced for a call is known by: its signature, the plan of activations, what is around the function."""
     return call.key, ACTIVATIONS.get(), call.held.key
 
 
@@ -222,4 +223,13 @@ def _evaluated(jitted: Any, arguments: tuple[Any, ...]) -> Any:
             traced = jitted.trace(*arguments)
     leaves = jax.tree.leaves(arguments)
     outputs = jaxpr_as_fun(traced.jaxpr)(*closed_over(traced), *leaves)
-    return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
+    arrays = map(_as_array, outputs, traced.jaxpr.out_avals)
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), arrays)
+
+
+def _as_array(output: Any, aval: Any) -> Any:
+    """An output of a jaxpr as the array that a compiled function would give: a literal is none."""
+    if isinstance(output, jax.Array):
+        return output
+    array = jnp.asarray(output, aval.dtype)
+    return weakly_typed(array) if aval.weak_type and type(array) in PLAIN else array
