@@ -87,7 +87,8 @@ class _Type:
     """What stands for an array in the `repr` of a result."""
 
     def __init__(self, leaf: Any) -> None:
-        self._text = leaf_text(leaf) if is_jax_type(leaf) else repr(leaf)
+        text = leaf_text(leaf) if is_jax_type(leaf) else repr(leaf)
+        self._text = text.removesuffix(", weak_type=True")
 
     def __repr__(self) -> str:
         return self._text

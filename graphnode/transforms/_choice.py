@@ -17,7 +17,7 @@ from .._calls import Label
 from .._declare._node import Node
 from .._describe import describe
 from .._errors import FilterError, FilterTypeError
-from .._filters import Everything, Matcher, OfType, PathIn, as_filter
+from .._filters import Everything, Matcher, Nothing, OfType, PathIn, as_filter
 from .._graph._template import NodeSpec
 from .._hints import with_article
 from .._inspect import live_objects, nodes
@@ -99,7 +99,7 @@ def _items_of(selection: object, function: str) -> tuple[Item, ...]:
         matcher = as_filter(selection)  # type: ignore[arg-type]  # refuses what is not a filter
     except FilterTypeError:
         matcher = None
-    if matcher is None or not matcher.is_fixed:
+    if matcher is None or isinstance(matcher, Nothing) or not matcher.is_fixed:
         takes = "paths, globs, node classes, filters by path such as gn.Under, a gn.select(...), or several of these"
         raise FilterTypeError(
             f"{function} selects by {takes}; found {describe(selection)}"
