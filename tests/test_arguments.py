@@ -87,6 +87,8 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
 DECORATORS = ("grad", "hessian", "jacfwd", "jacrev", "jit", "remat", "value_and_grad", "vmap", "shard_map")
 OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     **{name: getattr(gn, name) for name in DECORATORS if name != "shard_map"},
+    "capture": lambda function: gn.capture(function, ...),
+    "capture_grads": lambda function: gn.capture_grads(function, ...),
     "associative_scan": lambda function: gn.associative_scan(function, XS),
     "checkify": UNTYPED.checkify,
     "cond": lambda function: UNTYPED.cond(True, function, same, XS),
@@ -95,6 +97,7 @@ OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     "eval_shape": UNTYPED.eval_shape,
     "explain_retrace": UNTYPED.explain_retrace,
     "fori_loop": lambda function: gn.fori_loop(0, 2, function, XS),
+    "intervene": lambda function: gn.intervene(function, {}),
     "jvp": lambda function: gn.jvp(function, (XS,), (XS,)),
     "linearize": lambda function: gn.linearize(function, XS),
     "make_jaxpr": UNTYPED.make_jaxpr,
@@ -145,6 +148,33 @@ ARGUMENTS: dict[str, Argument] = {
     "checkify: errors": Argument(
         lambda errors: gn.checkify(loss, errors),
         "gn.checkify takes a set of errors second, such as checkify.user_checks",
+    ),
+    **{
+        f"{name}: selection": Argument(
+            lambda selection, name=name: getattr(gn, name)(loss, selection),
+            f"gn.{name} selects by paths, globs, node classes, filters by path such as gn.Under, a gn.select(...), or "
+            "several of these",
+            {"text", "dict", "class"},
+            gn.FilterTypeError,
+        )
+        for name in ("capture", "capture_grads")
+    },
+    **{
+        f"{name}: method": Argument(
+            lambda method, name=name: (
+                getattr(gn, name)(loss, {}, method=method)
+                if name == "intervene"
+                else getattr(gn, name)(loss, ..., method=method)
+            ),
+            f"gn.{name}: method is the name of a method",
+            {"text"},
+        )
+        for name in ("capture", "capture_grads", "intervene")
+    },
+    "intervene: changes": Argument(
+        lambda changes: gn.intervene(loss, changes),
+        "gn.intervene takes a mapping of changes by path or node class second",
+        {"dict"},
     ),
     "diff: left": Argument(
         lambda left: gn.diff(left, GRAPHDEF),

@@ -11,7 +11,7 @@ from .._paths import Path
 from ._arguments import Function
 from ._boundary import Call
 from ._captured import Captured
-from ._choice import Place, items_of
+from ._choice import Place, checked_method, items_of
 from ._watch import Watch, with_arrays
 from ._watched import Way, watched
 from ._watching import WatchedTrace
@@ -93,6 +93,7 @@ def capture(
     which puts others in their place.
     """
     items = items_of(selection, "gn.capture")
+    name = checked_method(method, "gn.capture")
 
     def finish(trace: WatchedTrace, arguments: list[Any], put: None) -> Any:
         """The outcome, and what was taken."""
@@ -103,12 +104,12 @@ def capture(
 
     def watch(call: Call, functions: Sequence[Function]) -> Watch:
         """The watch of one trace."""
-        return _Taking(call, items, method)
+        return _Taking(call, items, name)
 
     again = functools.partial(
         capture, selection=selection, method=method, missing_ok=missing_ok
     )
-    key = items, method, missing_ok
+    key = items, name, missing_ok
     way = Way("capture", key, watch, finish, missing_ok)
     return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
 

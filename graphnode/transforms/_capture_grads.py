@@ -20,7 +20,7 @@ from ._arguments import Function
 from ._boundary import Call
 from ._capture import CallSelector, Gives
 from ._captured import Captured
-from ._choice import Place, items_of
+from ._choice import Place, checked_method, items_of
 from ._taps import Arrays
 from ._type_text import type_text
 from ._watch import Watch, is_of_arrays, with_arrays
@@ -86,15 +86,16 @@ def capture_grads(
     See also: `grad`, of States and arguments.
     """
     items = items_of(selection, "gn.capture_grads")
+    name = checked_method(method, "gn.capture_grads")
 
     def watch(call: Call, functions: Sequence[Function]) -> Watch:
         """The watch of one trace."""
-        return _Perturbing(call, items, method)
+        return _Perturbing(call, items, name)
 
     again = functools.partial(
         capture_grads, selection=selection, method=method, missing_ok=missing_ok
     )
-    key = items, method, missing_ok
+    key = items, name, missing_ok
     way = Way("capture_grads", key, watch, _with_gradients, missing_ok)
     return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
 

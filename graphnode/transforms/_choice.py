@@ -115,6 +115,23 @@ def _items_of_part(part: object, function: str) -> tuple[Item, ...]:
     return _items_of(part, function)
 
 
+def checked_method(method: object, function: str) -> str:
+    """The name of the method whose calls are meant.
+
+    Args:
+        method: As the caller wrote it.
+        function: The public function, for messages.
+
+    Raises:
+        TypeError: It is not a text.
+    """
+    if not isinstance(method, str):
+        raise TypeError(
+            f"{function}: method is the name of a method; found {describe(method)}"
+        )
+    return method
+
+
 class Choice:
     """The nodes of a call's arguments, and those of them that items select."""
 

@@ -13,7 +13,7 @@ from .._describe import describe
 from ._arguments import Function
 from ._boundary import Call
 from ._captured import Captured
-from ._choice import Item, Place, items_of
+from ._choice import Item, Place, checked_method, items_of
 from ._taps import Arrays, Found
 from ._type_text import type_text
 from ._watch import Mark, Watch, is_of_arrays
@@ -73,18 +73,19 @@ def intervene(
         takes = "a mapping of changes by path or node class second"
         raise TypeError(wrong_argument(takes, changes, "gn.intervene"))
     items, functions, values = _changes_of(changes)
+    name = checked_method(method, "gn.intervene")
     is_function = tuple([number not in values for number in range(len(items))])
 
     def watch(call: Call, functions: Sequence[Function]) -> Watch:
         """The watch of one trace."""
         rest = iter(functions)
         of_items = [next(rest) if by_function else None for by_function in is_function]
-        return _Putting(call, items, method, of_items)
+        return _Putting(call, items, name, of_items)
 
     again = functools.partial(
         intervene, changes=changes, method=method, missing_ok=missing_ok
     )
-    key = (items, is_function, method, missing_ok)
+    key = (items, is_function, name, missing_ok)
     way = Way("intervene", key, watch, _with_values, missing_ok, functions, values)
     return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
 
