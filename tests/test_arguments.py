@@ -1,5 +1,6 @@
 """Every public function says of a wrong argument which function it is, what it takes and what was found."""
 
+import functools
 import inspect
 from collections.abc import Callable, Set
 from typing import Any, NamedTuple
@@ -151,7 +152,7 @@ ARGUMENTS: dict[str, Argument] = {
     ),
     **{
         f"{name}: selection": Argument(
-            lambda selection, name=name: getattr(gn, name)(loss, selection),
+            functools.partial(getattr(gn, name), loss),
             f"gn.{name} selects by paths, globs, node classes, filters by path such as gn.Under, a gn.select(...), or "
             "several of these",
             {"text", "dict", "class"},
@@ -159,18 +160,19 @@ ARGUMENTS: dict[str, Argument] = {
         )
         for name in ("capture", "capture_grads")
     },
-    **{
-        f"{name}: method": Argument(
-            lambda method, name=name: (
-                getattr(gn, name)(loss, {}, method=method)
-                if name == "intervene"
-                else getattr(gn, name)(loss, ..., method=method)
-            ),
-            f"gn.{name}: method is the name of a method",
-            {"text"},
-        )
-        for name in ("capture", "capture_grads", "intervene")
-    },
+    "capture: method": Argument(
+        lambda method: gn.capture(loss, ..., method=method), "gn.capture: method is the name of a method", {"text"}
+    ),
+    "capture_grads: method": Argument(
+        lambda method: gn.capture_grads(loss, ..., method=method),
+        "gn.capture_grads: method is the name of a method",
+        {"text"},
+    ),
+    "intervene: method": Argument(
+        lambda method: gn.intervene(loss, {}, method=method),
+        "gn.intervene: method is the name of a method",
+        {"text"},
+    ),
     "intervene: changes": Argument(
         lambda changes: gn.intervene(loss, changes),
         "gn.intervene takes a mapping of changes by path or node class second",

@@ -31,8 +31,8 @@ class Gives(Protocol[T_co]):
 
 # A path or glob, a node class, a filter of nodes by class and path; `...` for all.
 Selector: TypeAlias = str | type[Node] | UnionType | Matcher | EllipsisType
-# One or several, or what `gn.select` gives.
-CallSelector: TypeAlias = Selector | Iterable[Selector] | Iterable[tuple[Path, Node]]
+# One or several; also what `gn.select` gives.
+CallSelector: TypeAlias = Selector | Iterable[Selector | tuple[Path, Node]]
 
 
 @overload

@@ -95,8 +95,9 @@ def _items_of(selection: object, function: str) -> tuple[Item, ...]:
     if isinstance(selection, Iterable) and not isinstance(selection, type):
         parts = [_items_of_part(part, function) for part in selection]
         return tuple([item for items in parts for item in items])
+    written: Any = selection  # Any: what is not a filter is refused
     try:
-        matcher = as_filter(selection)  # type: ignore[arg-type]  # refuses what is not a filter
+        matcher = as_filter(written)
     except FilterTypeError:
         matcher = None
     if matcher is None or isinstance(matcher, Nothing) or not matcher.is_fixed:

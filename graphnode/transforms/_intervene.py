@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from .._declare._node import Node
 from .._describe import describe
 from ._arguments import Function
 from ._boundary import Call
+from ._capture import Selector
 from ._captured import Captured
 from ._choice import Item, Place, checked_method, items_of
 from ._taps import Arrays, Found
@@ -22,15 +23,34 @@ from ._watching import WatchedTrace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+N = TypeVar("N", bound=Node)
 
 # From what a node gives to what takes its place.
 Change = Callable[[Any], Any]
 
 
 # Any: arrays, or functions of them.
+@overload
 def intervene(
     fun: Callable[P, R],
-    changes: "Mapping[str, Any] | Mapping[type[Node], Any]",
+    changes: Mapping[str, Any] | Mapping[type[N], Any],
+    *,
+    method: str = ...,
+    missing_ok: bool = ...,
+) -> Callable[P, R]: ...
+# Any: as above.
+@overload
+def intervene(
+    fun: Callable[P, R],
+    changes: Mapping[Selector, Any],
+    *,
+    method: str = ...,
+    missing_ok: bool = ...,
+) -> Callable[P, R]: ...
+# Any: as above.
+def intervene(
+    fun: Callable[P, R],
+    changes: Mapping[Any, Any],
     *,
     method: str = "__call__",
     missing_ok: bool = False,

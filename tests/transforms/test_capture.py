@@ -582,8 +582,8 @@ def test_gradients_through_transforms(way: str):
         _, _, grads = gn.capture_grads(loss, "blocks")(stacked(), X)
         rows = list(grads["blocks"])
     else:
-        inside = {"remat": gn.remat, "jit": gn.jit, "jit outside": lambda f: f}[way]
-        run = gn.capture_grads(inside(loss), "blocks.*")
+        inside: dict[str, Callable[..., Any]] = {"remat": gn.remat(loss), "jit": gn.jit(loss), "jit outside": loss}
+        run = gn.capture_grads(inside[way], "blocks.*")
         _, _, grads = (gn.jit(run) if way == "jit outside" else run)(net(), X)
         rows = [grads["blocks.0"], grads["blocks.1"]]
     for row, plain_row in zip(rows, expected.values(), strict=True):

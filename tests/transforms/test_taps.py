@@ -155,22 +155,22 @@ def test_nothing_of_what_is_replaced_is_differentiated():
     assert jax.grad(lambda put: outer([X, W], [[put]])[0][0])(jnp.ones((4, 3))).tolist() == [[0] * 3] * 3 + [[1] * 3]
 
 
+@jax.custom_jvp
+def ruled_and_replaced(x: Any) -> Any:
+    """What is put in its place inside, its rule does not know."""
+    return mark(x, replaces=True)
+
+
+ruled_and_replaced.defjvp(lambda primals, tangents: (primals[0], tangents[0]))
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "while": (lambda x: jax.lax.while_loop(lambda x: x[0] < 3, lambda x: mark(x + 1), x), "while"),
     "cond": (lambda x: jax.lax.cond(x[0] > 0, mark, jnp.sin, x), "cond"),
     "custom_jvp": (
-        lambda x: jax.nn.relu(x) + _ruled_and_replaced(x),
+        lambda x: jax.nn.relu(x) + ruled_and_replaced(x),
         "custom_jvp_call",
     ),
 }
-
-
-@jax.custom_jvp
-def _ruled_and_replaced(x: Any) -> Any:
-    return mark(x, replaces=True)
-
-
-_ruled_and_replaced.defjvp(lambda primals, tangents: (primals[0], tangents[0]))
 
 
 @pytest.mark.parametrize("name", REFUSED)
