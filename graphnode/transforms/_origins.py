@@ -12,9 +12,10 @@ comes from. One traceback may be that of many equations: of all that call a func
 traces once, such as `jax.nn.softmax`. So each equation gets one of its own.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import jax
 from jax.experimental import checkify
@@ -30,7 +31,8 @@ from .._compat import (
 )
 
 
-class Origin(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Origin:
     """Where an equation of a jaxpr comes from.
 
     Attributes:
@@ -44,12 +46,10 @@ class Origin(NamedTuple):
     traceback: Any
 
     @property
-    def text(self) -> str:
-        """What is put behind a message; nothing without a path."""
-        if not self.path:
-            return ""
-        part = "the backward pass of " if self.is_backward else ""
-        return f", in {part}{self.path}"
+    def place(self) -> str:
+        """What a message calls it; nothing without a path."""
+        is_part = self.is_backward and self.path
+        return f"the backward pass of {self.path}" if is_part else self.path
 
 
 class Origins:
@@ -57,12 +57,16 @@ class Origins:
 
     def __init__(self) -> None:
         # With the new traceback, so that its id stays its own.
-        self._by_id: dict[int, tuple[Any, Origin]] = {}
+        self._by_id: dict[int, tuple[object, Origin]] = {}
+        self._by_code: dict[Any, list[Origin]] = {}
 
-    def of(self, traceback: object) -> Origin | None:
-        """The origin of the equation that has this traceback; `None` for another."""
+    def of(self, code: object, traceback: object) -> list[Origin]:
+        """The origins of a check, by its code and the traceback of its equation.
+
+        A check of the user's own in what is traced once is one for all that call it.
+        """
         _, origin = self._by_id.get(id(traceback), (None, None))
-        return origin
+        return self._by_code.get(code, []) if origin is None else [origin]
 
     def copied(self, closed: Any, around: Sequence[Any] = ()) -> Any:
         """A copy of a closed jaxpr, and of each in it, where each equation has a traceback of its own.
@@ -83,8 +87,13 @@ class Origins:
         """The same of one equation, which may have jaxprs among its parameters."""
         info = equation.source_info
         names = (*around, *info.name_stack.stack)
-        traceback = new_traceback()
-        self._by_id[id(traceback)] = traceback, _origin_of(names, info.traceback)
+        traceback, origin = new_traceback(), _origin_of(names, info.traceback)
+        self._by_id[id(traceback)] = traceback, origin
+        # A check of the user's own, which knows its code and its traceback already.
+        if "err_tree" in equation.params:
+            for code, fault in _faults_of(equation.params["err_tree"]):
+                own = dataclasses.replace(origin, traceback=fault.traceback_info)
+                self._by_code.setdefault(code, []).append(own)
 
         def copy(part: Any) -> Any:
             """A parameter, or an item of one."""
@@ -118,14 +127,31 @@ def _origin_of(names: Sequence[Any], traceback: Any) -> Origin:
 def with_origins(error: checkify.Error, origins: Origins) -> checkify.Error:
     """An error of a jaxpr that `origins` has copied, whose messages end with where they come from."""
     metadata: dict[Any, Any] = {}
-    for code, treedef in error._metadata.items():
-        fault = jax.tree.unflatten(treedef, [0] * treedef.num_leaves)
-        origin = origins.of(fault.traceback_info)
-        if origin is not None:
-            fault.traceback_info = origin.traceback
-            fault = _placed(fault, origin.text)
+    for code, fault in _faults_of(jax.tree.structure(error)):
+        found = origins.of(code, fault.traceback_info)
+        if found:
+            fault.traceback_info = found[0].traceback
+            fault = _placed(fault, _text_of(found))
         metadata[code] = jax.tree.structure(fault)
-    return error._replace(_metadata=metadata)
+    return dataclasses.replace(error, _metadata=metadata)
+
+
+# Any: the exceptions of checkify are JAX's own, and private.
+def _faults_of(treedef: Any) -> list[tuple[Any, Any]]:
+    """The exceptions that an error of a treedef may be, by the codes of their checks."""
+    error: Any = _unflattened(treedef)
+    return [(code, _unflattened(fault)) for code, fault in error._metadata.items()]
+
+
+def _unflattened(treedef: Any) -> Any:
+    """A pytree of a treedef, with zeros as its leaves."""
+    return jax.tree.unflatten(treedef, [0] * treedef.num_leaves)
+
+
+def _text_of(origins: Sequence[Origin]) -> str:
+    """What is put behind a message: where the check may have failed; nothing without a path."""
+    places = [origin.place for origin in origins if origin.place]
+    return f", in {' or '.join(dict.fromkeys(places))}" if places else ""
 
 
 def _placed(fault: Any, text: str) -> Any:
@@ -133,14 +159,16 @@ def _placed(fault: Any, text: str) -> Any:
     if not text:
         return fault
     children, data = fault.tree_flatten()
-    return _placed_class(type(fault)).tree_unflatten((data, text), children)
+    kind: Any = type(fault)
+    return _placed_class(kind).tree_unflatten((data, text), children)
 
 
 @functools.cache
-def _placed_class(cls: Any) -> Any:
+def _placed_class(cls: Hashable) -> Any:
     """A class of such exceptions, which extends the one of checkify, and is called as it."""
+    base: Any = cls
 
-    class Placed(cls):  # type: ignore[misc]  # a base that no checker knows
+    class Placed(base):  # type: ignore[misc]  # a base that no checker knows
         text = ""
 
         def tree_flatten(self) -> tuple[Any, Any]:
@@ -155,9 +183,10 @@ def _placed_class(cls: Any) -> Any:
             return fault
 
         def __str__(self) -> str:
-            return super().__str__().rstrip(". ") + self.text
+            message: str = super().__str__()
+            return message.rstrip(". ") + self.text
 
-    Placed.__name__ = Placed.__qualname__ = cls.__name__
+    Placed.__name__ = Placed.__qualname__ = base.__name__
     return Placed
 
 
