@@ -72,8 +72,8 @@ class Captured(Mapping[str, T], Generic[T]):
     def _row(self, path: str) -> str:
         """One node in the `repr`: its path, and the types of its results."""
         results = self._calls[path]
-        texts = ", ".join(map(_text, results))
-        return f"{path or '(root)'}: {texts if len(results) == 1 else f'({texts})'}"
+        calls = "" if len(results) == 1 else f" ({len(results)} calls)"
+        return f"{path or '(root)'}{calls}: {', '.join(map(_text, results))}"
 
     # By identity, as a comparison of arrays is not a truth value.
     def __eq__(self, other: object) -> bool:

@@ -3,10 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import jax
+import numpy as np
+
+from .._compat import PLAIN
+from .._errors import FieldError
+from .._static import GraphObject
 from .._tracebacks import hides_frames
-from ._arguments import Function
+from ._arguments import Function, Static, positional_name
 from ._boundary import Call
 from ._kept import remembered_together
 from ._methods import rebind, target_of
@@ -45,7 +51,7 @@ def watched(fun: Function, way: Way, again: Callable[[Function], Any]) -> Any:
     @functools.wraps(target)
     def run(*args: Any, **kwargs: Any) -> Any:
         """One call: the result, once the writes are made, and what else is given."""
-        call = Call(way.transform, target, args, kwargs)
+        call = Call(way.transform, target, *_with_python_values(target, args, kwargs))
         kept = remembered_together(
             [target, *way.functions], way.transform, way.key, Kept
         )
@@ -54,3 +60,39 @@ def watched(fun: Function, way: Way, again: Callable[[Function], Any]) -> Any:
         return (result, *more) if more else result
 
     return rebind(run, bound, fun, again)
+
+
+def _with_python_values(
+    function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, where those without an array or node are static: `deterministic=True` stays what it is."""
+    marked = tuple(
+        [
+            arg if _is_traced(arg) else _static(positional_name(function, at), arg)
+            for at, arg in enumerate(args)
+        ]
+    )
+    marked_by_name = {
+        name: arg if _is_traced(arg) else _static(name, arg)
+        for name, arg in kwargs.items()
+    }
+    return marked, marked_by_name
+
+
+def _is_traced(argument: Any) -> bool:
+    """Whether an argument has something that JAX is to trace."""
+    return any(
+        isinstance(leaf, _TRACED) or type(leaf) in PLAIN
+        for leaf in jax.tree.leaves(argument)
+    )
+
+
+_TRACED: Final = (GraphObject, jax.Array, np.ndarray, np.generic)
+
+
+def _static(name: str, argument: Any) -> Any:
+    """An argument as a static one, if it can be: a part of what is traced, compared by type and value."""
+    try:
+        return Static(name, argument)
+    except FieldError:
+        return argument

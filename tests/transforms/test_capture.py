@@ -156,6 +156,7 @@ def test_each_call_counts():
     again = net(1).blocks[0]
     assert np.array_equal(first, again(X))
     assert np.array_equal(second, again(first))
+    assert repr(seen) == "Captured(blocks.0 (2 calls): float32[2,3], float32[2,3])"
     assert fault(lambda: seen["blocks.0"]) == "blocks.0 was called 2 times: .calls['blocks.0'] has all results"
     assert model.blocks[0].count.value == 2
 
@@ -412,6 +413,37 @@ def test_what_selects_no_calls_is_refused_where_it_is_written():
 
 
 # Other transforms
+
+
+def test_values_of_python_stay_what_they_are():
+    """Python may compute with them; another value is another trace."""
+    traces = []
+
+    def run(model: Net, x: Any, mode: str, *, deterministic: bool = False, times: int = 1) -> Any:
+        traces.append((mode, deterministic, times))
+        for _ in range(times):
+            x = model.blocks[0](x) if deterministic and mode == "block" else model.head(x)
+        return x
+
+    captured = gn.capture(run, ["blocks.0", "head"], missing_ok=True)
+    for _ in range(2):
+        assert list(captured(net(), X, "block", deterministic=True, times=2)[1].calls) == ["blocks.0"]
+        assert list(captured(net(), X, "head")[1]) == ["head"]
+    assert traces == [("block", True, 2), ("head", False, 1)]
+
+
+@pytest.mark.parametrize("checkpoint", [True, 2, 3])
+def test_a_scan_by_segments_has_one_axis(checkpoint: Any):
+    """However its backward pass is computed."""
+
+    def run(model: Stacked, x: Any) -> Any:
+        return gn.scan(lambda h, block: (block(h), None), x, model.blocks, checkpoint=checkpoint)[0]
+
+    out, seen = gn.capture(run, "blocks")(stacked(4), X)
+    assert seen["blocks"].shape == (4, 2, 3)
+    assert_close(out, seen["blocks"][-1])
+    _, _, grads = gn.capture_grads(lambda model, x: jnp.sum(run(model, x)), "blocks")(stacked(4), X)
+    assert (grads["blocks"][-1] == 1).all()
 
 
 def test_derivatives_through_what_was_captured():
