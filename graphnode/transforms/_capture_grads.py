@@ -68,7 +68,7 @@ def capture_grads(
         A function with the arguments of `fun` that gives the result of `fun`, what the
         nodes returned, and the gradients of the one with respect to the other: for each
         round of a loop and each call its own. `None` stands for the gradient of what is
-        not of a floating dtype.
+        not of a floating or complex dtype.
 
     Raises:
         TypeError: At a call: `fun` does not return one real number.
@@ -114,7 +114,9 @@ def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any
         [jnp.zeros(shape.shape, shape.dtype) for shape in found.shapes]
         for found in program.put
     ]
-    gradients, (outcome, taken) = jax.grad(loss, has_aux=True)(zeros)
+    # Not by `jax.grad`, which takes no complex arrays.
+    value, pullback, (outcome, taken) = jax.vjp(loss, zeros, has_aux=True)
+    (gradients,) = pullback(jnp.ones_like(value))
     seen = trace.watch.captured(program.taken, taken)
     return outcome, seen, trace.watch.captured(program.put, gradients)
 
@@ -125,12 +127,9 @@ def _real_number(result: Any) -> Any:
     Raises:
         TypeError: It is not one real number.
     """
-    if is_of_arrays(result):
-        leaves = jax.tree.leaves(result)
-        is_float = [
-            jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating) for leaf in leaves
-        ]
-        if leaves[:1] == [result] and is_float[0] and jnp.ndim(result) == 0:
+    if isinstance(result, jax.Array | float):
+        dtype = jnp.asarray(result).dtype
+        if jnp.issubdtype(dtype, jnp.floating) and jnp.ndim(result) == 0:
             return result
     found = type_text(result) if is_of_arrays(result) else describe(result)
     raise TypeError(
@@ -161,4 +160,4 @@ class _Perturbing(Watch):
 
 def _is_float(leaf: Any) -> bool:
     """Whether there are derivatives with respect to a leaf of a result."""
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return isinstance(leaf, jax.Array) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))

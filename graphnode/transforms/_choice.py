@@ -11,7 +11,7 @@ Where a text stands it is a path, as in a mapping by path.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from .._calls import Label
 from .._declare._node import Node
@@ -63,10 +63,6 @@ class Place(NamedTuple):
 def place_of(label: Label) -> Place:
     """The place of a node by its label below the arguments of the function."""
     return Place(label.scope.split(".")[0], label.path)
-
-
-# What each of the items has selected.
-Selected: TypeAlias = Sequence[Sequence[Place]]
 
 
 def items_of(selection: object, function: str) -> tuple[Item, ...]:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ R = TypeVar("R")
 N = TypeVar("N", bound=Node)
 
 # From what a node gives to what takes its place.
-Change = Callable[[Any], Any]
+Change: TypeAlias = Callable[[Any], Any]
 
 
 # Any: arrays, or functions of them.
@@ -121,16 +121,14 @@ def _changes_of(
     items: list[Item] = []
     functions: list[Change] = []
     values: dict[int, list[Any]] = {}
-    for key, change in (
-        changes.items() if not isinstance(changes, Captured) else changes.calls.items()
-    ):
+    is_captured = isinstance(changes, Captured)
+    pairs = changes.calls if isinstance(changes, Captured) else changes
+    for key, change in pairs.items():
         (item,) = items_of(key, "gn.intervene")
         if callable(change):
             functions.append(change)
         elif is_of_arrays(change):
-            values[len(items)] = (
-                list(change) if isinstance(changes, Captured) else [change]
-            )
+            values[len(items)] = list(change) if is_captured else [change]
         else:
             raise TypeError(
                 f"gn.intervene: the change for {item.text} is neither an array nor a function; found {describe(change)}"

@@ -87,11 +87,8 @@ class Watching:
             missing_ok: Whether something may select no call.
             finish: Computes what is given.
         """
-        self._make_watch, self._missing_ok, self._finish = (
-            make_watch,
-            missing_ok,
-            finish,
-        )
+        self._make_watch, self._missing_ok = make_watch, missing_ok
+        self._finish = finish
         self._traced: tuple[Inputs, Any] | None = None
 
     def run(self, call: Call, put: Any = None) -> Any:
@@ -209,8 +206,11 @@ class Kept(Memo[Hashable, Watching]):
 
 
 def _key(call: Call) -> Hashable:
-    """What is traced for a call is known by: its signature, the plan of activations, what is around the function."""
-    return call.key, ACTIVATIONS.get(), call.held.key
+    """What is traced for a call is known by: its signature, the plan of activations, and what is around the function.
+
+    So are the names of operations in it: what its nodes are called in a trace around it.
+    """
+    return call.key, ACTIVATIONS.get(), call.held.key, call.labels_around()
 
 
 def _evaluated(jitted: Any, arguments: tuple[Any, ...]) -> Any:

@@ -1,5 +1,8 @@
 """capture and capture_grads: what nodes return while a function runs, and gradients with respect to it."""
 
+import gc
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import nn
+from graphnode._calls import has_handlers
 
 UNTYPED: Any = gn
 X = jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)
@@ -557,6 +561,101 @@ def test_a_call_without_it_is_compiled_as_before():
     assert run.lower(model, X).as_text() == text
 
 
+def apply(one: Block, x: Any) -> Any:
+    """Call a block."""
+    return one(x)
+
+
+def test_operations_have_the_names_of_each_place():
+    """What is kept for one block is not that of another."""
+
+    def run(model: Net, x: Any) -> Any:
+        for one in model.blocks:
+            x, _ = gn.capture(apply, "lin")(one, x)
+        return x
+
+    text = gn.jit(run).lower(net(), X).as_text(debug_info=True)
+    assert {f"model.blocks.{at}.lin/dot_general" in text for at in range(2)} == {True}
+
+
+def primitives(jaxpr: Any) -> list[str]:
+    return [equation.primitive.name for equation in jaxpr.eqns]
+
+
+def test_the_program_computes_nothing_else():
+    """Only its outputs are more."""
+    plain = gn.make_jaxpr(loss)(net(), X)
+    captured = gn.make_jaxpr(gn.capture(loss, "**"))(net(), X)
+    assert primitives(captured) == primitives(plain)
+    assert len(captured.out_avals) == len(plain.out_avals) + 6
+
+
+def test_nothing_is_kept_alive():
+    """Neither the model nor the function, nor the function of a change."""
+
+    def capture_all() -> list[weakref.ref[Any]]:
+        def own(model: Net, x: Any) -> Any:
+            return loss(model, x)
+
+        def change(y: Any) -> Any:
+            return 2 * y
+
+        model = net(1)
+        for run in (gn.capture(own, "head"), gn.capture_grads(own, Block), gn.intervene(own, {"head": change})):
+            run(model, X)
+        return [weakref.ref(one) for one in (own, change, model, model.head.weight)]
+
+    refs = capture_all()
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 4
+
+
+def test_an_error_inside_ends_the_capture():
+    """Calls after it are not watched, and nothing is written."""
+
+    class Failing(gn.Node):
+        block: Block
+
+        def __call__(self, x: Any) -> Any:
+            self.block(x)
+            raise ValueError("no")
+
+    model = Failing(block())
+    with pytest.raises(ValueError, match="no"):
+        gn.capture(model, "block")(X)
+    assert not has_handlers()
+    assert model.block.count.value == 0
+
+
+def test_within_a_shard():
+    """There each shard has its own, as results of `gn.shard_map` do."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def run(one: Head, x: Any) -> Any:
+        return gn.capture(one, "lin")(x)[1]["lin"]
+
+    with gn.random.scope(0):
+        one = Head(nn.Linear(3, 3))
+    rows = gn.shard_map(run, mesh=mesh, in_specs=(jax.P(), jax.P("d")), out_specs=jax.P("d"))(one, X)
+    assert_close(rows, one(X))
+
+
+def test_threads_capture_for_themselves():
+    """What one traces is not watched by another."""
+    seen: dict[int, list[str]] = {}
+
+    def work(count: int) -> None:
+        for _ in range(3):
+            seen[count] = list(gn.capture(lambda model, x: model(x), "blocks.*")(net(count), X)[1])
+
+    threads = [threading.Thread(target=work, args=(count,)) for count in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {count: [f"blocks.{at}" for at in range(count)] for count in (1, 2, 3)}
+
+
 # What is captured, as an object
 
 
@@ -644,3 +743,22 @@ def test_a_loss_is_one_real_number():
     with pytest.raises(TypeError) as caught:
         gn.capture_grads(net(), "head")(X)
     assert str(caught.value) == "gn.capture_grads: the function must return one real number; found float32[2,2]"
+    with pytest.raises(TypeError, match=r"found PyTreeDef\(\(\*, \*\)\) of float32\[\], int32\[\]"):
+        gn.capture_grads(lambda model, x: (loss(model, x), jnp.int32(1)), "head")(net(), X)
+
+
+def test_complex_results_have_gradients():
+    """As `jax.vjp` gives them."""
+
+    class Wave(gn.Node):
+        def __call__(self, x: Any) -> Any:
+            return jnp.fft.fft(x)
+
+    class Waves(gn.Node):
+        wave: Wave
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.sum(jnp.abs(self.wave(x)) ** 2)
+
+    _, seen, grads = gn.capture_grads(Waves(Wave()), "wave")(X)
+    assert_close(grads["wave"], 2 * jnp.conj(seen["wave"]))
