@@ -210,7 +210,7 @@ class Watch:
             if not is_called.get(place)
             and not all(self.items[number].is_all for number in numbers)
         ]
-        if not faults and not any(is_called.values()):
+        if self.selected and not faults and not any(is_called.values()):
             faults.append(f"{self._method} of no node is called")
         return faults
 

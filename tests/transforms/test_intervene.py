@@ -115,6 +115,11 @@ def test_what_was_captured_of_another_call_goes_in_as_it_is(make: Any, factor: f
     assert np.array_equal(gn.intervene(model, seen)(X), expected)
 
 
+def test_no_change_changes_nothing():
+    """For loops over sets of changes, of which one is empty."""
+    assert np.array_equal(gn.intervene(net(), {})(X), net()(X))
+
+
 def test_one_layer_of_another_run():
     """Only what follows it changes."""
     model = net(3)
