@@ -46,7 +46,7 @@ assert_type(gn.capture(loss, gn.nn.Linear)(net, x)[1]["blocks.0.lin"], Array)
 # A path says nothing of what is there
 
 assert_type(gn.capture(loss, "blocks.*")(net, x, power=3), tuple[Array, Captured[Any]])
-assert_type(gn.capture(loss, gn.Under("blocks"), method="encode")(net, x)[1], Captured[Any])
+assert_type(gn.capture(loss, gn.Under("blocks"), method="encode", missing_ok=True)(net, x)[1], Captured[Any])
 assert_type(gn.capture(loss, ...)(net, x)[1], Captured[Any])
 assert_type(gn.capture(loss, ["blocks.0", Block], missing_ok=True)(net, x)[1], Captured[Any])
 
