@@ -388,7 +388,7 @@ def test_what_jax_keeps_is_traced_again_too(transform: Callable[..., Any]):
     apply = transform(lambda node, x: node(x))
 
     @gn.jit
-    def run(pair: Pair) -> jax.Array:
+    def run(pair: Pair) -> Any:
         return apply(pair.left, X) + apply(pair.right, X)
 
     pair = Pair(layer(), layer(3))

@@ -117,7 +117,7 @@ class Odd:
 
 
 jax.tree_util.register_pytree_with_keys(
-    Odd, lambda odd: ([(("odd", 1), odd.node)], None), lambda _, children: Odd(children[0])
+    Odd, lambda odd: ([(("odd", 1), odd.node)], None), lambda _, children: Odd(*children)
 )
 
 
