@@ -64,7 +64,7 @@ assert_type(gn.intervene(loss, {"blocks.*": lambda y: y})(net, x, power=3), Arra
 assert_type(gn.intervene(loss, {gn.nn.Linear: jnp.zeros_like})(net, x), Array)
 assert_type(gn.intervene(net, seen)(x, scale=2.0), Array)
 assert_type(gn.intervene(loss, {Block: lambda y: y, "blocks.0.lin": x})(net, x), Array)
-changes: dict[type[Block], Any] = {Block: jnp.zeros_like}
+changes: dict[type[Block], Any] = {Block: lambda y: y}
 assert_type(gn.intervene(loss, changes)(net, x), Array)
 
 # Transforms keep them
