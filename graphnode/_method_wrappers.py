@@ -87,11 +87,21 @@ def _wrapper_of(function: Callable[..., Any], name: str) -> FunctionType:
             raise
 
     assert isinstance(call, FunctionType)
+    call.__dict__[_MARK] = weakref.ref(call)
     return call
 
 
-# All wrappers share it, and nothing else has it.
-_CODE: Final = _wrapper_of(lambda: None, "").__code__
+# By which wrappers are known, that refers to the wrapper itself, as `functools.wraps` hands it
+# on. Not by their code: what checks types at run time gives one code to all functions.
+_MARK: Final = "__graphnode_wrapper__"
+
+
+def _is_wrapper(value: object) -> bool:
+    """Whether something is a wrapper of this module."""
+    if type(value) is not FunctionType:
+        return False
+    mark = value.__dict__.get(_MARK)
+    return mark is not None and mark() is value
 
 
 def _without_first_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -107,7 +117,7 @@ def original_of(value: Any) -> Any:
 
     For what looks at functions, or keeps something on them: a wrapper does not last.
     """
-    while type(value) is FunctionType and value.__code__ is _CODE:
+    while _is_wrapper(value):
         value = value.__dict__["__wrapped__"]
     return value
 
@@ -214,8 +224,7 @@ def _is_public(name: str) -> bool:
 
 def _is_wrappable(function: FunctionType) -> bool:
     """Whether a function runs when it is called, and has no wrapper."""
-    code = function.__code__
-    return code is not _CODE and not code.co_flags & _LATER
+    return not (_is_wrapper(function) or function.__code__.co_flags & _LATER)
 
 
 def _remove(classes: Collection[type]) -> None:

@@ -3,7 +3,15 @@
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType, UnionType
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import (
+    Any,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+    runtime_checkable,
+)
 
 from .._declare._node import Node
 from .._filters import Matcher
@@ -22,6 +30,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+# Checkable, for those who check calls of this package at run time.
+@runtime_checkable
 class Gives(Protocol[T_co]):
     """A node whose call gives a `T_co`."""
 

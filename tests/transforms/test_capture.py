@@ -398,6 +398,7 @@ def test_a_fori_loop_of_known_length_has_an_axis():
     assert_close(seen["lin"][-1], out)
 
 
+@pytest.mark.no_runtime_types
 def test_what_selects_no_calls_is_refused_where_it_is_written():
     """Not only at the call."""
     takes = (

@@ -249,6 +249,7 @@ def test_what_does_not_fit_is_named():
     )
 
 
+@pytest.mark.no_runtime_types
 def test_what_is_no_change_is_refused_where_it_is_written():
     """Not only at the call."""
     with pytest.raises(TypeError) as caught:
