@@ -87,21 +87,14 @@ def _wrapper_of(function: Callable[..., Any], name: str) -> FunctionType:
             raise
 
     assert isinstance(call, FunctionType)
-    call.__dict__[_MARK] = weakref.ref(call)
+    call.__dict__["__wrapped__"] = function
+    _WRAPPERS.add(call)
     return call
 
 
-# By which wrappers are known, that refers to the wrapper itself, as `functools.wraps` hands it
-# on. Not by their code: what checks types at run time gives one code to all functions.
-_MARK: Final = "__graphnode_wrapper__"
-
-
-def _is_wrapper(value: object) -> bool:
-    """Whether something is a wrapper of this module."""
-    if type(value) is not FunctionType:
-        return False
-    mark = value.__dict__.get(_MARK)
-    return mark is not None and mark() is value
+# Known by itself: an attribute is handed on by `functools.wraps`, and the code may be that of
+# a type checker at run time.
+_WRAPPERS: Final[weakref.WeakSet[FunctionType]] = weakref.WeakSet()
 
 
 def _without_first_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -117,9 +110,8 @@ def original_of(value: Any) -> Any:
 
     For what looks at functions, or keeps something on them: a wrapper does not last.
     """
-    while _is_wrapper(value):
-        value = value.__dict__["__wrapped__"]
-    return value
+    is_wrapper = type(value) is FunctionType and value in _WRAPPERS
+    return value.__dict__["__wrapped__"] if is_wrapper else value
 
 
 def _is_method(function: object, name: str, node: object) -> bool:
@@ -224,7 +216,8 @@ def _is_public(name: str) -> bool:
 
 def _is_wrappable(function: FunctionType) -> bool:
     """Whether a function runs when it is called, and has no wrapper."""
-    return not (_is_wrapper(function) or function.__code__.co_flags & _LATER)
+    runs_later = function.__code__.co_flags & _LATER
+    return not runs_later and function not in _WRAPPERS
 
 
 def _remove(classes: Collection[type]) -> None:
