@@ -26,6 +26,8 @@ class Traits(NamedTuple):
 # By the name that call sites have, which is that of the public function.
 TRAITS: Final[Mapping[str, Traits]] = {
     "associative_scan": Traits(only_arrays=True),
+    "capture": Traits(only_arrays=True),
+    "capture_grads": Traits(only_arrays=True),
     "checkify": Traits(is_eager=True, only_arrays=True),
     "cond": Traits(only_arrays=True),
     "custom_jvp": Traits(),
@@ -34,6 +36,7 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "fori_loop": Traits(only_arrays=True),
     "grad": Traits(is_eager=True),
     "hessian": Traits(is_eager=True),
+    "intervene": Traits(only_arrays=True),
     "jacfwd": Traits(is_eager=True),
     "jacrev": Traits(is_eager=True),
     "jit": Traits(only_arrays=True, is_kept=True),
