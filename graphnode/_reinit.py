@@ -20,6 +20,7 @@ from ._declare._schema import schema
 from ._errors import ConfigError, FieldError, listed
 from ._graph._binding_cache import binding_of
 from ._graph._diff import diff
+from ._graph._graphdef import GraphDef
 from ._hints import with_article
 from ._inspect import NodeItem, live_objects
 from ._keys import number_of
@@ -98,7 +99,7 @@ def _twin_pairs(
     except ConfigError as error:  # of a method `__init_vars__`
         return [], [fault.below(path_str(item.path)) for fault in error.faults]
     graphdef, of_twin = binding_of(node).graphdef, binding_of(twin).graphdef
-    if graphdef is not of_twin:
+    if graphdef is not of_twin and _objects(graphdef) != _objects(of_twin):
         differences = [str(change) for change in diff(graphdef, of_twin)]
         what = f"{with_article(type(node).__name__)} is made otherwise by its constructor: {listed(differences)}"
         return [], [f"{where}: {what}"]
@@ -131,6 +132,17 @@ def _twin_of(node: Node, where: str, arguments: Mapping[str, object]) -> Node:
         raise
 
 
+def _objects(graphdef: GraphDef[Any]) -> list[object]:
+    """What two graphs must agree in for their States to be paired: the classes of objects, and where they stand.
+
+    Static values need not be equal: a constructor may write one otherwise than it was
+    assigned since, such as a dtype.
+    """
+    table = graphdef.table
+    classes = [spec.cls for spec in table.specs]
+    return [classes, table.parents, table.edges, table.repeats]
+
+
 class _Form(NamedTuple):
     """Shape and dtype of each array in a value, to compare, and for a message."""
 
@@ -147,7 +159,9 @@ def _form_of(value: Any) -> _Form:
     )
 
 
-def _form_faults(graphdef: Any, pairs: Sequence[tuple[Any, Any]]) -> Iterator[str]:
+def _form_faults(
+    graphdef: GraphDef[Any], pairs: Sequence[tuple[Any, Any]]
+) -> Iterator[str]:
     """The States whose values are of another shape or dtype in the twin, as those of stacked nodes.
 
     Args:

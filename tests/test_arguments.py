@@ -72,6 +72,7 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
     "iter_node": lambda node: list(gn.iter_node(node)),
     "nodes": UNTYPED.nodes,
     "pop_states": lambda node: gn.pop_states(node, gn.ParamState),
+    "select": UNTYPED.select,
     "states": UNTYPED.states,
     "treefy_split": UNTYPED.treefy_split,
     "treefy_states": UNTYPED.treefy_states,

@@ -134,9 +134,7 @@ def test_without_following_a_changed_model_is_refused():
         "  layers.0.lora_b: expected nothing, found LoRAState; "
         "change a model inside of `with optimizer.following(model):`"
     )
-    assert "was made for other States" in raises(
-        gn.UpdateError, lambda: optimizer.following(model).__enter__()
-    )
+    assert "was made for other States" in raises(gn.UpdateError, lambda: optimizer.following(model).__enter__())
 
 
 def test_an_optimizer_that_cannot_follow_stays_as_it_is():

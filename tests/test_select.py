@@ -423,7 +423,7 @@ def test_what_cannot_be_replaced_changes_nothing(name: str):
 def test_an_error_of_the_function_names_the_node():
     """By a note, as the error is the caller's own."""
     with pytest.raises(ZeroDivisionError) as caught:
-        gn.select(net(), nn.Linear).at("head").replace(lambda layer: layer if 1 // 0 else layer)
+        gn.select(net(), nn.Linear).at("head").replace(lambda layer: nn.Linear(2, 1 // 0))
     assert caught.value.__notes__ == ["while head was replaced"]
 
 
@@ -674,6 +674,14 @@ def test_what_a_node_was_given_is_made_again_by_a_constructor_of_its_own():
     gn.select(model, Own).reinit(0)
     assert all(state.value.any() for path, state in gn.states(model).items() if path[-1] == "weight")
     assert not np.array_equal(model.made.weight.value, model.inner.weight.value)
+
+
+def test_static_values_need_not_be_as_a_constructor_writes_them():
+    """A dtype that was assigned is written in another way, and stays."""
+    model = net()
+    gn.select(model, nn.Linear).set(dtype=jnp.bfloat16)
+    gn.select(model, nn.Linear).reinit(0)
+    assert model.head.dtype is jnp.bfloat16
 
 
 def test_init_variables_may_be_passed_again():

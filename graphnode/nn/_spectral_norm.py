@@ -17,6 +17,7 @@ from ._adapters import plain, taking_over
 from ._checks import check_unstacked, positive, size
 from ._dtypes import at_least_float32, drawn
 from ._linear import Linear
+from ._spread import entries_of, spread, whole
 
 # Rounds of the power iteration in the constructor: the first call has an estimate to divide by.
 _FIRST_STEPS = 15
@@ -131,15 +132,18 @@ class SpectralNormLinear(Linear):
         """
         check_unstacked(self)  # before anything is written
         if not (self.deterministic if deterministic is None else deterministic):
-            self.u.value = self._iterated(self.u.value, self.steps)
+            u = self.u.value
+            moved = self._iterated(u, self.steps)
+            entries = entries_of(u)
+            self.u.value = moved if entries is None else spread(moved, entries)
         return super().__call__(x)
 
     def effective_weight(self) -> jax.Array:
         """What inputs are multiplied with, before the mask: `weight / sigma`, with sigma as `u` estimates it."""
-        weight = self._widened()
-        u = self.u.value
-        v = jax.lax.stop_gradient(self._unit(weight @ u))
-        sigma = v @ (weight @ jax.lax.stop_gradient(u))
+        weight, u = self._widened(), whole(self.u.value)
+        gathered = whole(weight)
+        v = jax.lax.stop_gradient(self._unit(gathered @ u))
+        sigma = v @ (gathered @ jax.lax.stop_gradient(u))
         return (weight / (sigma + self.epsilon)).astype(self.weight.value.dtype)
 
     def fold(self) -> Linear:
@@ -176,7 +180,7 @@ class SpectralNormLinear(Linear):
 
     def _iterated(self, u: jax.Array, steps: int) -> jax.Array:
         """`u` after some rounds of the power iteration. No gradient passes."""
-        weight = jax.lax.stop_gradient(self._widened())
+        weight, u = whole(jax.lax.stop_gradient(self._widened())), whole(u)
         for _ in range(steps):
             u = self._unit(self._unit(weight @ u) @ weight)
         return u

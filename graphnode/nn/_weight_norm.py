@@ -84,7 +84,8 @@ class WeightNormLinear(Linear):
     def fold(self) -> Linear:
         """A plain `Linear` with the very States of this layer, and the normalised weight written into `weight`.
 
-        The weight keeps its dtype, and this layer goes on mapping as before.
+        The weight keeps its dtype. `scale` becomes its lengths, so that this layer goes on
+        mapping as before.
 
         Raises:
             ContractError: The layer is stacked.
@@ -100,7 +101,10 @@ class WeightNormLinear(Linear):
         See also: `of`, the inverse.
         """
         linear = plain(self)
-        write_all([self.weight], [self.effective_weight()])
+        folded = self.effective_weight()
+        # Lengths again: a scale that has become negative has turned the direction round.
+        lengths = _lengths(_widened(folded)).astype(self.scale.value.dtype)
+        write_all([self.weight, self.scale], [folded, lengths])
         return linear
 
 

@@ -12,7 +12,7 @@ from graphnode import nn
 from tests.nn.peers import drawn
 
 ABSTRACT = {"Attention", "Block", "Cell", "Decoder", "Layer", "Module", "RotaryScaling", "ScoreBias"}
-RECORDS = {"Generated", "Routing"}  # what layers give beside arrays
+RECORDS = {"Generated", "LoRAState", "Routing"}  # what layers give beside arrays; a class of States
 # What layers are made with, which are no layers themselves.
 PARTS = {"ALiBi", "LinearScaling", "Llama3Scaling", "RelativePositionBias", "Rotary", "YarnScaling"}
 CACHES = {"ContextCache", "KeyValueCache", "RollingCache"}

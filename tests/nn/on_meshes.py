@@ -60,6 +60,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "LayerNorm": (lambda: nn.LayerNorm(8), ((4, 8),)),
     "Linear": (lambda: nn.Linear(8, 16), ((4, 8),)),
     "LoRALinear": (lambda: nn.LoRALinear(8, 16, rank=8), ((4, 8),)),
+    "WeightNormLinear": (lambda: nn.WeightNormLinear(8, 16), ((4, 8),)),
     "MLP": (lambda: nn.MLP(8, 16, 8, depth=2), ((4, 8),)),
     "Mamba2": (lambda: nn.Mamba2(8, head_size=4, state_size=2, num_groups=2, chunk_size=2), ((5, 8),)),
     "Mamba2Cache": (cached_mamba2, ((3, 8),)),
@@ -94,6 +95,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[tuple[int, ...], ...]]] = {
     "RollingCache, ragged": (lambda: nn.RollingCache(8, 4, 4, 8, ragged=True), ((2, 4, 8), (2, 4, 8))),
     "KeyValueCache, ragged": (lambda: nn.KeyValueCache(8, 4, 4, 8, ragged=True), ((2, 4, 8), (2, 4, 8))),
     "Sequential": (lambda: nn.Sequential([nn.Linear(8, 8), nn.Activation(jnp.tanh), nn.Linear(8, 8)]), ((8,),)),
+    "SpectralNormLinear": (lambda: nn.SpectralNormLinear(8, 16), ((4, 8),)),
     "TransformerBlock": (lambda: nn.TransformerBlock(8, 2, norm="RMSNorm"), ((4, 8),)),
     "TransformerBlock, parallel": (
         lambda: nn.TransformerBlock(8, 2, mlp=nn.GatedMLP(8, 8), parallel=True, norm_position="both"),

@@ -116,7 +116,8 @@ def test_each_gate_is_drawn_by_itself():
     assert len({key for key, _ in calls}) == 9
 
 
-@pytest.mark.parametrize("name", WITH_PARAMETERS)
+# The scale of `WeightNormLinear` is the length of its weight.
+@pytest.mark.parametrize("name", [name for name in WITH_PARAMETERS if name != "WeightNormLinear"])
 def test_scales_are_one_and_biases_zero(name: str):
     """Exactly, everywhere; running averages are 0 and 1."""
     expected = {"bias": 0.0, "candidate_bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}

@@ -47,6 +47,7 @@ ONE_SIZE: list[tuple[str, str]] = [
         for name in ("batch_size", "length", "num_heads", "head_size", "value_head_size")
     ],
     *[("GatedMLP", name) for name in ("width", "hidden_size", "out_size")],
+    *[("LoRALinear", "rank"), ("SpectralNormLinear", "steps")],
     *[("LRU", "width"), ("LRU", "state_size"), ("RGLRU", "width")],
     *[("Mamba2", name) for name in ("width", "inner_size", "state_size", "kernel_size", "chunk_size")],
     *[("Mamba2Cache", name) for name in ("batch_size", "num_heads", "head_size", "state_size", "channels")],
@@ -238,6 +239,26 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         "Einsum",
         {"equation": "...i,...ij->...j", "shape": (4,)},
         "Einsum.shape: expected a weight with the axes '...ij' of the equation; found (4,)",
+    ),
+    "LoRALinear, no weight": (
+        "LoRALinear",
+        {"alpha": 0.0},
+        "LoRALinear.alpha: expected a positive number; found 0.0",
+    ),
+    "LoRALinear, a mask": (
+        "LoRALinear",
+        {"w_mask": jnp.ones((3, 4))},
+        "LoRALinear.w_mask: expected no mask, which the product of lora_a and lora_b would not keep",
+    ),
+    "SpectralNormLinear, complex": (
+        "SpectralNormLinear",
+        {"param_dtype": jnp.complex64},
+        "SpectralNormLinear.param_dtype: expected a floating-point dtype; found complex64",
+    ),
+    "SpectralNormLinear, epsilon": (
+        "SpectralNormLinear",
+        {"epsilon": 0.0},
+        "SpectralNormLinear.epsilon: expected a positive number; found 0.0",
     ),
     "PReLU slope": (
         "PReLU",
@@ -551,7 +572,10 @@ INPUTS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
     "LayerNorm": ("LayerNorm", (f32(3, 5),), {}, f"x: expected width = 4 of {WIDTH}, found shape (3, 5)"),
     "LayerNorm, integers": ("LayerNorm", (i32(4),), {}, f"x: expected dtype Float of {WIDTH}, found int32"),
     "RMSNorm": ("RMSNorm", (f32(3, 5),), {}, f"x: expected width = 4 of {WIDTH}, found shape (3, 5)"),
-    "Linear": ("Linear", (f32(4, 2),), {}, "expected an input of shape (..., in_size[-1]=3); found (4, 2)"),
+    **{
+        name: (name, (f32(4, 2),), {}, "expected an input of shape (..., in_size[-1]=3); found (4, 2)")
+        for name in ("Linear", "LoRALinear", "SpectralNormLinear", "WeightNormLinear")
+    },
     "attention": (
         "MultiHeadAttention",
         (f32(3, 7), f32(3, 5)),
