@@ -12,6 +12,7 @@ with importlib.import_module("._gc", __name__).collector_paused():
     from ._declare._schema import Schema as Schema
     from ._declare._schema import schema as schema
     from ._errors import AliasError as AliasError
+    from ._errors import CaptureError as CaptureError
     from ._errors import CheckpointError as CheckpointError
     from ._errors import ConfigError as ConfigError
     from ._errors import ContractError as ContractError
@@ -127,10 +128,10 @@ else:
         "check": (), "checkpoint": (), "config": (), "families": (), "metrics": (), "nn": (), "optim": (),
         "sharding": (),
         "transforms": (
-            "Axes", "Jitted", "associative_scan", "axes", "checkify", "cond", "custom_jvp", "custom_vjp",
-            "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp",
-            "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch", "value_and_grad", "vjp", "vmap",
-            "while_loop",
+            "Axes", "Captured", "Jitted", "associative_scan", "axes", "capture", "capture_grads", "checkify", "cond",
+            "custom_jvp", "custom_vjp", "eval_shape", "explain_retrace", "fori_loop", "grad", "hessian", "intervene",
+            "jacfwd", "jacrev", "jit", "jvp", "linearize", "make_jaxpr", "remat", "scan", "shard_map", "switch",
+            "value_and_grad", "vjp", "vmap", "while_loop",
         ),
         "_cast": ("cast",),
         "_broadcast": ("broadcast_states", "unbroadcast_states",),

@@ -10,21 +10,29 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax._src import distributed
+from jax._src import distributed, source_info_util
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
 from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
+from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax._src.interpreters.batching import BatchTracer
+from jax._src.named_sharding import UNSPECIFIED as UNSPECIFIED
+from jax._src.source_info_util import Scope as Scope
+from jax._src.source_info_util import Traceback as SourceTraceback
+from jax._src.source_info_util import current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue
 from jax.core import Tracer as Tracer
+from jax.extend.core import ClosedJaxpr as ClosedJaxpr
+from jax.extend.core import Jaxpr as Jaxpr
+from jax.extend.core import Literal, Primitive
 
 try:
     from jax._src.random.prng import PRNGKeyArray
@@ -159,6 +167,35 @@ def using_context(context: Hashable) -> AbstractContextManager[object]:
     all other code.
     """
     return _CONTEXT(context)  # type: ignore[no-any-return]  # JAX's stubs
+
+
+class PathScope(str):
+    """The name of a scope of JAX that is a path, told from those of others by its class."""
+
+    __slots__ = ()
+
+
+def path_scope(path: str) -> AbstractContextManager[object]:
+    """As `jax.named_scope`, for the text of a path; in place of the innermost scope, if that is where the path begins.
+
+    So the name of an operation has the path once: `net.blocks.0`, and not
+    `net/net.blocks/net.blocks.0`.
+    """
+    stack = current_name_stack()
+    last = stack.stack[-1] if stack.stack else None
+    if isinstance(last, Scope) and goes_on(path, last.name):
+        stack = stack[:-1]
+    return set_name_stack(stack.extend(PathScope(path)))
+
+
+def goes_on(path: str, start: str) -> bool:
+    """Whether a path is another one, or goes on from there."""
+    return f"{path}.".startswith(f"{start}.")
+
+
+def new_traceback() -> object:
+    """What JAX keeps of where an operation was made, made here: an object that is equal to no other."""
+    return SourceTraceback.get_traceback()
 
 
 def enclosing_traces() -> list[Any]:
@@ -398,3 +435,165 @@ def _with_aval(array: Any, aval: Any, committed: bool) -> jax.Array:
     return ArrayImpl(  # type: ignore[no-any-return, unused-ignore]  # JAX's own
         aval, array.sharding, array._arrays, committed=committed
     )
+
+
+class Tap:
+    """What one tap of a program is known by: by identity, as JAX keeps it with what it has traced."""
+
+    __slots__ = ("__weakref__", "owner")
+
+    def __init__(self, owner: object) -> None:
+        """A tap.
+
+        Args:
+            owner: Who has put it there, and looks for it.
+        """
+        self.owner = owner
+
+    def __repr__(self) -> str:
+        return "Tap"
+
+
+# An identity that marks its operands in a jaxpr, so that they can be found there.
+_TAP: Final[Any] = Primitive("graphnode_tap")  # Any: JAX has no types for it
+_TAP.multiple_results = True
+_TAP.def_impl(lambda *operands, **_: list(operands))
+_TAP.def_abstract_eval(lambda *avals, **_: list(avals))
+mlir.register_lowering(_TAP, lambda _, *operands, **__: list(operands))
+
+
+def tapped(values: Iterable[Any], tap: Tap, *, replaces: bool = False) -> list[Any]:
+    """Some arrays, marked in the jaxpr of whatever traces them.
+
+    Each `vmap` around adds an axis in front, also where an array is the same in all
+    lanes.
+
+    Args:
+        values: The arrays.
+        tap: What the mark is known by.
+        replaces: Whether other arrays are put there: they have no derivative with
+            respect to what stands there, and are others in each lane of a `vmap`.
+    """
+    if replaces:
+        values = [jax.lax.stop_gradient(value) for value in values]
+    return _TAP.bind(*values, tap=tap, replaces=replaces)  # type: ignore[no-any-return]  # as bound
+
+
+def _batch_tap(
+    axis: Any, operands: Iterable[Any], dims: Iterable[int | None], **params: Any
+) -> tuple[list[Any], list[int | None]]:
+    """JAX's rule for `vmap`: the axis of the lanes goes to the front, and what had none goes on without it."""
+    dims = list(dims)
+    mapped = [
+        jnp.broadcast_to(value, (axis.size, *jnp.shape(value)))
+        if dim is None
+        else jnp.moveaxis(value, dim, 0)
+        for value, dim in zip(operands, dims, strict=True)
+    ]
+    outputs = _TAP.bind(*mapped, **params)
+    if params["replaces"]:
+        return outputs, [0] * len(dims)
+    # Otherwise what depends on it would be computed in each lane.
+    return [
+        output[0] if dim is None else output
+        for output, dim in zip(outputs, dims, strict=True)
+    ], [None if dim is None else 0 for dim in dims]
+
+
+def _differentiate_tap(
+    primals: Iterable[Any], tangents: Iterable[Any], **params: Any
+) -> tuple[list[Any], list[Any]]:
+    """JAX's rule for derivatives: tangents go through, without a mark."""
+    return _TAP.bind(*primals, **params), list(tangents)
+
+
+def _partially_evaluate_tap(
+    _: object, unknown: Sequence[bool], instantiated: Sequence[bool], equation: Any
+) -> tuple[Any, Any, list[bool], list[bool], list[Any]]:
+    """JAX's rule for `jax.checkpoint`: what the backward pass computes again is not marked a second time."""
+    count = len(equation.outvars)
+    residuals = [
+        operand
+        for operand, is_there in zip(equation.invars, instantiated, strict=True)
+        if not (is_there or isinstance(operand, Literal))
+    ]
+    if any(unknown):
+        return None, equation, [True] * count, [True] * count, residuals
+    unmarked = equation.replace(params={**equation.params, "tap": Tap(None)})
+    return equation, unmarked, [False] * count, [True] * count, residuals
+
+
+batching.fancy_primitive_batchers[_TAP] = _batch_tap
+ad.primitive_jvps[_TAP] = _differentiate_tap
+ad.primitive_transposes[_TAP] = lambda cotangents, *_, **__: list(cotangents)
+partial_eval.partial_eval_jaxpr_custom_rules[_TAP] = _partially_evaluate_tap
+
+
+def tap_of(equation: Any) -> Tap | None:
+    """The tap that an equation of a jaxpr is; `None` for any other equation."""
+    return equation.params["tap"] if equation.primitive is _TAP else None
+
+
+def jaxprs_in(equation: Any) -> list[Any]:
+    """The jaxprs that an equation computes with, such as the body of a loop."""
+    parts = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+    return [part for part in parts if _is_jaxpr(part)]
+
+
+def _is_jaxpr(part: object) -> bool:
+    return isinstance(part, ClosedJaxpr | Jaxpr)
+
+
+def evaluate_jaxpr(
+    jaxpr: Any, arguments: Iterable[Any], bind: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """The outputs of a jaxpr, whose equations are computed one by one, under the names that they have.
+
+    Args:
+        jaxpr: A jaxpr, or a closed one.
+        arguments: Its arguments; of one that is not closed, after what it closes over.
+        bind: From an equation and its operands to its outputs, such as `bind_again`.
+    """
+    consts = getattr(jaxpr, "consts", [])
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    variables = [*inner.constvars, *inner.invars]
+    known = dict(zip(variables, [*consts, *arguments], strict=True))
+
+    def value_of(atom: Any) -> Any:
+        """What stands for a variable, or a literal."""
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in inner.eqns:
+        operands = [value_of(atom) for atom in equation.invars]
+        with _names_and_options(equation):
+            outputs = bind(equation, operands)
+        known.update(zip(equation.outvars, outputs, strict=True))
+    return [value_of(atom) for atom in inner.outvars]
+
+
+def _names_and_options(equation: Any) -> ExitStack:
+    """While it is open, what is computed has the names and options of JAX that the equation was traced with."""
+    info = equation.source_info
+    names = source_info_util.current_name_stack() + info.name_stack
+    stack = ExitStack()
+    stack.enter_context(source_info_util.user_context(info.traceback, name_stack=names))
+    stack.enter_context(equation.ctx.manager)
+    return stack
+
+
+def bind_again(equation: Any, operands: Iterable[Any], **params: Any) -> list[Any]:
+    """The outputs of an equation for these operands; parameters of the equation may be others."""
+    primitive = equation.primitive
+    bound = primitive.get_bind_params({**equation.params, **params})
+    # Before JAX 0.10, the functions of a call apart.
+    functions, rest = bound if isinstance(bound, tuple) else ((), bound)
+    outputs = primitive.bind(*functions, *operands, **rest)
+    return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def scan_counts(params: Any) -> tuple[int, int]:
+    """How many operands of an equation of `jax.lax.scan` are constants, and how many the carry, by its parameters."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))

@@ -249,6 +249,10 @@ class TraceError(GraphnodeError, RuntimeError):
     """A traced value would leave, or has left, the JAX transformation that it belongs to."""
 
 
+class CaptureError(GraphnodeError, ValueError):
+    """What calls of nodes give cannot be captured or replaced as it was asked for; lists all faults."""
+
+
 class DonationError(GraphnodeError, RuntimeError):
     """A State's memory was given to a call that failed: it holds no value any more."""
 

@@ -1,5 +1,6 @@
 """Every public function says of a wrong argument which function it is, what it takes and what was found."""
 
+import functools
 import inspect
 from collections.abc import Callable, Set
 from typing import Any, NamedTuple
@@ -88,6 +89,8 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
 DECORATORS = ("grad", "hessian", "jacfwd", "jacrev", "jit", "remat", "value_and_grad", "vmap", "shard_map")
 OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     **{name: getattr(gn, name) for name in DECORATORS if name != "shard_map"},
+    "capture": lambda function: gn.capture(function, ...),
+    "capture_grads": lambda function: gn.capture_grads(function, ...),
     "associative_scan": lambda function: gn.associative_scan(function, XS),
     "checkify": UNTYPED.checkify,
     "cond": lambda function: UNTYPED.cond(True, function, same, XS),
@@ -96,6 +99,7 @@ OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     "eval_shape": UNTYPED.eval_shape,
     "explain_retrace": UNTYPED.explain_retrace,
     "fori_loop": lambda function: gn.fori_loop(0, 2, function, XS),
+    "intervene": lambda function: gn.intervene(function, {}),
     "jvp": lambda function: gn.jvp(function, (XS,), (XS,)),
     "linearize": lambda function: gn.linearize(function, XS),
     "make_jaxpr": UNTYPED.make_jaxpr,
@@ -146,6 +150,34 @@ ARGUMENTS: dict[str, Argument] = {
     "checkify: errors": Argument(
         lambda errors: gn.checkify(loss, errors),
         "gn.checkify takes a set of errors second, such as checkify.user_checks",
+    ),
+    **{
+        f"{name}: selection": Argument(
+            functools.partial(getattr(gn, name), loss),
+            f"gn.{name} selects by paths, globs, node classes, filters by path such as gn.Under, a gn.select(...), or "
+            "several of these",
+            {"text", "dict", "class"},
+            gn.FilterTypeError,
+        )
+        for name in ("capture", "capture_grads")
+    },
+    "capture: method": Argument(
+        lambda method: gn.capture(loss, ..., method=method), "gn.capture: method is the name of a method", {"text"}
+    ),
+    "capture_grads: method": Argument(
+        lambda method: gn.capture_grads(loss, ..., method=method),
+        "gn.capture_grads: method is the name of a method",
+        {"text"},
+    ),
+    "intervene: method": Argument(
+        lambda method: gn.intervene(loss, {}, method=method),
+        "gn.intervene: method is the name of a method",
+        {"text"},
+    ),
+    "intervene: changes": Argument(
+        lambda changes: gn.intervene(loss, changes),
+        "gn.intervene takes a mapping of changes by path or node class second",
+        {"dict"},
     ),
     "diff: left": Argument(
         lambda left: gn.diff(left, GRAPHDEF),

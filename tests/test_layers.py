@@ -81,6 +81,8 @@ LAYERS = (
     "_select",
     "_constrain",
     "_growth",
+    "_calls",
+    "_method_wrappers",
     "transforms",
     "random",
     "nn",

@@ -757,6 +757,7 @@ class Cube(gn.Node):
 
 
 TRANSFORMS: dict[str, Callable[[Any], Any]] = {
+    "capture": lambda f: gn.capture(f, ..., missing_ok=True),
     "checkify": lambda f: gn.checkify(f),
     "grad": gn.grad,
     "grad of a grad": lambda f: gn.grad(gn.grad(f)),

@@ -5,10 +5,14 @@ from ._axes import Axes as Axes
 from ._axes import axes as axes
 from ._branches import cond as cond
 from ._branches import switch as switch
+from ._capture import capture as capture
+from ._capture_grads import capture_grads as capture_grads
+from ._captured import Captured as Captured
 from ._custom_jvp import custom_jvp as custom_jvp
 from ._custom_vjp import custom_vjp as custom_vjp
 from ._gradients import grad as grad
 from ._gradients import value_and_grad as value_and_grad
+from ._intervene import intervene as intervene
 from ._jacobians import hessian as hessian
 from ._jacobians import jacfwd as jacfwd
 from ._jacobians import jacrev as jacrev

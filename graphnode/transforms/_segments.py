@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from .._calls import has_handlers
 from .._describe import describe
 
 # From the carry and one item to the next carry and an output.
@@ -102,8 +103,9 @@ def run_scan(
         return jax.lax.scan(step, start, items, length, reverse, unroll)
     if length is None:
         length = next((len(leaf) for leaf in jax.tree.leaves(items)), None)
-    # Where nothing says how many rounds there are, the error is JAX's.
-    if rounds == 1 or not length:
+    # Where nothing says how many rounds there are, the error is JAX's. What a handler sees
+    # of the calls in a round has one axis, of the rounds, and none of segments.
+    if rounds == 1 or not length or has_handlers():
         # In a loop nothing merges the second computation with the first; unrolled, it
         # may.
         again = jax.checkpoint(step, prevent_cse=unroll != 1, policy=policy)

@@ -331,6 +331,21 @@ class Trace:
         *others: Any,
     ) -> Outcome:
         """The outcome of the function for these, by evaluating the jaxpr; arguments as of `fits`."""
+        return self.unflattened(
+            self._evaluate(*self.arguments(values, captured, *others))
+        )
+
+    def unflattened(self, outputs: Sequence[Any]) -> Outcome:
+        """The outcome, from the outputs of the jaxpr."""
+        return jax.tree.unflatten(self._out_treedef, outputs)  # type: ignore[no-any-return]
+
+    def arguments(
+        self,
+        values: Mapping[int, Any],
+        captured: Mapping[Captured, Any],
+        *others: Any,
+    ) -> list[Any]:
+        """What the jaxpr takes; arguments as of `fits`."""
         captured_leaves = [
             jax.tree.leaves(captured[key]) for key in self.inputs.captured
         ]
@@ -348,7 +363,7 @@ class Trace:
                 else list(map(_Unused, own))
             )
         arguments += jax.tree.leaves(others)
-        return jax.tree.unflatten(self._out_treedef, self._evaluate(*arguments))  # type: ignore[no-any-return]
+        return arguments
 
 
 def _is_up_to_date(consts: Sequence[Any]) -> bool:

@@ -863,6 +863,7 @@ OBSERVERS: dict[str, Callable[[Pair, Any], object]] = {
     "grad": lambda node, x: gn.grad(observe, argnums=1)(node, x),
     "jacfwd": lambda node, x: gn.jacfwd(observe, argnums=1)(node, x),
     "checkify": lambda node, x: gn.checkify(observe)(node, x),
+    "capture": lambda node, x: gn.capture(observe, ..., missing_ok=True)(node, x),
     "cond": lambda node, x: gn.cond(True, observe, observe, node, x),
     "vmap": lambda node, x: gn.vmap(lambda node, x: setattr(node.a, "value", x))(node, x),
 }
@@ -887,5 +888,5 @@ def test_a_written_argument_is_an_array_of_jax(name: str):
 
 def test_every_transform_has_its_traits():
     """Each public function that takes a function stands in the table, under its name, and nothing else does."""
-    others = {"Axes", "Jitted", "axes", "explain_retrace"}
+    others = {"Axes", "Captured", "Jitted", "axes", "explain_retrace"}
     assert set(TRAITS) == {name for name in vars(gn.transforms) if not name.startswith("_")} - others

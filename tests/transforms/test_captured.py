@@ -47,6 +47,9 @@ CALLS: dict[str, Callable[[Callable[[Holder], Any], Holder], Any]] = {
     "eval_shape": lambda f, node: gn.eval_shape(f, node),
     "make_jaxpr": lambda f, node: gn.make_jaxpr(f)(node),
     "checkify": lambda f, node: gn.checkify(f)(node),
+    "capture": lambda f, node: gn.capture(f, ...)(node),
+    "capture_grads": lambda f, node: gn.capture_grads(f, ...)(node),
+    "intervene": lambda f, node: gn.intervene(f, {"": lambda y: y})(node),
 }
 
 

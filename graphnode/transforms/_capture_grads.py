@@ -1,0 +1,164 @@
+"""`capture_grads`: the gradient of a loss with respect to what selected nodes give.
+
+Zeros are added to what a node gives, and these are what is differentiated:
+
+    blocks.3 ──► y ──► y + zeros ──► the rest of the function ──► loss
+                         ▲                                          │
+                         └──────────────── gradient ◄───────────────┘
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+import jax
+import jax.numpy as jnp
+
+from .._describe import describe
+from .._paths import Path
+from ._arguments import Function
+from ._boundary import Call
+from ._capture import CallSelector, Gives
+from ._captured import Captured
+from ._choice import Place, checked_method, items_of
+from ._taps import Arrays
+from ._type_text import type_text
+from ._watch import Watch, is_of_arrays, with_arrays
+from ._watched import Way, watched
+from ._watching import WatchedTrace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@overload
+def capture_grads(
+    fun: Callable[P, R],
+    selection: type[Gives[T]] | Iterable[tuple[Path, Gives[T]]],
+    *,
+    missing_ok: bool = ...,
+) -> Callable[P, tuple[R, Captured[T], Captured[T]]]: ...
+# Any: a path does not say what the node there gives.
+@overload
+def capture_grads(
+    fun: Callable[P, R],
+    selection: CallSelector,
+    *,
+    method: str = ...,
+    missing_ok: bool = ...,
+) -> Callable[P, tuple[R, Captured[Any], Captured[Any]]]: ...
+# Any: one of the above.
+def capture_grads(
+    fun: Callable[P, R],
+    selection: Any,
+    *,
+    method: str = "__call__",
+    missing_ok: bool = False,
+) -> Callable[P, tuple[R, Captured[Any], Captured[Any]]]:
+    """A function that gives, beside a loss, what selected nodes return, and the gradients with respect to that.
+
+    Args:
+        fun: A function, a method or a callable node that returns one real number.
+        selection: Which nodes, as for `capture`.
+        method: The name of the method whose results are meant.
+        missing_ok: Whether selected nodes need not be called.
+
+    Returns:
+        A function with the arguments of `fun` that gives the result of `fun`, what the
+        nodes returned, and the gradients of the one with respect to the other: for each
+        round of a loop and each call its own. `None` stands for the gradient of what is
+        not of a floating dtype.
+
+    Raises:
+        TypeError: At a call: `fun` does not return one real number.
+        CaptureError: At a call: as of `capture`; or a node is called in a function with a
+            derivative rule of its own.
+
+    Example:
+        >>> model = gn.nn.MLP(2, 8, 3)
+        >>> def loss(model, x):
+        ...     return model(x).sum()
+        >>> value, seen, grads = gn.capture_grads(loss, "layers.*")(model, jnp.ones((1, 2)))
+        >>> grads["layers.1"]
+        Array([[1., 1., 1.]], dtype=float32)
+
+    See also: `grad`, of States and arguments.
+    """
+    items = items_of(selection, "gn.capture_grads")
+    name = checked_method(method, "gn.capture_grads")
+
+    def watch(call: Call, functions: Sequence[Function]) -> Watch:
+        """The watch of one trace."""
+        return _Perturbing(call, items, name)
+
+    again = functools.partial(
+        capture_grads, selection=selection, method=method, missing_ok=missing_ok
+    )
+    key = items, name, missing_ok
+    way = Way("capture_grads", key, watch, _with_gradients, missing_ok)
+    return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
+
+
+def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any:
+    """The outcome, what was taken, and the gradients with respect to it."""
+    program = trace.program
+
+    def loss(added: Sequence[Arrays]) -> tuple[Any, Any]:
+        """The result of the function, and all that the program gives."""
+        outputs, taken = program(arguments, added)
+        outcome = trace.unflattened(outputs)
+        return _real_number(outcome[2]), (outcome, taken)
+
+    zeros = [
+        [jnp.zeros(shape.shape, shape.dtype) for shape in found.shapes]
+        for found in program.put
+    ]
+    gradients, (outcome, taken) = jax.grad(loss, has_aux=True)(zeros)
+    seen = trace.watch.captured(program.taken, taken)
+    return outcome, seen, trace.watch.captured(program.put, gradients)
+
+
+def _real_number(result: Any) -> Any:
+    """The result of a function that is differentiated.
+
+    Raises:
+        TypeError: It is not one real number.
+    """
+    if is_of_arrays(result):
+        leaves = jax.tree.leaves(result)
+        is_float = [
+            jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating) for leaf in leaves
+        ]
+        if leaves[:1] == [result] and is_float[0] and jnp.ndim(result) == 0:
+            return result
+    found = type_text(result) if is_of_arrays(result) else describe(result)
+    raise TypeError(
+        f"gn.capture_grads: the function must return one real number; found {found}"
+    )
+
+
+class _Perturbing(Watch):
+    """Takes what selected nodes give, and lets something be added to it: for derivatives with respect to it."""
+
+    def _through(
+        self, place: Place, result: Any, leaves: list[Any], treedef: Any
+    ) -> Any:
+        # Where there is no derivative, `None` stands in the tree, which has no leaf.
+        zeros = [jnp.zeros_like(leaf) if _is_float(leaf) else None for leaf in leaves]
+        tree = jax.tree.unflatten(treedef, zeros)
+        added = iter(
+            self.tap(
+                place, jax.tree.structure(tree), jax.tree.leaves(tree), replaces=True
+            )
+        )
+        sums = [
+            leaf if zero is None else leaf + next(added)
+            for leaf, zero in zip(leaves, zeros, strict=True)
+        ]
+        return with_arrays(treedef, leaves, self.tap(place, treedef, sums))
+
+
+def _is_float(leaf: Any) -> bool:
+    """Whether there are derivatives with respect to a leaf of a result."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -1,0 +1,260 @@
+"""`intervene`: other values in the place of what selected nodes give."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+import jax
+import jax.numpy as jnp
+
+from .._arguments import wrong_argument
+from .._declare._node import Node
+from .._describe import describe
+from ._arguments import Function
+from ._boundary import Call
+from ._capture import Selector
+from ._captured import Captured
+from ._choice import Item, Place, checked_method, items_of
+from ._taps import Arrays, Found
+from ._type_text import type_text
+from ._watch import Mark, Watch, is_of_arrays
+from ._watched import Way, watched
+from ._watching import WatchedTrace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+N = TypeVar("N", bound=Node)
+
+# From what a node gives to what takes its place.
+Change = Callable[[Any], Any]
+
+
+# Any: arrays, or functions of them.
+@overload
+def intervene(
+    fun: Callable[P, R],
+    changes: Mapping[str, Any] | Mapping[type[N], Any],
+    *,
+    method: str = ...,
+    missing_ok: bool = ...,
+) -> Callable[P, R]: ...
+# Any: as above.
+@overload
+def intervene(
+    fun: Callable[P, R],
+    changes: Mapping[Selector, Any],
+    *,
+    method: str = ...,
+    missing_ok: bool = ...,
+) -> Callable[P, R]: ...
+# Any: as above.
+def intervene(
+    fun: Callable[P, R],
+    changes: Mapping[Any, Any],
+    *,
+    method: str = "__call__",
+    missing_ok: bool = False,
+) -> Callable[P, R]:
+    """A function in which other values take the place of what selected nodes of its arguments return.
+
+    A change is a function from what a node returns to what is put in its place, of the
+    same structure, shapes and dtypes: `lambda y: y + direction`. It is called for each
+    call of the node while the function is traced. Or it is the value itself, of the shapes
+    that `capture` gives: with an axis in front for each loop and each `vmap` around the
+    call. So what `capture` gave of another call may be put in as it is. Nothing of what the
+    node computed is left then, and so no derivative with respect to it.
+
+    Args:
+        fun: A function, a method or a callable node.
+        changes: By path, glob or node class, as in the selection of `capture`; or a
+            `Captured`.
+        method: The name of the method whose results are meant.
+        missing_ok: Whether selected nodes need not be called.
+
+    Returns:
+        A function with the arguments and the results of `fun`.
+
+    Raises:
+        FilterTypeError: A key in `changes` does not select nodes.
+        PathError: A text is not a path.
+        CaptureError: At a call: as of `capture`; or two changes are for one node, or a
+            change has another structure, shape or dtype than what the node returns; names
+            all.
+
+    Example:
+        >>> model, x = gn.nn.MLP(2, 8, 3), jnp.ones((1, 2))
+        >>> gn.intervene(model, {"layers.1": jnp.zeros_like})(x)
+        Array([[0., 0., 0.]], dtype=float32)
+        >>> _, seen = gn.capture(model, "layers.0")(2 * x)
+        >>> bool((gn.intervene(model, seen)(x) == model(2 * x)).all())
+        True
+    """
+    if not isinstance(changes, Mapping):
+        takes = "a mapping of changes by path or node class second"
+        raise TypeError(wrong_argument(takes, changes, "gn.intervene"))
+    items, functions, values = _changes_of(changes)
+    name = checked_method(method, "gn.intervene")
+    is_function = tuple([number not in values for number in range(len(items))])
+
+    def watch(call: Call, functions: Sequence[Function]) -> Watch:
+        """The watch of one trace."""
+        rest = iter(functions)
+        of_items = [next(rest) if by_function else None for by_function in is_function]
+        return _Putting(call, items, name, of_items)
+
+    again = functools.partial(
+        intervene, changes=changes, method=method, missing_ok=missing_ok
+    )
+    key = (items, is_function, name, missing_ok)
+    way = Way("intervene", key, watch, _with_values, missing_ok, functions, values)
+    return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
+
+
+def _changes_of(
+    changes: Mapping[Any, Any],
+) -> tuple[tuple[Item, ...], list[Change], dict[int, list[Any]]]:
+    """What selects the nodes of each change; the changes that are functions; and the values, by number, for each call.
+
+    Raises:
+        TypeError: A change is neither a function nor made of arrays.
+    """
+    items: list[Item] = []
+    functions: list[Change] = []
+    values: dict[int, list[Any]] = {}
+    for key, change in (
+        changes.items() if not isinstance(changes, Captured) else changes.calls.items()
+    ):
+        (item,) = items_of(key, "gn.intervene")
+        if callable(change):
+            functions.append(change)
+        elif is_of_arrays(change):
+            values[len(items)] = (
+                list(change) if isinstance(changes, Captured) else [change]
+            )
+        else:
+            raise TypeError(
+                f"gn.intervene: the change for {item.text} is neither an array nor a function; found {describe(change)}"
+            )
+        items.append(item)
+    return tuple(items), functions, values
+
+
+def _with_values(
+    trace: WatchedTrace, arguments: list[Any], put: Mapping[int, list[Any]]
+) -> Any:
+    """The outcome, with values in the places that are marked for them."""
+    outputs, _ = trace.program(arguments, _placed(trace, put))
+    return (trace.unflattened(outputs),)
+
+
+def _placed(trace: WatchedTrace, put: Mapping[int, list[Any]]) -> list[Arrays]:
+    """The arrays that are put in at each tap.
+
+    Args:
+        trace: The trace with the taps.
+        put: The values of each item, one for each call.
+
+    Raises:
+        CaptureError: They are not of the types that the nodes return; names all.
+    """
+    calls: dict[Place, list[tuple[Mark, Found]]] = {}
+    for found in trace.program.put:
+        mark = trace.watch.marks[found.tap]
+        calls.setdefault(mark.place, []).append((mark, found))
+    values = {place: put[pairs[0][0].item] for place, pairs in calls.items()}
+    faults = [
+        fault
+        for place, pairs in calls.items()
+        for fault in _value_faults(place, pairs, values[place])
+    ]
+    if faults:
+        raise trace.watch.error(*faults)
+    rest = {place: iter(values[place]) for place in calls}
+    places = [trace.watch.marks[found.tap].place for found in trace.program.put]
+    return [jax.tree.leaves(next(rest[place])) for place in places]
+
+
+def _value_faults(
+    place: Place, calls: Sequence[tuple[Mark, Found]], values: Sequence[Any]
+) -> list[str]:
+    """What is wrong with the values for the calls of one node."""
+    if len(values) != len(calls):
+        given = "1 value" if len(values) == 1 else f"{len(values)} values"
+        return [
+            f"{place.text} is called {len(calls)} times; found {given}. Give a function, or a gn.Captured with as many"
+        ]
+    expected = [_expected(mark, found) for mark, found in calls]
+    return [
+        f"{place.text} returns {type_text(result)}; found {type_text(value)} to put in its place"
+        for result, value in zip(expected, values, strict=True)
+        if not _fits(value, result)
+    ]
+
+
+def _expected(mark: Mark, found: Found) -> Any:
+    """What a node returns, as shapes and dtypes."""
+    return jax.tree.unflatten(mark.treedef, found.shapes)
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    """Whether a value has the structure, the shapes and the dtypes of what it takes the place of."""
+    treedef: Any = jax.tree.structure(expected)
+    if jax.tree.structure(value) != treedef:
+        return False
+    pairs = zip(jax.tree.leaves(value), jax.tree.leaves(expected), strict=True)
+    return all(
+        jnp.shape(leaf) == shape.shape and jnp.asarray(leaf).dtype == shape.dtype
+        for leaf, shape in pairs
+    )
+
+
+class _Putting(Watch):
+    """Puts something in the place of what selected nodes give: what a function makes of it, or an input."""
+
+    def __init__(
+        self,
+        call: Call,
+        items: Sequence[Item],
+        method: str,
+        changes: Sequence[Change | None],
+    ) -> None:
+        """Prepare for one trace.
+
+        Args:
+            call: Of the function that is traced.
+            items: What selects nodes.
+            method: The name of the method whose calls are meant.
+            changes: Of each item the function; `None` where arrays are put in.
+        """
+        super().__init__(call, items, method)
+        self._changes = changes
+        for place, numbers in self.selected.items():
+            if len(numbers) > 1:
+                texts = " and ".join([items[number].text for number in numbers])
+                self.faults.append(
+                    f"{place.text} is selected by {texts}; give one change for it"
+                )
+
+    def _through(
+        self, place: Place, result: Any, leaves: list[Any], treedef: Any
+    ) -> Any:
+        change = self._changes[self.selected[place][0]]
+        if change is None:
+            return jax.tree.unflatten(
+                treedef, self.tap(place, treedef, leaves, replaces=True)
+            )
+        changed = change(result)
+        if _type_of(changed) != _type_of(result):
+            found = type_text(changed) if is_of_arrays(changed) else describe(changed)
+            raise self.error(
+                f"{place.text} returns {type_text(result)}, and its change {found}; keep structure, shapes and dtypes"
+            )
+        return changed
+
+
+def _type_of(tree: Any) -> Any:
+    """Structure, shapes and dtypes of a result; `None` of what is not made of arrays."""
+    leaves, treedef = jax.tree.flatten(tree)
+    if not is_of_arrays(tree):
+        return None
+    return treedef, [(jnp.shape(leaf), jnp.asarray(leaf).dtype) for leaf in leaves]

@@ -1,0 +1,289 @@
+"""`Tapped`: a jaxpr with taps, as a program that also gives what flows through them, or takes what is put there.
+
+A tap is an identity that a trace has put on some arrays (`_compat.tapped`). The jaxpr is
+evaluated equation by equation, so that all else in it stays what it is. An equation with
+taps inside is made anew, with what flows there as further outputs:
+
+    jit, checkpoint        further outputs, and inputs
+    scan                   further outputs with an axis more, and items
+    custom_jvp, custom_vjp computed once more beside, without its rule
+    while, cond, others    refused
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import jax
+
+from .._compat import (
+    UNSPECIFIED,
+    Tap,
+    bind_again,
+    evaluate_jaxpr,
+    jaxpr_as_fun,
+    jaxprs_in,
+    scan_counts,
+    tap_of,
+)
+
+# The arrays at one tap, or those of several.
+Arrays: TypeAlias = Sequence[Any]
+
+
+class Found(NamedTuple):
+    """One tap of a jaxpr, as often as the program passes it.
+
+    Attributes:
+        tap: The tap.
+        shapes: Of the arrays there, with an axis for each loop around.
+        replaces: Whether other arrays are to be put there.
+    """
+
+    tap: Tap
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    replaces: bool
+
+
+class Refused(Exception):
+    """A tap stands where what flows through it cannot be had."""
+
+    def __init__(self, tap: Tap, primitive: str, replaces: bool) -> None:
+        super().__init__()
+        self.tap, self.primitive, self.replaces = tap, primitive, replaces
+
+
+class Tapped:
+    """The program of a jaxpr without its taps, which takes what is put there, and gives what is taken.
+
+    Attributes:
+        taken: The taps whose arrays it gives, in the order of the program.
+        put: Those whose arrays it takes, in that order.
+    """
+
+    def __init__(self, jaxpr: Any, owner: object) -> None:
+        """Look for taps, and make the program.
+
+        Args:
+            jaxpr: A closed jaxpr.
+            owner: Whose taps are meant.
+
+        Raises:
+            Refused: One stands where it is of no use.
+        """
+        taps = _taps_in(jaxpr, owner)
+        self.taken: list[Found] = [found for found in taps if not found.replaces]
+        self.put: list[Found] = [found for found in taps if found.replaces]
+
+        def run(
+            arguments: Arrays, put: Sequence[Arrays]
+        ) -> tuple[Arrays, list[Arrays]]:
+            """What is traced: the equations, with what is put and taken."""
+            return _evaluated(jaxpr, arguments, put, owner)
+
+        put = [found.shapes for found in self.put]
+        # Once: JAX knows by its identity what it has compiled of a loop inside.
+        program, shapes = jax.make_jaxpr(run, return_shape=True)(jaxpr.in_avals, put)
+        self._evaluate = jaxpr_as_fun(program)
+        self._treedef = jax.tree.structure(shapes)
+
+    def __call__(
+        self, arguments: Arrays, put: Sequence[Arrays] = ()
+    ) -> tuple[list[Any], list[Arrays]]:
+        """The outputs of the program, and the arrays at the taps.
+
+        Args:
+            arguments: Those of the jaxpr.
+            put: What is put at each tap that replaces.
+        """
+        outputs = self._evaluate(*arguments, *jax.tree.leaves(put))
+        return jax.tree.unflatten(self._treedef, outputs)  # type: ignore[no-any-return]  # as `run` gives
+
+
+def _taps_in(jaxpr: Any, owner: object) -> list[Found]:
+    """The taps of a jaxpr, in the order of the program."""
+    taps: list[Found] = []
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        tap = tap_of(equation)
+        if tap is not None and tap.owner is owner:
+            shapes = tuple([_shape_of(variable.aval) for variable in equation.outvars])
+            taps.append(Found(tap, shapes, equation.params["replaces"]))
+        elif tap is None:
+            taps += _taps_inside(equation, owner)
+    return taps
+
+
+def _shape_of(aval: Any, *above: int) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of what JAX knows as abstract values or as these, with further axes in front."""
+    is_weak = bool(getattr(aval, "weak_type", False))
+    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+        (*above, *aval.shape), aval.dtype, weak_type=is_weak
+    )
+
+
+def _taps_inside(equation: Any, owner: object) -> list[Found]:
+    """The taps in the jaxprs of an equation.
+
+    Raises:
+        Refused: There is one, and the equation gives nothing of what is inside.
+    """
+    taps = [tap for jaxpr in jaxprs_in(equation) for tap in _taps_in(jaxpr, owner)]
+    if not taps:
+        return []
+    name = equation.primitive.name
+    if name not in _RULES:
+        raise Refused(taps[0].tap, name, taps[0].replaces)
+    if name in _WITH_RULES:
+        for tap in taps:
+            if tap.replaces or equation.effects:
+                raise Refused(tap.tap, name, tap.replaces)
+    if name != "scan":
+        return taps
+    length = equation.params["length"]
+    return [
+        found._replace(
+            shapes=tuple([_shape_of(shape, length) for shape in found.shapes])
+        )
+        for found in taps
+    ]
+
+
+def _evaluated(
+    jaxpr: Any, arguments: Arrays, put: Sequence[Arrays], owner: object
+) -> tuple[list[Any], list[Arrays]]:
+    """The outputs of a jaxpr, and the arrays at its taps; see `Tapped`."""
+    taken: list[Arrays] = []
+    rest = list(put)
+
+    def bind(equation: Any, operands: list[Any]) -> list[Any]:
+        """The outputs of one equation."""
+        tap = tap_of(equation)
+        if tap is not None and tap.owner is owner:
+            if equation.params["replaces"]:
+                return list(rest.pop(0))
+            taken.append(operands)
+            return operands
+        inside = _taps_inside(equation, owner)
+        if not inside:
+            return bind_again(equation, operands)
+        count = len([tap for tap in inside if tap.replaces])
+        own, rest[:] = rest[:count], rest[count:]
+        outputs, more = _RULES[equation.primitive.name](equation, operands, own, owner)
+        taken.extend(more)
+        return outputs
+
+    return evaluate_jaxpr(jaxpr, arguments, bind), taken
+
+
+_Rule: TypeAlias = Callable[
+    [Any, list[Any], Sequence[Arrays], object], tuple[list[Any], list[Arrays]]
+]
+
+
+def _jit(
+    equation: Any, operands: list[Any], put: Sequence[Arrays], owner: object
+) -> tuple[list[Any], list[Arrays]]:
+    """The equation of a jit, with further inputs and outputs, of which nothing else is said."""
+    params = equation.params
+    count = len(operands)
+    more_inputs = len(jax.tree.leaves(put))
+
+    def run(*arguments: Any) -> tuple[list[Any], list[Arrays]]:
+        """What is compiled."""
+        tree = jax.tree.unflatten(jax.tree.structure(list(put)), arguments[count:])
+        return _evaluated(params["jaxpr"], arguments[:count], tree, owner)
+
+    arguments = [*operands, *jax.tree.leaves(put)]
+    jaxpr, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
+    more_outputs = len(jax.tree.leaves(shapes[1]))
+    outputs = bind_again(
+        equation,
+        arguments,
+        jaxpr=jaxpr,
+        in_shardings=(*params["in_shardings"], *[UNSPECIFIED] * more_inputs),
+        in_layouts=(*params["in_layouts"], *[None] * more_inputs),
+        donated_invars=(*params["donated_invars"], *[False] * more_inputs),
+        out_shardings=(*params["out_shardings"], *[UNSPECIFIED] * more_outputs),
+        out_layouts=(*params["out_layouts"], *[None] * more_outputs),
+    )
+    return jax.tree.unflatten(jax.tree.structure(shapes), outputs)  # type: ignore[no-any-return]
+
+
+def _checkpoint(
+    equation: Any, operands: list[Any], put: Sequence[Arrays], owner: object
+) -> tuple[list[Any], list[Arrays]]:
+    """The same under `jax.checkpoint`."""
+    params = equation.params
+
+    def run(
+        operands: list[Any], put: Sequence[Arrays]
+    ) -> tuple[list[Any], list[Arrays]]:
+        """What is computed again in a backward pass."""
+        return _evaluated(params["jaxpr"], operands, put, owner)
+
+    again = jax.checkpoint(
+        run, prevent_cse=params["prevent_cse"], policy=params["policy"]
+    )
+    return again(operands, list(put))  # type: ignore[no-any-return]
+
+
+def _scan(
+    equation: Any, operands: list[Any], put: Sequence[Arrays], owner: object
+) -> tuple[list[Any], list[Arrays]]:
+    """The same loop, that scans over what is put, and stacks what is taken."""
+    params = equation.params
+    const_count, carry_count = scan_counts(params)
+    consts = operands[:const_count]
+    first = operands[const_count : const_count + carry_count]
+    items = operands[const_count + carry_count :]
+
+    def body(
+        carry: list[Any], item: tuple[list[Any], Sequence[Arrays]]
+    ) -> tuple[list[Any], tuple[list[Any], list[Arrays]]]:
+        """One round."""
+        own, own_put = item
+        outputs, taken = _evaluated(
+            params["jaxpr"], [*consts, *carry, *own], own_put, owner
+        )
+        return outputs[:carry_count], (outputs[carry_count:], taken)
+
+    last, (stacked, taken) = jax.lax.scan(
+        body,
+        first,
+        (items, list(put)),
+        params["length"],
+        params["reverse"],
+        params["unroll"],
+        **{name: params[name] for name in ("_split_transpose",) if name in params},
+    )
+    return [*last, *stacked], taken
+
+
+def _inlined(
+    equation: Any, operands: list[Any], put: Sequence[Arrays], owner: object
+) -> tuple[list[Any], list[Arrays]]:
+    """What is inside of the equation alone."""
+    (jaxpr,) = jaxprs_in(equation)
+    return _evaluated(jaxpr, operands, put, owner)
+
+
+def _with_rule(
+    equation: Any, operands: list[Any], put: Sequence[Arrays], owner: object
+) -> tuple[list[Any], list[Arrays]]:
+    """The equation as it is, whose rule holds for its outputs; and what flows inside, computed once more."""
+    _, taken = _evaluated(equation.params["call_jaxpr"], operands, put, owner)
+    return bind_again(equation, operands), taken
+
+
+_WITH_RULES: Final = ("custom_jvp_call", "custom_vjp_call")
+
+_RULES: Final[dict[str, _Rule]] = {
+    "jit": _jit,
+    "pjit": _jit,
+    "checkpoint": _checkpoint,
+    "remat2": _checkpoint,
+    "scan": _scan,
+    "core_call": _inlined,
+    "closed_call": _inlined,
+    "eval_jaxpr": _inlined,
+    **dict.fromkeys(_WITH_RULES, _with_rule),
+}

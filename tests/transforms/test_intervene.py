@@ -1,0 +1,277 @@
+"""intervene: other values in the place of what nodes return."""
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import graphnode as gn
+from graphnode import nn
+
+UNTYPED: Any = gn
+X = jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)
+
+
+class Block(gn.Node):
+    lin: nn.Linear
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return x + jnp.tanh(self.lin(x))
+
+
+class Net(gn.Node):
+    blocks: list[Block]
+    head: nn.Linear
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Stacked(gn.Node):
+    blocks: Block
+    head: nn.Linear
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return self.head(gn.scan(lambda h, block: (block(h), None), x, self.blocks)[0])
+
+
+def blocks(count: int) -> list[Block]:
+    with gn.random.scope(1):
+        return [Block(nn.Linear(3, 3)) for _ in range(count)]
+
+
+def net(count: int = 2) -> Net:
+    with gn.random.scope(9):
+        return Net(blocks(count), nn.Linear(3, 2))
+
+
+def stacked(count: int = 2) -> Stacked:
+    with gn.random.scope(9):
+        return Stacked(gn.stack(blocks(count)), nn.Linear(3, 2))
+
+
+def assert_close(actual: Any, expected: Any) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def fault(run: Callable[[], object]) -> str:
+    with pytest.raises(gn.CaptureError) as caught:
+        run()
+    return str(caught.value)
+
+
+def double(y: Any) -> Any:
+    """A change."""
+    return 2 * y
+
+
+WAYS: dict[str, Callable[[Callable[..., Any], Any], Callable[..., Any]]] = {
+    "eager": lambda f, changes: gn.intervene(f, changes),
+    "jit of it": lambda f, changes: gn.jit(gn.intervene(f, changes)),
+    "it of jit": lambda f, changes: gn.intervene(gn.jit(f), changes),
+    "of remat": lambda f, changes: gn.intervene(gn.remat(f), changes),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("by_value", [True, False])
+def test_a_change_takes_the_place_of_a_result(way: str, by_value: bool):
+    """A function of it, or a value."""
+    model = net()
+    change = jnp.ones((2, 3)) if by_value else jnp.ones_like
+    out = WAYS[way](lambda model, x: model(x), {"blocks.1": change})(model, X)
+    assert_close(out, model.head(jnp.ones((2, 3))))
+    assert_close(net()(X), model(X))
+
+
+def test_several_changes():
+    """Each is for its own nodes; a class and a glob select many."""
+    model = net()
+    out = gn.intervene(model, {"blocks.*": double, "head": jnp.negative})(X)
+    h = X
+    for one in model.blocks:
+        h = 2 * one(h)
+    assert_close(out, -model.head(h))
+    assert np.array_equal(gn.intervene(model, {Block: double})(X), gn.intervene(model, {"blocks.*": double})(X))
+
+
+@pytest.mark.parametrize("make", [net, stacked])
+@hypothesis.given(factor=st.floats(-3, 3, width=32))
+@hypothesis.settings(max_examples=5)
+def test_what_was_captured_of_another_call_goes_in_as_it_is(make: Any, factor: float):
+    """Activation patching: with all that a call gave put in, the rest is that of the call."""
+    model, other = make(), jnp.float32(factor) * X
+    expected, seen = gn.capture(model, "blocks" if make is stacked else "blocks.*")(other)
+    assert np.array_equal(gn.intervene(model, seen)(X), expected)
+
+
+def test_one_layer_of_another_run():
+    """Only what follows it changes."""
+    model = net(3)
+    _, seen = gn.capture(model, "blocks.1")(2 * X)
+    patched, after = gn.capture(gn.intervene(model, {"blocks.1": seen["blocks.1"]}), "blocks.*")(X)
+    _, plain = gn.capture(model, "blocks.*")(X)
+    assert np.array_equal(after["blocks.0"], plain["blocks.0"])
+    assert np.array_equal(after["blocks.1"], seen["blocks.1"])
+    assert_close(patched, model(2 * X))
+
+
+def test_each_call_gets_its_own_value():
+    """What a call with as many calls gave has them in order."""
+
+    def twice(model: Net, x: Any) -> Any:
+        return model.head(model.head(x)[:, :1] + x)
+
+    model = net(1)
+    _, seen = gn.capture(twice, "head")(model, 2 * X)
+    assert np.array_equal(gn.intervene(twice, seen)(model, X), seen.calls["head"][1])
+    assert fault(lambda: gn.intervene(twice, {"head": seen.calls["head"][0]})(model, X)) == (
+        "gn.intervene: model.head is called 2 times; found 1 value. Give a function, or a gn.Captured with as many"
+    )
+    out = gn.intervene(twice, {"head": jnp.zeros_like})(model, X)
+    assert not out.any()
+
+
+def test_lanes_and_rounds_have_an_axis():
+    """A value has one for each loop and each vmap; a function is called for each round and lane alike."""
+    model, xs = stacked(), jnp.stack([X, X, X])
+    run = gn.vmap(lambda model, x: model(x), in_axes=(None, 0))
+    values = jnp.arange(36.0).reshape(2, 3, 2, 3)
+    assert_close(gn.intervene(run, {"blocks": values})(model, xs), model.head(values[-1]))
+    assert not gn.intervene(model, {"head": jnp.zeros_like})(X).any()
+    assert fault(lambda: gn.intervene(run, {"blocks": jnp.zeros((2, 3))})(model, xs)) == (
+        "gn.intervene: model.blocks returns float32[2,3,2,3]; found float32[2,3] to put in its place"
+    )
+
+
+def test_gradients_with_respect_to_what_is_added():
+    """A steering vector is learned like any argument; so is one that is put in."""
+    model = net()
+
+    def loss(direction: Any) -> Any:
+        steered = gn.intervene(model, {"blocks.0": lambda y: y + direction})
+        return jnp.sum(steered(X) ** 2)
+
+    def objective(model: Net, x: Any) -> Any:
+        return jnp.sum(model(x) ** 2)
+
+    _, seen, grads = gn.capture_grads(objective, "blocks.0")(model, X)
+    assert_close(jax.grad(loss)(jnp.zeros((2, 3))), grads["blocks.0"])
+    put = jax.grad(lambda value: gn.intervene(objective, {"blocks.0": value})(model, X))(seen["blocks.0"])
+    assert_close(put, grads["blocks.0"])
+    assert_close(jax.jit(jax.grad(loss))(jnp.zeros((2, 3))), grads["blocks.0"])
+
+
+def test_a_value_that_is_put_in_has_no_derivative_inside():
+    """What the node would have computed is not part of the function any more."""
+
+    def gradient(model: Net, x: Any) -> Any:
+        return gn.grad(lambda model, x: jnp.sum(model(x)))(model, x)
+
+    tree = gn.intervene(gradient, {"blocks.1": jnp.ones((2, 3))})(net(), X)
+    assert not tree["blocks", 0, "lin", "weight"].value.any()
+    assert not tree["blocks", 1, "lin", "weight"].value.any()
+    assert tree["head", "weight"].value.tolist() == [[2, 2]] * 3
+
+
+def test_a_node_may_be_a_change():
+    """Its States are followed, as those of any closure."""
+    with gn.random.scope(5):
+        probe = nn.Linear(3, 3)
+    model = net()
+    run = gn.intervene(model, {"blocks.1": probe})
+    h = model.blocks[1](model.blocks[0](X))
+    assert_close(run(X), model.head(probe(h)))
+    probe.weight.value = 2 * probe.weight.value
+    assert_close(run(X), model.head(probe(h)))
+
+
+def test_the_second_call_traces_nothing():
+    """Neither with other values nor with the same function; another function is traced."""
+    traces = []
+
+    def run(model: Net, x: Any) -> Any:
+        traces.append(x.shape)
+        return model(x)
+
+    model = net()
+    for factor in (1.0, 2.0):
+        gn.intervene(run, {"blocks.0": jnp.full((2, 3), factor)})(model, X)
+        gn.intervene(run, {"blocks.0": double})(model, X)
+    assert len(traces) == 2
+    gn.intervene(run, {"blocks.0": lambda y: 3 * y})(model, X)
+    assert len(traces) == 3
+
+
+def test_an_intervention_outside_sees_that_inside():
+    """The outer change is of what the inner one gives."""
+    inner = gn.intervene(net(), {"blocks.0": jnp.ones_like})
+    out = gn.intervene(inner, {"blocks.0": double})(X)
+    assert_close(out, gn.intervene(net(), {"blocks.0": lambda y: jnp.full_like(y, 2)})(X))
+
+
+def test_what_does_not_fit_is_named():
+    """All at once; structure, shape and dtype are those of what the node returns."""
+    model = net()
+    assert fault(
+        lambda: gn.intervene(model, {"blocks.0": jnp.zeros(3), "head": (jnp.zeros((2, 2)),), "blocks.1": X})(X)
+    ) == (
+        "gn.intervene: 2 faults:\n"
+        "  Net.blocks.0 returns float32[2,3]; found float32[3] to put in its place\n"
+        "  Net.head returns float32[2,2]; found PyTreeDef((*,)) of float32[2,2] to put in its place"
+    )
+    assert fault(lambda: gn.intervene(model, {"head": lambda y: y.astype(jnp.bfloat16)})(X)) == (
+        "gn.intervene: Net.head returns float32[2,2], and its change bfloat16[2,2]; keep structure, shapes and dtypes"
+    )
+    assert fault(lambda: gn.intervene(model, {"head": lambda y: "a"})(X)) == (
+        "gn.intervene: Net.head returns float32[2,2], and its change str 'a'; keep structure, shapes and dtypes"
+    )
+    assert fault(lambda: gn.intervene(model, {Block: double, "blocks.0": double})(X)) == (
+        "gn.intervene: Net.blocks.0 is selected by Block and 'blocks.0'; give one change for it"
+    )
+    assert fault(lambda: gn.intervene(model, {"blocks.7": double})(X)) == (
+        "gn.intervene: no node is at 'blocks.7' (did you mean 'blocks.1'?)"
+    )
+
+
+def test_what_is_no_change_is_refused_where_it_is_written():
+    """Not only at the call."""
+    with pytest.raises(TypeError) as caught:
+        UNTYPED.intervene(net(), ["head"])
+    assert str(caught.value) == (
+        "gn.intervene takes a mapping of changes by path or node class second; found list ['head']"
+    )
+    with pytest.raises(TypeError) as caught:
+        UNTYPED.intervene(net(), {"head": "zero"})
+    assert str(caught.value) == (
+        "gn.intervene: the change for 'head' is neither an array nor a function; found str 'zero'"
+    )
+    with pytest.raises(gn.FilterTypeError):
+        UNTYPED.intervene(net(), {3: double})
+
+
+def test_a_rule_of_its_own_refuses_a_value():
+    """It would not know of it; a function is part of what the rule is about."""
+
+    @gn.custom_jvp
+    def ruled(one: Block, x: Any) -> Any:
+        return one(x)
+
+    ruled.defjvp(lambda primals, tangents: (primals[0](primals[1]), tangents[1]))
+    run = gn.intervene(lambda one, x: ruled(one, x), {"lin": jnp.zeros((2, 3))})
+    assert fault(lambda: run(net().blocks[0], X)) == (
+        "gn.intervene: one.lin is called inside of a function with a derivative rule of its own, which would not know "
+        "of another value"
+    )
+    out = gn.intervene(lambda one, x: ruled(one, x), {"lin": jnp.zeros_like})(net().blocks[0], X)
+    assert_close(out, X)
