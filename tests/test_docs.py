@@ -37,6 +37,7 @@ _SLOW_PAGES = (
     "docs/guides/optimizers.md",
     "docs/guides/metrics.md",
     "docs/guides/porting.md",
+    "docs/guides/recipes.md",
     "docs/guides/save_and_load.md",
     "docs/guides/sharding.md",
     "docs/guides/state_and_modes.md",
