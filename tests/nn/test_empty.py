@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 # How many of the last axes of an input are no batch; 1 where it is not said.
 INNER = {
     "AdaptiveAvgPool": 3, "AdaptiveMaxPool": 2, "AvgPool": 2, "Conv": 3, "ConvTranspose": 2, "Embedding": 0,
-    "Bidirectional": 2, "GroupNorm": 2, "InstanceNorm": 3, "LRU": 2, "Mamba2": 2, "MaxPool": 3, "MinPool": 2, "MultiHeadAttention": 2,
-    "RGLRU": 2, "RNN": 2,
+    "Bidirectional": 2, "GroupNorm": 2, "InstanceNorm": 3, "LRU": 2, "Mamba2": 2, "MaxPool": 3, "MinPool": 2,
+    "MultiHeadAttention": 2, "RGLRU": 2, "RNN": 2,
     "EncoderDecoder": 2, "TransformerBlock": 2, "TransformerStack": 2,
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
