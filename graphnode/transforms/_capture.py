@@ -83,7 +83,9 @@ def capture(
 
     Returns:
         A function with the arguments of `fun` that gives a pair: the result of `fun`, and
-        the results of the nodes, a `Captured`.
+        the results of the nodes, a `Captured`. What has no arrays among the arguments,
+        such as `deterministic=True`, stays what it is, and is traced anew for another
+        value.
 
     Raises:
         FilterTypeError: Something in `selection` does not select nodes.
