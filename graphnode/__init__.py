@@ -30,6 +30,7 @@ with importlib.import_module("._gc", __name__).collector_paused():
     from ._errors import StackError as StackError
     from ._errors import StateUseError as StateUseError
     from ._errors import StructureError as StructureError
+    from ._errors import SummaryError as SummaryError
     from ._errors import TraceError as TraceError
     from ._errors import UndeclaredFieldError as UndeclaredFieldError
     from ._errors import UnsetFieldError as UnsetFieldError

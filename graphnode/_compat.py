@@ -32,6 +32,13 @@ except ImportError:  # before JAX 0.10
     from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]  # ty: ignore
 
 try:
+    from jax.errors import InconclusiveDimensionOperation as InconclusiveSizeError
+except ImportError:  # before JAX 0.10
+    from jax.core import (  # type: ignore[no-redef, unused-ignore]
+        InconclusiveDimensionOperation as InconclusiveSizeError,
+    )
+
+try:
     from jax.tree_util import is_tree_node
 except ImportError:  # before JAX 0.10
     from jax._src.tree_util import _registry
@@ -367,6 +374,16 @@ def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
             outputs = _changing(equation.params["jaxpr"].jaxpr, operands)
         changing.update(map(id, itertools.compress(equation.outvars, outputs)))
     return [id(variable) in changing for variable in jaxpr.outvars]
+
+
+def scope_names(equation: Any) -> tuple[str, ...]:
+    """The names of `jax.named_scope` around an equation of a jaxpr, outermost first, from where its jaxpr begins.
+
+    For `gn.summary`: jaxprs that are nested in others begin without the names around them.
+    """
+    entries = equation.source_info.name_stack.stack
+    # The others are of transformations, such as `vmap`.
+    return tuple([entry.name for entry in entries if type(entry).__name__ == "Scope"])
 
 
 # Any: jaxlib has no types for it.

@@ -1,0 +1,59 @@
+"""Copies of nodes with shapes in place of arrays: what a summary traces, in place of the user's model."""
+
+from typing import Any, TypeVar
+
+import jax
+
+from .._compat import Tracer
+from .._errors import DonationError, listed
+from .._graph._binding import Binding
+from .._graph._binding_cache import binding_of
+from .._graph._unflatten import build
+from .._paths import path_str
+
+N = TypeVar("N")
+
+
+def abstract(root: N) -> N:
+    """A copy of a node, or of a pytree of nodes, with shapes in place of arrays; what is shared stays shared.
+
+    Raises:
+        DonationError: The memory of some States was given away; names all.
+        StructureError: It is neither a node nor a pytree of nodes.
+    """
+    binding = binding_of(root)
+    values = [state._value for state in binding.states]
+    _check_memory(binding, values)
+    copy: N = build(binding.graphdef, jax.tree.map(shape_of, values))
+    return copy
+
+
+def _check_memory(binding: Binding, values: list[Any]) -> None:
+    """Refuse States whose arrays are no longer there: it is not known that the next call has others like them."""
+    faults = [
+        f"{path_str(binding.graphdef.layout.path(at))}: its memory was given to another call, or deleted"
+        for at, value in enumerate(values)
+        if any(_is_deleted(leaf) for leaf in jax.tree.leaves(value))
+    ]
+    if faults:
+        raise DonationError(
+            f"{listed(faults)}; write a new value first, or restore the model"
+        )
+
+
+def _is_deleted(leaf: Any) -> bool:
+    """Whether an array has lost its memory; a tracer has none to lose."""
+    is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
+    return is_array and leaf.is_deleted()
+
+
+# Any: a leaf of a State's value, and what stands for it.
+def shape_of(leaf: Any) -> Any:
+    """The shape and dtype of an array or number; any other leaf as it is."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    try:
+        aval: Any = jax.typeof(leaf)
+    except TypeError:
+        return leaf
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)

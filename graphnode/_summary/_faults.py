@@ -1,0 +1,122 @@
+"""Find every node of a model whose call does not fit its inputs.
+
+The call is traced once more. Where a node fails, what it would have given is put in the
+place of its result, so that the nodes after it are looked at, too; where that is not
+known, the search ends, and the last fault says so.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from .._calls import NodeCall, Proceed
+from .._errors import Fault, Place
+from .._paths import Path
+from ._declared import declared_output, output_by_trial
+from ._errors import SHAPE_ERRORS, error_text
+from ._inputs import Inputs
+from ._trace import Method, Recorder, traced
+
+# Gives the place of a node in a file, by its path.
+PlaceOf: TypeAlias = Callable[[Path], Place]
+
+_STOPPED = "what is called after it was not checked"
+
+
+def faults_of(
+    method: Method, inputs: Inputs, numbers: Inputs, place_of: PlaceOf | None
+) -> list[Fault]:
+    """What does not fit in a call of a method.
+
+    Args:
+        method: The method; the node has shapes in place of arrays.
+        inputs: What it is called with.
+        numbers: The same with numbers in place of symbolic sizes.
+        place_of: Says where faults are in a file.
+    """
+    finder = _search(method, inputs)
+    of_symbols: set[Path] = set()
+    if inputs.symbols:
+        # What fails with numbers, too, is no fault of the symbols.
+        of_symbols = finder.faults.keys() - _search(method, numbers).faults.keys()
+    faults: list[Fault] = []
+    for path, errors in finder.faults.items():
+        hints = [_symbols_hint(inputs.symbols)] if path in of_symbols else []
+        if path == finder.last:
+            hints.append(_STOPPED)
+        place = Place() if place_of is None else place_of(path)
+        name, hint = finder.name_of(path), "; ".join(hints)
+        faults += [Fault(text, path=name, hint=hint, place=place) for text in errors]
+    return faults
+
+
+def _search(method: Method, inputs: Inputs) -> "_FaultFinder":
+    """A finder that has seen a call."""
+    finder = _FaultFinder(type(method.node).__name__)
+    try:
+        traced(method, inputs, finder)
+    except (_StoppedError, *SHAPE_ERRORS):
+        # What fails outside of all nodes is told by the first trace.
+        pass
+    return finder
+
+
+class _StoppedError(Exception):
+    """It is not known what a failed call would have given, so that nothing after it can be looked at."""
+
+
+class _FaultFinder(Recorder):
+    """Notes each node whose call fails, and goes on with what it would have given.
+
+    Attributes:
+        faults: What was raised by the node at a path, each text once.
+        last: The path of the node at which the search ended, if it did.
+    """
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.faults: dict[Path, dict[str, None]] = {}
+        self.last: Path | None = None
+        self._is_trying = False
+
+    def run(
+        self,
+        call: NodeCall,
+        proceed: Proceed,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Make the call, or give what it would have given."""
+        if self._is_trying:
+            return proceed(*args, **kwargs)
+        try:
+            return proceed(*args, **kwargs)
+        except SHAPE_ERRORS as error:
+            self.faults.setdefault(call.path, {})[error_text(error)] = None
+            output = declared_output(call.node, call.method, args, kwargs)
+            if output is None:
+                output = self._try(call, proceed, args, kwargs)
+            if output is None:
+                self.last = call.path
+                raise _StoppedError from error
+            return output
+
+    def _try(
+        self,
+        call: NodeCall,
+        proceed: Proceed,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """What the method gives for inputs that fit; what fails meanwhile is no fault."""
+        self._is_trying = True
+        try:
+            return output_by_trial(call.node, proceed, args, kwargs)
+        finally:
+            self._is_trying = False
+
+
+def _symbols_hint(symbols: tuple[str, ...]) -> str:
+    """What to do where a node cannot do with a symbolic size."""
+    names = ", ".join(symbols)
+    pronoun = "its value" if len(symbols) == 1 else "the value of one"
+    return f"{names} can be any size here, and the node needs {pronoun}: give a number"
