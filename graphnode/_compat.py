@@ -23,6 +23,7 @@ from jax._src.config import disable_jit
 from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters.batching import BatchTracer
+from jax._src.source_info_util import Scope, current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue
 from jax.core import Tracer as Tracer
 
@@ -166,6 +167,19 @@ def using_context(context: Hashable) -> AbstractContextManager[object]:
     all other code.
     """
     return _CONTEXT(context)  # type: ignore[no-any-return]  # JAX's stubs
+
+
+def path_scope(path: str) -> AbstractContextManager[object]:
+    """As `jax.named_scope`, for the text of a path; in place of the innermost scope, if that is where the path begins.
+
+    So the name of an operation has the path once: `net.blocks.0`, and not
+    `net/net.blocks/net.blocks.0`.
+    """
+    stack = current_name_stack()
+    last = stack.stack[-1] if stack.stack else None
+    if isinstance(last, Scope) and f"{path}.".startswith(f"{last.name}."):
+        stack = stack[:-1]
+    return set_name_stack(stack.extend(path))
 
 
 def enclosing_traces() -> list[Any]:

@@ -77,6 +77,8 @@ LAYERS = (
     "_cast",
     "_constrain",
     "_growth",
+    "_calls",
+    "_method_wrappers",
     "transforms",
     "random",
     "nn",

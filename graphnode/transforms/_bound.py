@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import jax
 
 from .._graph._flatten import is_graph_object
+from .._method_wrappers import call_method
 from .._static import GraphObject
 from ._arguments import BoundFirst, Function, bound_names, positional_name
 from ._kept import remembered
@@ -154,7 +155,11 @@ class _PartialTarget(BoundFirst):
         # A partial again: it knows which of two arguments wins, and where positions are
         # left open.
         partial = functools.partial(
-            self.function, *args[: self._inner_count], *positional, **keywords
+            call_method,
+            self.function,
+            *args[: self._inner_count],
+            *positional,
+            **keywords,
         )
         return partial(*args[count:], **kwargs)
 

@@ -23,12 +23,14 @@ none; `Call.finish` does both steps behind JAX.
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal
 
 import jax
 from jax.tree_util import tree_flatten, tree_flatten_with_path
 
-from .._compat import PLAIN, current_trace, is_tracing
+from .._calls import Arguments, Label, current_arguments
+from .._compat import PLAIN, current_trace, is_tracing, path_scope
 from .._describe import describe
 from .._errors import ContractError, TraceError, listed
 from .._graph._binding import Binding
@@ -41,7 +43,7 @@ from .._marks import trace_of
 from .._signals import put_all
 from .._state import State, check_writable, contract_faults, mark_container, renew
 from .._static import GraphObject
-from ._arguments import Function, Values
+from ._arguments import Function, Values, positional_name
 from ._pure import ACTIVE, NO_NODES, REFUSAL, Outcome, Pure, pure_of
 from ._result_nodes import ResultNode, is_result_node
 from ._signature import CallSite, Signature, all_leaves
@@ -66,6 +68,7 @@ class Call:
         other_leaves: The other leaves.
         held: The nodes around the function, for `jit`.
         trace: The `Trace` that was made for it, and that `jit` is about to use.
+        stacks: The roots that are stacks of which the function gets one member, by number.
         key: What `signature` is made of: a plain tuple, since one is made at every
             call.
     """
@@ -78,6 +81,7 @@ class Call:
         "key",
         "other_leaves",
         "roots",
+        "stacks",
         "trace",
         "transform",
     )
@@ -93,6 +97,7 @@ class Call:
         self.function: Function = function
         self.held: Held = NOTHING
         self.trace: Any = None
+        self.stacks: frozenset[int] = frozenset()
         roots: list[Any] = []
         others: list[Any] = []
         # A tuple from the start, since it is a part of `key`.
@@ -154,6 +159,43 @@ class Call:
     ) -> Pure:
         """The function of values and leaves that JAX transforms; see `Pure`."""
         return pure_of(self.site, numbers, refusal)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The numbers, among the leaves, of the nodes and States."""
+        return self.key[1]
+
+    def labels_around(self) -> tuple[Label, ...] | None:
+        """What its nodes are called (`labels_in`) in the trace around it; `None` where there is none."""
+        around = current_arguments()
+        return None if around is None else self.labels_in(around)
+
+    def labels_in(self, around: Arguments) -> tuple[Label, ...]:
+        """What its nodes are called in a trace; those that are not known there, as arguments of the function."""
+        labels: list[Label] = []
+        for number, (root, own) in enumerate(
+            zip(self.roots, self.site.labels(), strict=True)
+        ):
+            label = around.label_of(root)
+            if label is None:
+                label = own
+            elif number in self.stacks:
+                label = label.member()
+            labels.append(label)
+        return tuple(labels)
+
+    def scope(self) -> AbstractContextManager[object]:
+        """While it is open, JAX names operations by the node that the call is for, if the trace around knows it.
+
+        For what is kept, and so has names that begin with the function's own arguments: what stands
+        around it says which node it is.
+        """
+        around = current_arguments()
+        is_for_one = len(self.roots) == 1 or (
+            bool(self.roots) and positional_name(self.function, 0) == "self"
+        )
+        label = around.label_of(self.roots[0]) if around and is_for_one else None
+        return nullcontext() if label is None else path_scope(label.scope)
 
     def state_name(self, number: int) -> str:
         """What a message calls a State: its argument, and the path below."""

@@ -13,6 +13,7 @@ import jax
 from .._compat import DISABLE_JIT
 from .._errors import StructureError
 from .._growth import Growth, growth_since
+from .._method_wrappers import call_method
 from .._reads import READING
 from .._value import is_container
 from ._arguments import Function, Values, show_as
@@ -179,7 +180,8 @@ def compiled(
     following = remembered_together(
         functions,
         ("compiled", call.transform),
-        (key, call.signature, call.held.key),
+        # With what the nodes are called here, as what is traced has these names.
+        (key, call.signature, call.held.key, call.labels_around()),
         make,
     )
     return call.run(following.run, call, at_home(call), call.other_leaves, *extra)  # type: ignore[no-any-return]  # as `body` gives
@@ -202,7 +204,7 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
 
         def picked(*args: Any) -> Any:
             """`function` with its own of all the arguments."""
-            return function(*[args[at] for at in positions])
+            return call_method(function, *[args[at] for at in positions])
 
         show_as(picked, function)
         return picked

@@ -23,6 +23,7 @@ from typing import (
 import jax
 
 from .._caches import Memo
+from .._calls import has_handlers
 from .._compat import DISABLE_JIT, is_tracing
 from .._constrain import ACTIVATIONS
 from .._describe import describe
@@ -224,6 +225,9 @@ class Jitted(Transformed, Generic[P, R]):
     def _program(self, call: Call) -> Program:
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
+        # Each call of a node is to be seen, and so traced.
+        if has_handlers():
+            return self._compile(call)
         if not compiled.surroundings.is_empty:
             call.held = compiled.surroundings.held()
         return compiled.get(_key(call)) or self._compile(call)
@@ -234,6 +238,8 @@ class Jitted(Transformed, Generic[P, R]):
         surroundings = self._compiled.surroundings
         surroundings.look([self._target], call.binding.graphdef)
         call.held = surroundings.held()
+        if has_handlers():
+            return Program(call, self._options, self._history)
         key = _key(call)
         # Where a function around it was another one, its places are known again by now.
         known = self._compiled.get(key)

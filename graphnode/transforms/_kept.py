@@ -15,6 +15,7 @@ from types import MethodType
 from typing import Any, Final, TypeVar
 
 from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
+from .._calls import has_handlers
 from ._arguments import Function
 from ._traits import TRAITS
 
@@ -117,8 +118,9 @@ def remembered(
             see `remembered_together`.
         make: Makes it.
     """
-    # Its attributes are those of the function, and would keep the instance
-    if isinstance(function, MethodType):
+    # Its attributes are those of the function, and would keep the instance. And a handler
+    # is to see each call of what is traced.
+    if isinstance(function, MethodType) or has_handlers():
         return make()
     cache = _cache_of(function, kind)
     return make() if cache is None else cache.of(key, make)
@@ -144,7 +146,7 @@ def remembered_together(
             another.
     """
     is_method = any(isinstance(function, MethodType) for function in functions)
-    cache = None if is_method else _cache_of(functions[0], kind)
+    cache = None if is_method or has_handlers() else _cache_of(functions[0], kind)
     if cache is None:
         return make(lambda: list(functions))
     # Not the functions themselves: the key would keep them alive, and a callable object

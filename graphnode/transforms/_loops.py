@@ -150,6 +150,7 @@ def scan(
     forks = forks_of(call, spread.values)
     own_axes = with_fork_axes(forks, spread, None)
     axes = with_fork_axes(forks, spread, 0)
+    call.stacks = _stacks_of(call, own_axes)
     check_sizes(call, own_axes, _SIZES, length)
     if forks and length is None:
         length = lane_count(call, own_axes)
@@ -161,6 +162,18 @@ def scan(
     )
     outcome = compiled(call, (target,), key, body)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
+
+
+def _stacks_of(call: Call, axes: Spread) -> frozenset[int]:
+    """The roots of a call that are scanned over, by number: a round gets one member of each."""
+    layout = call.binding.graphdef.layout
+    stacks: set[int] = set()
+    for root in range(len(call.roots)):
+        layout_below, first = layout.below(root) or (None, 0)
+        count = 0 if layout_below is None else len(layout_below)
+        if any(isinstance(axis, int) for axis in axes.values[first : first + count]):
+            stacks.add(root)
+    return frozenset(stacks)
 
 
 def _check_place(value: Any, where: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, SupportsIndex
 
 from .._arguments import wrong_argument
 from .._importable import importable_name
+from .._method_wrappers import original_of
 from .._static import GraphObject
 from ._arguments import Function
 from ._bound import Target, target_of_defaults, target_of_partial
@@ -44,6 +45,8 @@ def target_of(function: Function) -> Target:
     Raises:
         TypeError: It is nothing that can be called.
     """
+    # Not what a trace around this one has put in its place: nothing would be kept.
+    function = original_of(function)
     target, bound = method_target_of(function)
     if bound:
         # A method may have a node as a default, too.
@@ -67,9 +70,9 @@ def method_target_of(function: Function) -> Target:
     if isinstance(function, Transformed) and function._bound:
         return function._unbound(), function._bound
     if isinstance(function, GraphObject) and callable(function):
-        return type(function).__call__, (function,)
+        return original_of(type(function).__call__), (function,)
     if isinstance(function, MethodType) and isinstance(function.__self__, GraphObject):
-        return function.__func__, (function.__self__,)
+        return original_of(function.__func__), (function.__self__,)
     if not callable(function):
         raise TypeError(
             wrong_argument("a function, a method or a callable node", function)

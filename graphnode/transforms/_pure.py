@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import CodeType
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
+from .._calls import Arguments, Label, current_arguments, has_handlers, tracing
 from .._compat import TraceRef, current_trace, is_tracing
 from .._describe import describe
 from .._errors import StructureError, TraceError, listed
@@ -44,6 +45,7 @@ from .._marks import (
     take_back_loans,
     trace_of,
 )
+from .._method_wrappers import call_method, wrapped_methods
 from .._paths import Path, path_str
 from .._reads import Reads
 from .._rngs import RngState
@@ -72,6 +74,15 @@ class ActiveCall(Protocol):
     """What is asked of the call that JAX is working on: a `Call`."""
 
     binding: Binding
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The numbers, among the leaves of its arguments, of the nodes and States."""
+        ...
+
+    def labels_in(self, around: Arguments) -> Sequence[Label]:
+        """What the nodes of its arguments are called in the trace around it."""
+        ...
 
     def explain_capture(
         self, state: State[Any], action: Literal["read", "written"]
@@ -156,7 +167,8 @@ class Pure:
         if reads is not None:
             reads.number(binding.states)
         with self._captured():
-            result = self._call(args, kwargs)
+            with self._named(nodes), wrapped_methods(signature.graphdef):
+                result = self._call(args, kwargs)
             # Where JAX runs it without a trace, nothing is compiled, and any result
             # will do.
             if self.site.traits.only_arrays and is_tracing():
@@ -206,10 +218,27 @@ class Pure:
             return nullcontext()
         return captured(call.binding.states, call.explain_capture)
 
+    def _named(self, nodes: Sequence[Any]) -> AbstractContextManager[None]:
+        """While it is open, JAX names operations by the nodes whose methods run, as the function's arguments."""
+        around, call = current_arguments(), ACTIVE.call
+        # What is kept may serve another place the next time.
+        if self.site.traits.is_kept and not has_handlers():
+            around = None
+        of_roots: Callable[[], Sequence[Label]] = self.site.labels
+        # The same arguments, which the caller may have names for.
+        if (
+            around is not None
+            and call is not None
+            and call.places == self.site.signature.places
+        ):
+            of_roots = functools.partial(call.labels_in, around)
+        graphdef = self.site.signature.graphdef
+        return tracing(Arguments(nodes, graphdef, of_roots, around))
+
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the user's function; raise if it wrote into a container that it read from a State of outside."""
         try:
-            result = self.site.function(*args, **kwargs)
+            result = call_method(self.site.function, *args, **kwargs)
         # Loans are taken back even then, or the containers of outside would stay lent
         # to a trace that is over. Their writes are not checked: the error is what
         # counts.

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 from jax.tree_util import DictKey, SequenceKey, keystr
 
+from .._calls import Label
 from .._graph._graphdef import GraphDef
-from .._paths import Path, path_str
+from .._paths import Key, Path, as_key, path_str
 from ._arguments import Function, Static, positional_name
 from ._traits import TRAITS, Traits
 
@@ -145,6 +146,19 @@ class CallSite:
             return "the arguments"
         return _name_below(self.leaf_names()[self.signature.places[int(path[0])]], path)
 
+    def labels(self) -> list[Label]:
+        """What JAX's names call each node or State: its parameter, and the path below; a `self` by its class."""
+        graphdef = self.signature.graphdef
+        specs, top = graphdef.table.specs, graphdef.table.top
+        labels: list[Label] = []
+        for root, place in enumerate(self.signature.places):
+            group, argument, *below = self.signature.key_paths[place]
+            name = _argument_name(self.function, (group, argument))
+            if name == "self":
+                name = specs[top[root]].cls.__name__
+            labels.append(Label(name, ()).below(tuple(map(_path_key, below))))
+        return labels
+
     def statics(self) -> dict[str, Static]:
         """For `gn.explain_retrace`: the static arguments, by name."""
         args_def, kwargs_def = self.signature.treedef.children()
@@ -180,6 +194,15 @@ def _name_below(argument: str, path: Path) -> str:
     """The name of an argument with the path below it, which begins after that of the root."""
     below = path_str(path[1:])
     return f"{argument}.{below}" if below else argument
+
+
+def _path_key(entry: Any) -> Key:
+    """A key of a path of JAX's as one of ours."""
+    (value,) = [
+        getattr(entry, name) for name in ("idx", "key", "name") if hasattr(entry, name)
+    ]
+    key = as_key(value)
+    return str(value) if key is None else key
 
 
 def _unwrapped(argument: Any) -> Any:

@@ -13,11 +13,14 @@ class Traits(NamedTuple):
         only_arrays: The function can return only what JAX computes with. The other
             transforms pass on as it is what is not differentiated, or not mapped.
         is_abstract: It gives the structure of a result, and no node to write to.
+        is_kept: What is traced inside of another trace serves other places, too, where
+            the nodes have other names.
     """
 
     is_eager: bool = False
     only_arrays: bool = False
     is_abstract: bool = False
+    is_kept: bool = False
 
 
 # By the name that call sites have, which is that of the public function.
@@ -33,11 +36,11 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "hessian": Traits(is_eager=True),
     "jacfwd": Traits(is_eager=True),
     "jacrev": Traits(is_eager=True),
-    "jit": Traits(only_arrays=True),
+    "jit": Traits(only_arrays=True, is_kept=True),
     "jvp": Traits(is_eager=True),
     "linearize": Traits(is_eager=True),
     "make_jaxpr": Traits(only_arrays=True, is_abstract=True),
-    "remat": Traits(only_arrays=True),
+    "remat": Traits(only_arrays=True, is_kept=True),
     "scan": Traits(only_arrays=True),
     "shard_map": Traits(),
     "switch": Traits(only_arrays=True),

@@ -90,7 +90,9 @@ def remat(
         # function has captured, unless a trace around this one follows that.
         again = pure if READING.reads is not None else functools.partial(pure)
         run = jax.checkpoint(again, prevent_cse=prevent_cse, policy=policy)
-        return call.finish(call.run(run, at_home(call), call.other_leaves))
+        with call.scope():
+            outcome = call.run(run, at_home(call), call.other_leaves)
+        return call.finish(outcome)
 
     return rebind(rematerialised, bound, fun, again)
 
