@@ -110,6 +110,8 @@ if typing.TYPE_CHECKING:
     from ._rngs import RngStream as RngStream
     from ._stack import stack as stack
     from ._stack import unstack as unstack
+    from ._summary._summary import Summary as Summary
+    from ._summary._summary import summary as summary
     from ._typechecker import typechecker as typechecker
     from ._view import view as view
     from .transforms import *  # noqa: F403  # all of its names
@@ -139,6 +141,7 @@ else:
         "_graph._diff": ("Difference", "diff",),
         "_graph_to_tree": ("NodeStates", "graph_to_tree", "tree_to_graph",),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),
+        "_summary._summary": ("Summary", "summary"),
         "_typechecker": ("typechecker",),
     }
     # fmt: on

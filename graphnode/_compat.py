@@ -22,6 +22,7 @@ from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
 from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
+from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 from jax._src.interpreters.batching import BatchTracer
 from jax._src.source_info_util import Scope, current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue

@@ -8,12 +8,13 @@ initializer its shape and dtype, and checks a State's value.
 import ast
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._compat import SymbolicSize
 from ._hints import with_article
 
 if TYPE_CHECKING:
@@ -349,6 +350,10 @@ def _integers(axis: Axis, size: object) -> tuple[int, ...]:
         items = size
     sizes: list[int] = []
     for item in items:
+        # Of an array that was bound before: JAX computes with it as with an integer.
+        if isinstance(item, SymbolicSize):
+            sizes.append(cast("int", item))
+            continue
         # A boolean is an integer to Python, but no size.
         if not isinstance(item, int | np.integer) or isinstance(item, bool):
             raise ContractSyntaxError(

@@ -1,9 +1,8 @@
 """What a call that failed would have given, as far as that is known.
 
-The annotation of the method's result may say it. Else the method is tried with an input
-whose last axis has a size that the node's static fields name: what a layer gives for
-such an input, it would have given. Where two of them give different shapes, it is not
-known.
+The method is tried with a first input whose last axis has a size that the node's static
+fields name: what a layer gives for an input that fits, it would have given. Where two of
+them give different shapes, it is not known. Else the annotation of the result may say it.
 """
 
 import inspect

@@ -41,7 +41,7 @@ def faults_of(
     faults: list[Fault] = []
     for path, errors in finder.faults.items():
         hints = [_symbols_hint(inputs.symbols)] if path in of_symbols else []
-        if path == finder.last:
+        if finder.is_stopped and path == finder.last:
             hints.append(_STOPPED)
         place = Place() if place_of is None else place_of(path)
         name, hint = finder.name_of(path), "; ".join(hints)
@@ -55,8 +55,7 @@ def _search(method: Method, inputs: Inputs) -> "_FaultFinder":
     try:
         traced(method, inputs, finder)
     except (_StoppedError, *SHAPE_ERRORS):
-        # What fails outside of all nodes is told by the first trace.
-        pass
+        finder.is_stopped = True
     return finder
 
 
@@ -69,13 +68,16 @@ class _FaultFinder(Recorder):
 
     Attributes:
         faults: What was raised by the node at a path, each text once.
-        last: The path of the node at which the search ended, if it did.
+        last: The path of the last of them.
+        is_stopped: Whether the search ended there.
     """
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
         self.faults: dict[Path, dict[str, None]] = {}
         self.last: Path | None = None
+        self.is_stopped = False
+        self._count = 0
         self._is_trying = False
 
     def run(
@@ -88,17 +90,26 @@ class _FaultFinder(Recorder):
         """Make the call, or give what it would have given."""
         if self._is_trying:
             return proceed(*args, **kwargs)
+        before = self._count
         try:
             return proceed(*args, **kwargs)
         except SHAPE_ERRORS as error:
-            self.faults.setdefault(call.path, {})[error_text(error)] = None
-            output = declared_output(call.node, call.method, args, kwargs)
+            # What a node does with the result of one that has failed may be a
+            # consequence, and no fault of its own.
+            if self._count == before:
+                self._note(call.path, error)
+            output = self._try(call, proceed, args, kwargs)
             if output is None:
-                output = self._try(call, proceed, args, kwargs)
+                output = declared_output(call.node, call.method, args, kwargs)
             if output is None:
-                self.last = call.path
                 raise _StoppedError from error
             return output
+
+    def _note(self, path: Path, error: Exception) -> None:
+        """Note that the node at a path has failed."""
+        self.faults.setdefault(path, {})[error_text(error)] = None
+        self.last = path
+        self._count += 1
 
     def _try(
         self,

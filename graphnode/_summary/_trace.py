@@ -156,8 +156,12 @@ class Recorder:
 
 
 def inputs_text(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The inputs of a call, as a text."""
-    named = [f"{name}={text_of(value)}" for name, value in kwargs.items()]
+    """The inputs of a call, as a text; what is `None` by name says nothing."""
+    named = [
+        f"{name}={text_of(value)}"
+        for name, value in kwargs.items()
+        if value is not None
+    ]
     return ", ".join([*map(text_of, args), *named])
 
 

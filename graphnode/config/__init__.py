@@ -25,7 +25,7 @@ from ._load import loads as loads
 from ._load import validate as validate
 from ._override import override as override
 from ._registry import register as register
-from ._summary import Summary as Summary
+from .._summary._summary import Summary as Summary
 from ._summary import summary as summary
 from ._to_config import to_config as to_config
 from ._write import dump as dump

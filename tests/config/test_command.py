@@ -95,7 +95,7 @@ def test_check_tells_all_faults(models: Path):
 
 
 def test_check_tells_what_constructors_refuse(models: Path):
-    """With the place and path of each node; one that holds it is not blamed. A summary tells the same by path."""
+    """With the place and path of each node; one that holds it is not blamed. A summary tells the same."""
     (models / "heads.yaml").write_text("type: TransformerBlock\nwidth: 8\nnum_heads: 3\n")
     (models / "depths.yaml").write_text(
         "type: Sequential\nlayers:\n  - {type: Linear, in_size: 2, out_size: 0}\n"
@@ -113,7 +113,7 @@ def test_check_tells_what_constructors_refuse(models: Path):
     result = run("summary", "depths.yaml", "-s", "layers[0].out_size=3")
     assert (result.exit_code, result.stderr) == (
         1,
-        "layers.2: Dropout.rate: expected a number in [0, 1]; found 7.0\n",
+        "depths.yaml:5:5: layers.2: Dropout.rate: expected a number in [0, 1]; found 7.0\n",
     )
 
 
