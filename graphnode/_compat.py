@@ -20,9 +20,15 @@ import jax.numpy as jnp
 from jax._src import distributed
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
-from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
+from jax._src.core import (
+    InconclusiveDimensionOperation,
+    Trace,
+    eval_trace,
+    mapped_aval,
+    trace_ctx,
+)
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
-from jax._src.export.shape_poly import _DimExpr as SymbolicSize
+from jax._src.export.shape_poly import _DimExpr
 from jax._src.interpreters.batching import BatchTracer
 from jax._src.source_info_util import Scope, current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue
@@ -32,13 +38,6 @@ try:
     from jax._src.random.prng import PRNGKeyArray
 except ImportError:  # before JAX 0.10
     from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]  # ty: ignore
-
-try:
-    from jax.errors import InconclusiveDimensionOperation as InconclusiveSizeError
-except ImportError:  # before JAX 0.10
-    from jax.core import (  # type: ignore[no-redef, unused-ignore]
-        InconclusiveDimensionOperation as InconclusiveSizeError,
-    )
 
 try:
     from jax.tree_util import is_tree_node
@@ -63,6 +62,11 @@ except ImportError:  # before JAX 0.10
             return trace_ctx.trace
 
     _running = _Running()  # type: ignore[assignment, unused-ignore]
+
+# The class of JAX's symbolic sizes, with which `jax.export` and `gn.summary` trace; and
+# what is raised where the answer depends on the value of one.
+SymbolicSize: Final[type[Any]] = _DimExpr
+InconclusiveSizeError: Final[type[Exception]] = InconclusiveDimensionOperation
 
 # Where JAX's arrays have their operators.
 _ARRAY_OPERATORS: Final = "jax._src.numpy.array_methods"

@@ -56,4 +56,10 @@ def shape_of(leaf: Any) -> Any:
         aval: Any = jax.typeof(leaf)
     except TypeError:
         return leaf
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+    return shaped(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+# Any: symbolic sizes, and dtypes of keys, have no public classes.
+def shaped(shape: Any, dtype: Any, *, weak_type: bool = False) -> jax.ShapeDtypeStruct:
+    """A shape and dtype in place of an array."""
+    return jax.ShapeDtypeStruct(shape, dtype, weak_type=weak_type)  # type: ignore[no-untyped-call]  # JAX's own

@@ -14,6 +14,7 @@ from .._contract import Contract, ContractSyntaxError, contract_of
 from .._declare._makers import sizes_of
 from .._declare._node import Node
 from .._declare._type_arguments import resolve
+from ._abstract import shaped
 from ._flops import Size
 
 # What stands for `...`, a run of axes without a name.
@@ -108,7 +109,7 @@ def input_of_contract(
 ) -> jax.ShapeDtypeStruct:
     """An input that fits the annotation of its parameter: see `shape_of_contract`."""
     shape = shape_of_contract(contract, sizes, symbols)
-    return jax.ShapeDtypeStruct(shape, concrete_dtype(contract.dtype()))
+    return shaped(shape, concrete_dtype(contract.dtype()))
 
 
 def concrete_dtype(dtype: Any) -> Any:

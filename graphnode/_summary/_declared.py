@@ -137,7 +137,10 @@ def _dtype_of(contract: Contract, node: Node, arrays: list[Any]) -> Any:
 
 
 def output_by_trial(
-    node: Node, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    node: Node,
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
 ) -> Any:
     """What a method gives for a first input of another last size; `None` if it takes none, or what it gives differs.
 

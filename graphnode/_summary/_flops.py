@@ -177,7 +177,9 @@ def _add_while(equation: Any, scopes: Scopes, work: Work) -> None:
     for name in ("cond_jaxpr", "body_jaxpr"):
         work.add(work_of(equation.params[name], scopes))
     if work_of(equation.params["body_jaxpr"]).total() != 0:
-        text = "one round of a while loop is counted, as the number of rounds is not known"
+        text = (
+            "one round of a while loop is counted, as the number of rounds is not known"
+        )
         work.notes[scopes, text] = None
 
 

@@ -20,12 +20,12 @@ class Line(NamedTuple):
 
     Attributes:
         path: The text of the path, with a range for each list that is folded.
-        count: How many rows it stands for.
+        times: How many rows it stands for.
         item: The row that is shown for all of them.
     """
 
     path: str
-    count: int
+    times: int
     item: Item
 
 
@@ -49,9 +49,7 @@ def folded(items: Sequence[Item]) -> list[Line]:
     return lines
 
 
-def _line(
-    items: Sequence[Item], item: Item, length: int, above: Line | None
-) -> Line:
+def _line(items: Sequence[Item], item: Item, length: int, above: Line | None) -> Line:
     """The line of a row that stands for so many siblings, below another line."""
     start = "" if above is None else above.path
     edge = _edge(items, item)
@@ -60,9 +58,9 @@ def _line(
     if length > 1 and isinstance(last, int):
         end = f"{last}..{last + length - 1}"
         text = ".".join([path_str(tuple(keys)), end]) if keys else end
-    count = 1 if above is None else above.count
+    times = 1 if above is None else above.times
     path = ".".join([part for part in (start, text) if part])
-    return Line(path, count * length, item)
+    return Line(path, times * length, item)
 
 
 def _edge(items: Sequence[Item], item: Item) -> Path:

@@ -18,7 +18,7 @@ from .._contract import Contract, ContractSyntaxError, contract_of
 from .._declare._node import Node
 from .._errors import Fault, SummaryError
 from .._graph._flatten import is_graph_object
-from ._abstract import shape_of
+from ._abstract import shape_of, shaped
 from ._annotated import (
     Symbols,
     concrete_dtype,
@@ -176,9 +176,9 @@ class _Reader:
         axes = match["bare"] if match["axes"] is None else match["axes"]
         shape = shape_of_contract(_contract_of_text(text, axes), self._sizes, self.symbols)  # fmt: skip
         if match["dtype"] is not None:
-            return jax.ShapeDtypeStruct(shape, _dtype_named(match["dtype"]))
+            return shaped(shape, _dtype_named(match["dtype"]))
         dtype = float if contract is None else contract.dtype()
-        return jax.ShapeDtypeStruct(shape, concrete_dtype(jnp.dtype(dtype)))
+        return shaped(shape, concrete_dtype(jnp.dtype(dtype)))
 
 
 def _contract_of_text(text: str, axes: str) -> Contract:

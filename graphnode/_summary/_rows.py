@@ -232,9 +232,7 @@ def _all_others(
     return rows
 
 
-def _paths_through(
-    path: Path, shared: Mapping[Path, tuple[Path, ...]]
-) -> list[Path]:
+def _paths_through(path: Path, shared: Mapping[Path, tuple[Path, ...]]) -> list[Path]:
     """The further paths of a State through the nodes that it is below."""
     further: list[Path] = []
     for length in range(len(path)):

@@ -21,7 +21,16 @@ from ._faults import PlaceOf, faults_of
 from ._fold import folded, unfolded
 from ._inputs import Inputs, inputs_of
 from ._rows import Activity, Item, Row, items_of
-from ._table import Table, cells_of, columns, html_of, numbers_of, rich_of, text_of, with_calls  # fmt: skip
+from ._table import (  # fmt: skip
+    Table,
+    cells_of,
+    columns,
+    html_of,
+    numbers_of,
+    rich_of,
+    text_of,
+    with_calls,
+)
 from ._trace import Method, activity_of
 
 
@@ -31,6 +40,9 @@ class Options(NamedTuple):
     depth: int | None = None
     states: bool | None = None
     fold: bool = True
+
+
+_DEFAULT: Final = Options()
 
 
 class Total(NamedTuple):
@@ -59,7 +71,7 @@ class Summary:
         title: str,
         items: list[Item],
         activity: Activity | None,
-        options: Options = Options(),
+        options: Options = _DEFAULT,
     ) -> None:
         self._title = title
         self._items = items
@@ -216,7 +228,10 @@ class Summary:
         if self.symbols:
             lines.insert(0, f"for every size of {', '.join(self.symbols)}")
         if has_nodes and len(self.totals) > 1:
-            texts = [f"{kind} {total.parameters:,} ({total.bytes:,} bytes)" for kind, total in self.totals.items()]  # fmt: skip
+            texts = [
+                f"{kind} {total.parameters:,} ({total.bytes:,} bytes)"
+                for kind, total in self.totals.items()
+            ]
             lines.insert(0, f"parameters by class: {', '.join(texts)}")
         return tuple(lines)
 
@@ -345,7 +360,7 @@ _A_SIZE: Final = 8
 
 
 def _abstract_call(method: Method, inputs: Inputs) -> tuple[Method, Inputs]:
-    """Copies of the node, and of those among its inputs, with shapes in place of arrays; what they share stays shared."""
+    """A call of copies of its nodes, with shapes in place of arrays; what the nodes share stays shared."""
     leaves, treedef = jax.tree.flatten(
         (inputs.args, inputs.kwargs), is_leaf=is_graph_object
     )

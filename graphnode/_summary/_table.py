@@ -56,7 +56,7 @@ def columns(*, states: bool, nodes: bool, calls: bool) -> tuple[str, ...]:
 
 def cells_of(line: Line) -> list[_Cells]:
     """The cells of a row: one line, and one more for each further call."""
-    row, count = line.item.row, line.count
+    row, count = line.item.row, line.times
     first = {
         "path": line.path,
         "class": f"{count} × {row.kind}" if count > 1 else row.kind,

@@ -20,6 +20,7 @@ from ._flops import Scopes, Size, work_of
 from ._inputs import Inputs
 from ._rows import Activity, CallShapes, Unquoted
 
+
 class Method(NamedTuple):
     """A method, and the node that it is called on.
 
@@ -169,7 +170,9 @@ def inputs_text(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
 def text_of(value: Any) -> str:
     """A pytree with the dtypes and shapes of its arrays."""
     return str(
-        jax.tree.map(lambda leaf: Unquoted(_leaf_text(leaf)), value, is_leaf=is_graph_object)  # fmt: skip
+        jax.tree.map(
+            lambda leaf: Unquoted(_leaf_text(leaf)), value, is_leaf=is_graph_object
+        )
     )
 
 

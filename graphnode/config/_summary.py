@@ -17,7 +17,7 @@ from ._build import abstractly, build, constructor_faults
 from ._config import Config
 from ._graph import visits
 from ._override import override
-from ._read import Files
+from ._read import Files, check_no_faults
 from ._walk import Walk, walk
 
 
@@ -93,8 +93,7 @@ def file_summary(
         Fault(what, path=path_str(visit.path), place=places.of(visit.path))
         for visit, what in constructor_faults(changed)
     ]
-    if faults:
-        raise ConfigError(sorted(faults, key=by_place))
+    check_no_faults(sorted(faults, key=by_place))
     model = abstract_model(changed)
     target = model if method is None else _method(model, method)
     return summarize(target, inputs, named, places.of)
