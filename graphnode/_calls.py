@@ -1,8 +1,8 @@
 """Which node is called while one of our transforms traces: its path, its name for JAX, and who wants to know.
 
     trace of step(net, x)             Arguments: the copy of `net`, its graphdef, Label("net", ())
-      │ net.blocks[0](x)              a wrapper in the class (`_method_wrappers`) calls `dispatch`
-      │   label of the copy           Label("net.blocks.0", ("blocks", 0)), made when it is first called
+      │ net.blocks[0](x)              a wrapper in the class (`_method_wrappers`) asks for the label
+      │                               Label("net.blocks.0", ("blocks", 0)), made when it is first called
       │   scope of JAX                an operation inside is named jit(step)/net.blocks.0/dot_general
       │   handlers                    each may change arguments and result (`calls_through`)
       ▼ the method itself
@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ._compat import path_scope
 from ._graph._graphdef import GraphDef
 from ._graph._template import NodeSpec
 from ._inspect import reach
@@ -73,17 +72,18 @@ class Arguments:
     """The nodes of the arguments of one trace, and what they are called; made lazily, node by node.
 
     Attributes:
+        graphdef: Of the nodes and States among them, in a list.
         around: Those of the trace around it whose nodes may be called here, too.
     """
 
     __slots__ = (
-        "_graphdef",
         "_known",
         "_labels",
         "_nodes",
         "_of_roots",
         "_roots",
         "around",
+        "graphdef",
     )
 
     def __init__(
@@ -102,7 +102,8 @@ class Arguments:
             around: The arguments of the trace around it, unless what is traced may be kept for
                 other places: then it must not know them.
         """
-        self._roots, self._graphdef, self._of_roots = roots, graphdef, of_roots
+        self.graphdef: GraphDef[Any] = graphdef
+        self._roots, self._of_roots = roots, of_roots
         self._labels: Sequence[Label] | None = None
         self._nodes: dict[int, tuple[int, Any]] | None = None
         self._known: dict[int, Label] = {}
@@ -121,7 +122,7 @@ class Arguments:
     def _own_label(self, node: object) -> Label | None:
         """The label of a node of these arguments alone."""
         if self._nodes is None:
-            self._nodes = _live_nodes(self._roots, self._graphdef)
+            self._nodes = _live_nodes(self._roots, self.graphdef)
         number, _ = self._nodes.get(id(node), (None, None))
         if number is None:
             return None
@@ -134,7 +135,7 @@ class Arguments:
         """The label of the node of that number in the graphdef."""
         if self._labels is None:
             self._labels = self._of_roots()
-        root, *below = self._graphdef.path(number)
+        root, *below = self.graphdef.path(number)
         return self._labels[int(root)].below(tuple(below))
 
 
@@ -232,31 +233,26 @@ def has_handlers() -> bool:
     return bool(_ALL_HANDLERS) and bool(_LOCAL.handlers)
 
 
-def dispatch(
-    function: Callable[..., Any],
+# Any: whatever a method takes and gives.
+def through_handlers(
+    label: Label,
     method: str,
+    function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> Any:  # Any: as the method gives
-    """Call a method, whose node is the first argument, under its name and through the handlers."""
-    label = label_of(args[0])
-    if label is None:
-        return function(*args, **kwargs)
-    with path_scope(label.scope):
-        handlers = _LOCAL.handlers
-        if not handlers:
-            return function(*args, **kwargs)
-        node, *rest = args
-        call = NodeCall(node, method, label.path, label.scope)
-        proceed: Proceed = functools.partial(function, node)
-        # The last is the innermost, next to the method.
-        for handler in reversed(handlers):
-            proceed = functools.partial(_handled, handler, call, proceed)
-        return proceed(*rest, **kwargs)
+) -> Any:
+    """Call a method, whose node is the first argument, through the handlers of this thread."""
+    node, *rest = args
+    call = NodeCall(node, method, label.path, label.scope)
+    proceed: Proceed = functools.partial(function, node)
+    # The last is the innermost, next to the method.
+    for handler in reversed(_LOCAL.handlers):
+        proceed = functools.partial(_handled, handler, call, proceed)
+    return proceed(*rest, **kwargs)
 
 
 def _handled(
     handler: Handler, call: NodeCall, proceed: Proceed, *args: Any, **kwargs: Any
 ) -> Any:
-    """For `dispatch`: what a handler makes of a call."""
+    """For `through_handlers`: what one handler makes of a call."""
     return handler(call, proceed, args, kwargs)

@@ -1,7 +1,7 @@
 """Put wrappers around the public methods of classes, while one of our transforms traces nodes of them.
 
     class Net(gn.Node)                    outside of traces         while nodes of it are traced
-      def __call__(self, x): ...          Net.__call__ itself       a wrapper, which calls `_calls.dispatch`
+      def __call__(self, x): ...          Net.__call__ itself       a wrapper, which opens a scope of JAX
 
 So a call costs nothing outside of traces. It is the class that is changed, as a dunder method of
 an instance is of no use to Python, and for all threads: in one that traces nothing, the wrapper only
@@ -22,13 +22,20 @@ from functools import wraps
 from types import FunctionType, TracebackType
 from typing import Any, Final
 
-from ._calls import current_arguments, dispatch
+from ._calls import (
+    Arguments,
+    current_arguments,
+    has_handlers,
+    label_of,
+    through_handlers,
+    tracing,
+)
+from ._compat import path_scope
 from ._declare._node import Node
-from ._fields import NodeBase
 from ._graph._graphdef import GraphDef
 from ._graph._template import NodeSpec
 
-_PACKAGE_FILES: Final = (__file__, dispatch.__code__.co_filename)
+_OWN_FILES: Final = (__file__, through_handlers.__code__.co_filename)
 # Those of all nodes, which have no methods to be named.
 _BASES: Final = frozenset(Node.__mro__)
 # Generators and coroutines run later, and elsewhere.
@@ -64,14 +71,17 @@ def _wrapper_of(function: FunctionType, name: str) -> FunctionType:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        """The method, by `dispatch` where something is traced."""
+        """The method, under the name of the node where that is traced."""
         try:
-            if current_arguments() is None or not (
-                args and _attribute(type(args[0]), name) is call
-            ):
-                # Also by `super()`: the call of the method that extends it has a name.
+            label = label_of(args[0]) if args else None
+            # Not by `super()`: the call of what extends the method has the name.
+            if label is None or not _is_method(function, name, args[0]):
                 return function(*args, **kwargs)
-            return dispatch(function, name, args, kwargs)
+            # Here, as each frame more makes each operation take longer to trace.
+            with path_scope(label.scope):
+                if has_handlers():
+                    return through_handlers(label, name, function, args, kwargs)
+                return function(*args, **kwargs)
         except BaseException as error:
             error.__traceback__ = _without_first_frames(error.__traceback__)
             raise
@@ -81,15 +91,12 @@ def _wrapper_of(function: FunctionType, name: str) -> FunctionType:
 
 
 # All wrappers share it, and nothing else has it.
-_CODE: Final = _wrapper_of(_wrapper_of, "").__code__
+_CODE: Final = _wrapper_of(lambda: None, "").__code__
 
 
 def _without_first_frames(traceback: TracebackType | None) -> TracebackType | None:
     """A traceback without the frames of a wrapper at its beginning."""
-    while (
-        traceback is not None
-        and traceback.tb_frame.f_code.co_filename in _PACKAGE_FILES
-    ):
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in _OWN_FILES:
         traceback = traceback.tb_next
     return traceback
 
@@ -103,6 +110,11 @@ def original_of(value: Any) -> Any:
     while type(value) is FunctionType and value.__code__ is _CODE:
         value = value.__dict__["__wrapped__"]
     return value
+
+
+def _is_method(function: FunctionType, name: str, node: object) -> bool:
+    """Whether a function is what a node has as its method of that name."""
+    return original_of(_attribute(type(node), name)) is function
 
 
 def _attribute(cls: type, name: str) -> object:
@@ -119,34 +131,50 @@ def call_method(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> A
     What a transform has been given is not the wrapper (`original_of`), or is in the class
     as a transformed function, such as by `@gn.jit`.
     """
-    if args and isinstance(args[0], NodeBase):
-        name = getattr(function, "__name__", "")
-        attribute = _attribute(type(args[0]), name)
-        if type(attribute) is FunctionType:
-            is_method = attribute is not function and original_of(attribute) is function
-        else:
-            is_method = getattr(attribute, "__wrapped__", None) is function
-        if is_method and _is_public(name):
-            return dispatch(function, name, args, kwargs)
-    return function(*args, **kwargs)
+    name = getattr(function, "__name__", "")
+    label = label_of(args[0]) if args and _is_public(name) else None
+    if label is None or not _is_behind(function, _attribute(type(args[0]), name)):
+        return function(*args, **kwargs)
+    with path_scope(label.scope):
+        if has_handlers():
+            return through_handlers(label, name, function, args, kwargs)
+        return function(*args, **kwargs)
+
+
+def _is_behind(function: Callable[..., Any], attribute: object) -> bool:
+    """For `call_method`: whether a function is what a wrapper, or a transformed function, in a class stands for."""
+    if type(attribute) is FunctionType:
+        return attribute is not function and original_of(attribute) is function
+    return getattr(attribute, "__wrapped__", None) is function
 
 
 @contextmanager
-def wrapped_methods(graphdef: GraphDef[Any]) -> Generator[None]:
-    """While it is open, the public methods of the nodes of a structure go by `dispatch`."""
-    classes = graphdef.plans.to(_CLASSES, lambda: _classes_in(graphdef))
+def naming(arguments: Arguments) -> Generator[None]:
+    """While it is open, calls of the public methods of these nodes have the names of the nodes."""
+    classes: list[type] = []
+    known: Arguments | None = arguments
+    # Those of a trace around have wrappers already.
+    while known is not None and known is not current_arguments():
+        classes += _classes_of(known.graphdef)
+        known = known.around
     _install(classes)
     try:
-        yield
+        with tracing(arguments):
+            yield
     finally:
         _remove(classes)
+
+
+def _classes_of(graphdef: GraphDef[Any]) -> list[type]:
+    """The classes of the nodes in a structure, and those that they extend; without those of all nodes."""
+    return graphdef.plans.to(_CLASSES, lambda: _classes_in(graphdef))
 
 
 _CLASSES: Final = "classes with methods"
 
 
 def _classes_in(graphdef: GraphDef[Any]) -> list[type]:
-    """The classes of the nodes in a structure, and those that they extend; without those of all nodes."""
+    """For `_classes_of`: a walk over all tokens."""
     specs = [token for token in graphdef.tokens if isinstance(token, NodeSpec)]
     bases = {base for cls in {spec.cls for spec in specs} for base in cls.__mro__}
     # Those of C take no attributes.

@@ -184,6 +184,15 @@ class Call:
             labels.append(label)
         return tuple(labels)
 
+    def labels_of_held(self, around: Arguments | None) -> list[Label]:
+        """What the nodes around the function are called: as in a trace, or else by where they stand."""
+        labels: list[Label] = []
+        for node, name in zip(self.held.nodes, self.held.names, strict=True):
+            label = None if around is None else around.label_of(node)
+            name = type(node).__name__ if name == "self" else name
+            labels.append(label or Label(name, ()))
+        return labels
+
     def scope(self) -> AbstractContextManager[object]:
         """While it is open, JAX names operations by the node that the call is for, if the trace around knows it.
 

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from .._calls import Arguments, Label, current_arguments, has_handlers, tracing
+from .._calls import Arguments, Label, current_arguments, has_handlers
 from .._compat import TraceRef, current_trace, is_tracing
 from .._describe import describe
 from .._errors import StructureError, TraceError, listed
@@ -45,7 +45,7 @@ from .._marks import (
     take_back_loans,
     trace_of,
 )
-from .._method_wrappers import call_method, wrapped_methods
+from .._method_wrappers import call_method, naming
 from .._paths import Path, path_str
 from .._reads import Reads
 from .._rngs import RngState
@@ -70,6 +70,20 @@ Outcome: TypeAlias = tuple[Written, Values, Any]
 NO_NODES: Final = walk([])
 
 
+class NodesAround(Protocol):
+    """What is asked of the nodes around a function: of `Held`."""
+
+    @property
+    def nodes(self) -> Sequence[Any]:
+        """The nodes and States."""
+        ...
+
+    @property
+    def graphdef(self) -> GraphDef[Any] | None:
+        """Of these, in a list; `None` where there are none."""
+        ...
+
+
 class ActiveCall(Protocol):
     """What is asked of the call that JAX is working on: a `Call`."""
 
@@ -80,8 +94,17 @@ class ActiveCall(Protocol):
         """The numbers, among the leaves of its arguments, of the nodes and States."""
         ...
 
+    @property
+    def held(self) -> "NodesAround":
+        """The nodes around its function."""
+        ...
+
     def labels_in(self, around: Arguments) -> Sequence[Label]:
         """What the nodes of its arguments are called in the trace around it."""
+        ...
+
+    def labels_of_held(self, around: Arguments | None) -> Sequence[Label]:
+        """What the nodes around its function are called."""
         ...
 
     def explain_capture(
@@ -167,7 +190,7 @@ class Pure:
         if reads is not None:
             reads.number(binding.states)
         with self._captured():
-            with self._named(nodes), wrapped_methods(signature.graphdef):
+            with naming(self._arguments(nodes)):
                 result = self._call(args, kwargs)
             # Where JAX runs it without a trace, nothing is compiled, and any result
             # will do.
@@ -218,22 +241,29 @@ class Pure:
             return nullcontext()
         return captured(call.binding.states, call.explain_capture)
 
-    def _named(self, nodes: Sequence[Any]) -> AbstractContextManager[None]:
-        """While it is open, JAX names operations by the nodes whose methods run, as the function's arguments."""
+    def _arguments(self, nodes: Sequence[Any]) -> Arguments:
+        """The nodes whose methods the function may call: its arguments, those around it, those of a trace around.
+
+        Args:
+            nodes: The copies of the nodes among its arguments.
+        """
         around, call = current_arguments(), ACTIVE.call
-        # What is kept may serve another place the next time.
+        # What is kept may serve another place the next time, where the nodes around it
+        # have other names.
         if self.site.traits.is_kept and not has_handlers():
             around = None
+        signature = self.site.signature
         of_roots: Callable[[], Sequence[Label]] = self.site.labels
-        # The same arguments, which the caller may have names for.
-        if (
-            around is not None
-            and call is not None
-            and call.places == self.site.signature.places
-        ):
+        if call is None:
+            return Arguments(nodes, signature.graphdef, of_roots, around)
+        # The same arguments, which the trace around may have names for.
+        if around is not None and call.places == signature.places:
             of_roots = functools.partial(call.labels_in, around)
-        graphdef = self.site.signature.graphdef
-        return tracing(Arguments(nodes, graphdef, of_roots, around))
+        held = call.held
+        if held.graphdef is not None:
+            of_held = functools.partial(call.labels_of_held, around)
+            around = Arguments(held.nodes, held.graphdef, of_held, around)
+        return Arguments(nodes, signature.graphdef, of_roots, around)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the user's function; raise if it wrote into a container that it read from a State of outside."""
