@@ -107,7 +107,7 @@ class Contract(NamedTuple):
         for axis in self.axes:
             size = axis.size(sizes)
             # A size of 0 is a size: only negative ones are refused.
-            dimensions = () if size is None else _integers(axis, size)
+            dimensions = () if size is None else axis_sizes(axis, size)
             if size is None or min(dimensions, default=0) < 0:
                 raise ContractSyntaxError(
                     f"axis {axis.text!r} of {self.text} takes a size; found {size!r}"
@@ -245,7 +245,7 @@ class Contract(NamedTuple):
                 bound[str(axis.expression)] = actual if axis.variadic else actual[0]
             return None
         try:
-            expected = _integers(axis, size)
+            expected = axis_sizes(axis, size)
         except ContractSyntaxError as error:
             return f"{error} of {self.text}"
         if expected == actual or is_broadcast:
@@ -340,7 +340,7 @@ class Requirement(NamedTuple):
         return f"{self.where}: {fault}"
 
 
-def _integers(axis: Axis, size: object) -> tuple[int, ...]:
+def axis_sizes(axis: Axis, size: object) -> tuple[int, ...]:
     """The sizes of an axis as integers: one, but for a variadic axis.
 
     For `shape` and `fault`: a static field may hold what is no size, such as a float.

@@ -1,5 +1,6 @@
 """Copies of nodes with shapes in place of arrays: what a summary traces, in place of the user's model."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -9,13 +10,17 @@ from .._errors import DonationError, listed
 from .._graph._binding import Binding
 from .._graph._binding_cache import binding_of
 from .._graph._unflatten import build
-from .._paths import path_str
+from .._paths import Path, path_str
 
 N = TypeVar("N")
 
 
-def abstract(root: N) -> N:
+def abstract(root: N, name_of: Callable[[Path], str] = path_str) -> N:
     """A copy of a node, or of a pytree of nodes, with shapes in place of arrays; what is shared stays shared.
+
+    Args:
+        root: The node.
+        name_of: What messages call the State at a path.
 
     Raises:
         DonationError: The memory of some States was given away; names all.
@@ -23,15 +28,17 @@ def abstract(root: N) -> N:
     """
     binding = binding_of(root)
     values = [state._value for state in binding.states]
-    _check_memory(binding, values)
+    _check_memory(binding, values, name_of)
     copy: N = build(binding.graphdef, jax.tree.map(shape_of, values))
     return copy
 
 
-def _check_memory(binding: Binding, values: list[Any]) -> None:
+def _check_memory(
+    binding: Binding, values: list[Any], name_of: Callable[[Path], str]
+) -> None:
     """Refuse States whose arrays are no longer there: it is not known that the next call has others like them."""
     faults = [
-        f"{path_str(binding.graphdef.layout.path(at))}: its memory was given to another call, or deleted"
+        f"{name_of(binding.graphdef.layout.path(at))}: its memory was given to another call, or deleted"
         for at, value in enumerate(values)
         if any(_is_deleted(leaf) for leaf in jax.tree.leaves(value))
     ]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import jax
 
-from .._contract import Contract, ContractSyntaxError, contract_of
+from .._contract import Contract, ContractSyntaxError, axis_sizes, contract_of
 from .._declare._makers import sizes_of
 from .._declare._node import Node
 from .._declare._type_arguments import resolve
@@ -33,11 +33,6 @@ class Symbols:
         self._number = number
         self._scope = jax.export.SymbolicScope()
         self._sizes: dict[str, Size] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names, in the order in which they were asked for."""
-        return tuple(self._sizes)
 
     def size(self, name: str) -> Size:
         """The size of a name, the same whenever it is asked for."""
@@ -99,8 +94,7 @@ def shape_of_contract(
             continue
         for name in sorted(axis.names - known.keys()):
             known[name] = symbols.size(name)
-        size = axis.size(known)
-        shape += size if isinstance(size, tuple) else (size,)
+        shape += axis_sizes(axis, axis.size(known))
     return tuple(shape)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import jaxtyping
 
+from .._compat import SymbolicSize
 from .._contract import Contract, ContractSyntaxError, contract_of
 from .._declare._node import Node
 from .._errors import Fault, SummaryError
@@ -32,6 +33,9 @@ _TEXT: Final = re.compile(r"\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*|(?P<ba
 _SHORT: Final = re.compile(r"(?P<kind>bf|f|i|u|c)(?P<bits>\d+)")
 _KINDS: Final = {"bf": "bfloat", "f": "float", "i": "int", "u": "uint", "c": "complex"}
 _EXAMPLES: Final = 'write "batch 28 28 1" or "int32[batch,128]"'
+
+# A name in the text of a symbolic size; JAX has functions such as `floordiv` there, too.
+_NAME: Final = re.compile(r"\b[^\W\d]\w*\b(?!\()")
 
 # A parameter that takes any number of arguments.
 _MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -75,15 +79,40 @@ def inputs_of(
     """
     signature = inspect.signature(function)
     args, kwargs = _with_further(signature, args, kwargs)
-    # It is only checked that the method takes them.
-    signature.bind(node, *args, **kwargs)
+    _check_taken(signature, function, node, args, kwargs)
     reader = _Reader(node, contracts_of(function, type(node)), Symbols(number))
     names = _names_of(signature, len(args) + 1)[1:]
     args = tuple([reader.read(*pair) for pair in zip(names, args, strict=True)])
     kwargs = {name: reader.read(name, value) for name, value in kwargs.items()}
     if reader.faults:
         raise SummaryError(reader.faults)
-    return Inputs(args, kwargs, reader.symbols.names)
+    return Inputs(args, kwargs, _symbols_in((args, kwargs)))
+
+
+# Any: a pytree of inputs.
+def _symbols_in(inputs: Any) -> tuple[str, ...]:
+    """The names of the symbolic sizes in inputs, in the order in which they are met."""
+    names: dict[str, None] = {}
+    for leaf in jax.tree.leaves(inputs, is_leaf=is_graph_object):
+        for size in leaf.shape if isinstance(leaf, jax.ShapeDtypeStruct) else ():
+            if isinstance(size, SymbolicSize):
+                names |= dict.fromkeys(_NAME.findall(str(size)))
+    return tuple(names)
+
+
+def _check_taken(
+    signature: inspect.Signature,
+    function: Callable[..., object],
+    node: Node,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> None:
+    """Refuse arguments that a method does not take."""
+    try:
+        signature.bind(node, *args, **kwargs)
+    except TypeError as error:
+        name = f"{type(node).__name__}.{getattr(function, '__name__', '')}"
+        raise TypeError(f"gn.summary: {name}: {error}") from None
 
 
 def _names_of(signature: inspect.Signature, count: int) -> list[str]:
@@ -174,11 +203,13 @@ class _Reader:
         if match is None:
             raise ContractSyntaxError(f"{text!r} is not a shape; {_EXAMPLES}")
         axes = match["bare"] if match["axes"] is None else match["axes"]
-        shape = shape_of_contract(_contract_of_text(text, axes), self._sizes, self.symbols)  # fmt: skip
+        of_text = _contract_of_text(text, axes)
+        shape = shape_of_contract(of_text, self._sizes, self.symbols)
         if match["dtype"] is not None:
             return shaped(shape, _dtype_named(match["dtype"]))
-        dtype = float if contract is None else contract.dtype()
-        return shaped(shape, concrete_dtype(jnp.dtype(dtype)))
+        # That of a text is the default float.
+        dtype = (of_text if contract is None else contract).dtype()
+        return shaped(shape, concrete_dtype(dtype))
 
 
 def _contract_of_text(text: str, axes: str) -> Contract:
@@ -188,8 +219,8 @@ def _contract_of_text(text: str, axes: str) -> Contract:
         ContractSyntaxError: They are not axes.
     """
     try:
-        annotation = jaxtyping.Shaped[jax.Array, " ".join(axes.replace(",", " ").split())]  # fmt: skip
-        contract = contract_of(annotation)
+        axes = " ".join(axes.replace(",", " ").split())
+        contract = contract_of(jaxtyping.Shaped[jax.Array, axes])
     except (ValueError, SyntaxError):
         contract = None
     if contract is None:

@@ -12,7 +12,7 @@ from .._declare._node import Node
 from .._errors import SummaryError
 from .._graph._flatten import is_graph_object
 from .._hints import with_article
-from .._paths import path_str
+from .._paths import Path, path_str
 from .._static import GraphObject
 from ..transforms._methods import target_of
 from ._abstract import abstract
@@ -365,8 +365,15 @@ def _abstract_call(method: Method, inputs: Inputs) -> tuple[Method, Inputs]:
         (inputs.args, inputs.kwargs), is_leaf=is_graph_object
     )
     places = [at for at, leaf in enumerate(leaves) if is_graph_object(leaf)]
-    copy, *others = abstract([method.node, *[leaves[at] for at in places]])
+    roots = [method.node, *[leaves[at] for at in places]]
+    copy, *others = abstract(roots, _name_in_call)
     for at, other in zip(places, others, strict=True):
         leaves[at] = other
     args, kwargs = jax.tree.unflatten(treedef, leaves)
     return method._replace(node=copy), inputs._replace(args=args, kwargs=kwargs)
+
+
+def _name_in_call(path: Path) -> str:
+    """What messages call a State of a call's nodes, which are in a list: the first one is the model."""
+    root, *rest = path
+    return path_str(tuple(rest)) if root == 0 else f"an input's {path_str(tuple(rest))}"

@@ -76,7 +76,10 @@ def traced(method: Method, inputs: Inputs, handler: Callable[..., Any]) -> Any:
             for leaf, is_traced in zip(leaves, are_traced, strict=True)
         ]
         args, kwargs = jax.tree.unflatten(treedef, filled)
-        return call_method(method.function, model, *args, **kwargs)
+        result = call_method(method.function, model, *args, **kwargs)
+        # The recorder has seen it. Here, what it is computed by counts, and else it may
+        # be anything.
+        return [leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, jax.Array)]
 
     with calls_through(handler):
         return make_jaxpr(run)(method.node, arguments)
