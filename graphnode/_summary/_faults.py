@@ -13,8 +13,7 @@ from .._errors import Fault, Place
 from .._paths import Path
 from ._declared import declared_output, output_by_trial
 from ._errors import SHAPE_ERRORS, error_text
-from ._inputs import Inputs
-from ._trace import Method, Recorder, traced
+from ._trace import Invocation, Recorder, traced
 
 # Gives the place of a node in a file, by its path.
 PlaceOf: TypeAlias = Callable[[Path], Place]
@@ -23,24 +22,24 @@ _STOPPED = "what is called after it was not checked"
 
 
 def faults_of(
-    method: Method, inputs: Inputs, numbers: Inputs, place_of: PlaceOf | None
+    invocation: Invocation, with_numbers: Invocation, place_of: PlaceOf | None
 ) -> list[Fault]:
-    """What does not fit in a call of a method.
+    """What does not fit in the call of a method.
 
     Args:
-        method: The method; the node has shapes in place of arrays.
-        inputs: What it is called with.
-        numbers: The same with numbers in place of symbolic sizes.
+        invocation: The call.
+        with_numbers: The same with numbers in place of symbolic sizes.
         place_of: Says where faults are in a file.
     """
-    finder = _search(method, inputs)
+    finder = _search(invocation)
+    symbols = invocation.inputs.symbols
     of_symbols: set[Path] = set()
-    if inputs.symbols:
+    if symbols:
         # What fails with numbers, too, is no fault of the symbols.
-        of_symbols = finder.faults.keys() - _search(method, numbers).faults.keys()
+        of_symbols = finder.faults.keys() - _search(with_numbers).faults.keys()
     faults: list[Fault] = []
     for path, errors in finder.faults.items():
-        hints = [_symbols_hint(inputs.symbols)] if path in of_symbols else []
+        hints = [_symbols_hint(symbols)] if path in of_symbols else []
         if finder.is_stopped and path == finder.last:
             hints.append(_STOPPED)
         place = Place() if place_of is None else place_of(path)
@@ -49,11 +48,11 @@ def faults_of(
     return faults
 
 
-def _search(method: Method, inputs: Inputs) -> "_FaultFinder":
+def _search(invocation: Invocation) -> "_FaultFinder":
     """A finder that has seen a call."""
-    finder = _FaultFinder(type(method.node).__name__)
+    finder = _FaultFinder(type(invocation.node).__name__)
     try:
-        traced(method, inputs, finder)
+        traced(invocation, finder)
     except (_StoppedError, *SHAPE_ERRORS):
         finder.is_stopped = True
     return finder

@@ -72,12 +72,14 @@ class Activity(NamedTuple):
         flops: By first path, those of nodes below left out.
         notes: What the numbers leave open.
         symbols: The names of the symbolic sizes.
+        holds: Whether it holds for all of their values, as far as that is known.
     """
 
     calls: dict[Path, list[CallShapes]]
     flops: dict[Path, Size]
     notes: tuple[str, ...]
     symbols: tuple[str, ...]
+    holds: bool = True
 
 
 class Item(NamedTuple):

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -31,7 +31,8 @@ from ._table import (  # fmt: skip
     text_of,
     with_calls,
 )
-from ._trace import Method, activity_of
+from ._trace import Invocation, activity_of
+from ._tried import A_SIZE, with_exception
 
 
 class Options(NamedTuple):
@@ -105,7 +106,7 @@ class Summary:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The sizes that are symbolic: what the summary says holds for every value of them."""
+        """The sizes that are symbolic: what the summary says holds for every value of them, if no note excepts one."""
         return () if self._activity is None else self._activity.symbols
 
     @property
@@ -225,7 +226,7 @@ class Summary:
     def _notes_below(self, has_nodes: bool) -> tuple[str, ...]:
         """The lines below the table."""
         lines = [*self.notes]
-        if self.symbols:
+        if self._activity is not None and self.symbols and self._activity.holds:
             lines.insert(0, f"for every size of {', '.join(self.symbols)}")
         if has_nodes and len(self.totals) > 1:
             texts = [
@@ -306,18 +307,22 @@ def summarize(
     if not (inputs or named) and _is_structure(model):
         copy = abstract(model)
         return Summary(type(model).__name__, items_of(copy, None), None)
-    method = _method_of(model)
-    read = inputs_of(method.function, method.node, inputs, named)
-    copy, shapes = _abstract_call(method, read)
+    function, node = _method_of(model)
+    invocation = _invocation(function, node, inputs_of(function, node, inputs, named))
+    numbers = inputs_of(function, node, inputs, named, A_SIZE)
+    with_numbers = _invocation(function, node, numbers)
     try:
-        activity = activity_of(copy, shapes)
+        activity = activity_of(invocation)
+        # Sizes of the caller's own stay symbolic.
+        if activity.symbols and not with_numbers.inputs.symbols:
+            activity = with_exception(activity, with_numbers)
     except SHAPE_ERRORS as error:
-        numbers = inputs_of(method.function, method.node, inputs, named, _A_SIZE)
-        faults = faults_of(*_abstract_call(method, read), _abstract_call(method, numbers)[1], place_of)  # fmt: skip
+        faults = faults_of(invocation, with_numbers, place_of)
         if not faults:
             raise
         raise SummaryError(faults) from error
-    return Summary(type(copy.node).__name__, items_of(copy.node, activity), activity)
+    items = items_of(invocation.node, activity)
+    return Summary(type(node).__name__, items, activity)
 
 
 # Any: a node or pytree of any class.
@@ -336,7 +341,7 @@ def _is_structure(model: object) -> bool:
     return isinstance(model, GraphObject | type) or not callable(model)
 
 
-def _method_of(model: Any) -> Method:
+def _method_of(model: Any) -> tuple[Callable[..., Any], Node]:
     """The method that is called, and its node.
 
     Raises:
@@ -352,25 +357,19 @@ def _method_of(model: Any) -> Method:
     function, bound = target_of(model)
     if len(bound) != 1 or not isinstance(bound[0], Node):
         raise TypeError(wrong_argument(takes, model))
-    return Method(function, bound[0])
+    return function, bound[0]
 
 
-# What stands for symbolic sizes, to see whether a fault is theirs.
-_A_SIZE: Final = 8
-
-
-def _abstract_call(method: Method, inputs: Inputs) -> tuple[Method, Inputs]:
-    """A call of copies of its nodes, with shapes in place of arrays; what the nodes share stays shared."""
-    leaves, treedef = jax.tree.flatten(
-        (inputs.args, inputs.kwargs), is_leaf=is_graph_object
-    )
+def _invocation(function: Callable[..., Any], node: Node, inputs: Inputs) -> Invocation:
+    """The call of a method, of copies of all nodes, with shapes in place of arrays; what they share stays shared."""
+    leaves, treedef = jax.tree.flatten(inputs[:2], is_leaf=is_graph_object)
     places = [at for at, leaf in enumerate(leaves) if is_graph_object(leaf)]
-    roots = [method.node, *[leaves[at] for at in places]]
+    roots = [node, *[leaves[at] for at in places]]
     copy, *others = abstract(roots, _name_in_call)
     for at, other in zip(places, others, strict=True):
         leaves[at] = other
     args, kwargs = jax.tree.unflatten(treedef, leaves)
-    return method._replace(node=copy), inputs._replace(args=args, kwargs=kwargs)
+    return Invocation(function, copy, Inputs(args, kwargs, inputs.symbols))
 
 
 def _name_in_call(path: Path) -> str:

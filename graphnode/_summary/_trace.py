@@ -21,30 +21,28 @@ from ._inputs import Inputs
 from ._rows import Activity, CallShapes, Unquoted
 
 
-class Method(NamedTuple):
-    """A method, and the node that it is called on.
+class Invocation(NamedTuple):
+    """A method, and what it is called with, as shapes.
 
     Attributes:
-        function: As its class has it: the node is the first argument.
+        function: The method as its class has it: the node is the first argument.
         node: The node.
+        inputs: The other arguments.
     """
 
     function: Callable[..., Any]
     node: Node
+    inputs: Inputs
 
 
-def activity_of(method: Method, inputs: Inputs) -> Activity:
-    """What a call of a method does.
-
-    Args:
-        method: The method; the node has shapes in place of arrays.
-        inputs: What it is called with.
+def activity_of(invocation: Invocation) -> Activity:
+    """What the call of a method does.
 
     Raises:
         Exception: Whatever the method raises, such as where shapes do not fit.
     """
-    recorder = Recorder(type(method.node).__name__)
-    jaxpr = traced(method, inputs, recorder)
+    recorder = Recorder(type(invocation.node).__name__)
+    jaxpr = traced(invocation, recorder)
     work = work_of(jaxpr)
     flops: dict[Path, Size] = {}
     for scopes, size in work.flops.items():
@@ -55,15 +53,14 @@ def activity_of(method: Method, inputs: Inputs) -> Activity:
         for scopes, text in work.notes
     ]
     calls = {path: list(row) for path, row in recorder.calls.items()}
-    return Activity(calls, flops, tuple(dict.fromkeys(notes)), inputs.symbols)
+    notes = list(dict.fromkeys(notes))
+    return Activity(calls, flops, tuple(notes), invocation.inputs.symbols)
 
 
 # Any: the closed jaxpr, whose class differs between versions of JAX.
-def traced(method: Method, inputs: Inputs, handler: Callable[..., Any]) -> Any:
+def traced(invocation: Invocation, handler: Callable[..., Any]) -> Any:
     """The jaxpr of a call, each call of a node in it through a handler."""
-    leaves, treedef = jax.tree.flatten(
-        (inputs.args, inputs.kwargs), is_leaf=is_graph_object
-    )
+    leaves, treedef = jax.tree.flatten(invocation.inputs[:2], is_leaf=is_graph_object)
     are_traced = [_is_traced(leaf) for leaf in leaves]
     arguments = [leaf for leaf in leaves if _is_traced(leaf)]
 
@@ -76,13 +73,13 @@ def traced(method: Method, inputs: Inputs, handler: Callable[..., Any]) -> Any:
             for leaf, is_traced in zip(leaves, are_traced, strict=True)
         ]
         args, kwargs = jax.tree.unflatten(treedef, filled)
-        result = call_method(method.function, model, *args, **kwargs)
+        result = call_method(invocation.function, model, *args, **kwargs)
         # The recorder has seen it. Here, what it is computed by counts, and else it may
         # be anything.
         return [leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, jax.Array)]
 
     with calls_through(handler):
-        return make_jaxpr(run)(method.node, arguments)
+        return make_jaxpr(run)(invocation.node, arguments)
 
 
 def _is_traced(leaf: object) -> bool:

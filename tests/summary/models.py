@@ -1,5 +1,7 @@
 """Small models for tests of summaries."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -57,7 +59,7 @@ def abstract(*sizes: int) -> Chain:
 
 def chain(*sizes: int) -> Chain:
     """A chain of layers with these sizes."""
-    return Chain([Scale(left, right) for left, right in zip(sizes, sizes[1:], strict=False)])
+    return Chain([Scale(left, right) for left, right in itertools.pairwise(sizes)])
 
 
 def coder() -> Coder:

@@ -119,9 +119,7 @@ def test_which_branch_is_largest_may_depend_on_symbolic_sizes():
     rows, cols = jax.export.symbolic_shape("rows, cols")
     left, right = jax.ShapeDtypeStruct((rows, 2), F32), jax.ShapeDtypeStruct((cols, 2), F32)
     branches = [lambda x, y: (x @ x.T).sum(), lambda x, y: (y @ y.T).sum()]
-    found = work(
-        lambda at, x, y: jax.lax.switch(at, branches, x, y), jax.ShapeDtypeStruct((), "int32"), left, right
-    )
+    found = work(lambda at, x, y: jax.lax.switch(at, branches, x, y), jax.ShapeDtypeStruct((), "int32"), left, right)
     assert str(found.total()) == "4*rows^2"
     text = "the first branch is counted: which has most operations depends on the symbolic sizes"
     assert [note for _, note in found.notes] == [text]
