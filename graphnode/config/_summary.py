@@ -47,7 +47,8 @@ def summary(config: Config[Any] | Node, /, *inputs: Any, **named: Any) -> Summar
         --------------------------------------------------------------
         Linear                                   9     36
     """
-    return summarize(abstract_model(config), inputs, named)
+    model = config if isinstance(config, Node) else abstract_model(config)
+    return summarize(model, inputs, named)
 
 
 def abstract_model(config: Config[Any] | Node) -> Node:

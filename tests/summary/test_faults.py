@@ -32,7 +32,11 @@ def test_all_faults_are_told_at_once():
 
 def test_layers_say_what_they_would_have_given():
     """Those of `gn.nn` without annotations, too: by what they give for an input that fits."""
-    model = nn.Sequential([nn.Linear(2, 3), nn.Linear(4, 5), nn.BatchNorm(7), nn.Linear(7, 2), nn.Linear(3, 1)])
+
+    def make() -> nn.Sequential:
+        return nn.Sequential([nn.Linear(2, 3), nn.Linear(4, 5), nn.BatchNorm(7), nn.Linear(7, 2), nn.Linear(3, 1)])
+
+    model = gn.eval_shape(make)
     assert [fault.partition(":")[0] for fault in faults_of(model, "batch 2")] == ["layers.1", "layers.2", "layers.4"]
 
 

@@ -392,9 +392,11 @@ def test_memory_that_was_given_away_is_named():
     model = chain(2, 3, 4)
     for layer in model.layers:
         layer.weight.value.delete()
+    with pytest.raises(gn.DonationError, match=r"layers\.0\.weight"):
+        gn.summary(model)
     for inputs in ((), ("batch 2",)):
         with pytest.raises(gn.DonationError) as caught:
-            gn.summary(model, *inputs)
+            gn.config.summary(model, *inputs)
         assert str(caught.value) == (
             "2 faults:\n  layers.0.weight: its memory was given to another call, or deleted\n"
             "  layers.1.weight: its memory was given to another call, or deleted; write a new value first, "
