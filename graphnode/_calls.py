@@ -185,7 +185,7 @@ _LOCAL: Final = _Local()
 
 # The handlers of all threads. Only whether there are any is asked: a call of what is
 # compiled must not cost a look into what is local to a thread.
-_ALL_HANDLERS: Final[list[Handler]] = []
+HANDLERS: Final[list[Handler]] = []
 
 
 def current_arguments() -> Arguments | None:
@@ -220,17 +220,17 @@ def calls_through(handler: Handler) -> Generator[None]:
     """
     before = _LOCAL.handlers
     _LOCAL.handlers = (*before, handler)
-    _ALL_HANDLERS.append(handler)
+    HANDLERS.append(handler)
     try:
         yield
     finally:
         _LOCAL.handlers = before
-        _ALL_HANDLERS.remove(handler)
+        HANDLERS.remove(handler)
 
 
 def has_handlers() -> bool:
     """Whether calls go through a handler in this thread: then nothing that is traced is kept."""
-    return bool(_ALL_HANDLERS) and bool(_LOCAL.handlers)
+    return bool(_LOCAL.handlers)
 
 
 # Any: whatever a method takes and gives.

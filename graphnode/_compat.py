@@ -30,9 +30,13 @@ from jax._src.core import (
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.export.shape_poly import _DimExpr
 from jax._src.interpreters.batching import BatchTracer
-from jax._src.source_info_util import Scope, current_name_stack, set_name_stack
+from jax._src.source_info_util import Scope as Scope
+from jax._src.source_info_util import Traceback as SourceTraceback
+from jax._src.source_info_util import current_name_stack, set_name_stack
 from jax.core import AbstractValue as AbstractValue
 from jax.core import Tracer as Tracer
+from jax.extend.core import ClosedJaxpr as ClosedJaxpr
+from jax.extend.core import Jaxpr as Jaxpr
 
 try:
     from jax._src.random.prng import PRNGKeyArray
@@ -174,6 +178,12 @@ def using_context(context: Hashable) -> AbstractContextManager[object]:
     return _CONTEXT(context)  # type: ignore[no-any-return]  # JAX's stubs
 
 
+class PathScope(str):
+    """The name of a scope of JAX that is a path, told from those of others by its class."""
+
+    __slots__ = ()
+
+
 def path_scope(path: str) -> AbstractContextManager[object]:
     """As `jax.named_scope`, for the text of a path; in place of the innermost scope, if that is where the path begins.
 
@@ -182,9 +192,19 @@ def path_scope(path: str) -> AbstractContextManager[object]:
     """
     stack = current_name_stack()
     last = stack.stack[-1] if stack.stack else None
-    if isinstance(last, Scope) and f"{path}.".startswith(f"{last.name}."):
+    if isinstance(last, Scope) and goes_on(path, last.name):
         stack = stack[:-1]
-    return set_name_stack(stack.extend(path))
+    return set_name_stack(stack.extend(PathScope(path)))
+
+
+def goes_on(path: str, start: str) -> bool:
+    """Whether a path is another one, or goes on from there."""
+    return f"{path}.".startswith(f"{start}.")
+
+
+def new_traceback() -> object:
+    """What JAX keeps of where an operation was made, made here: an object that is equal to no other."""
+    return SourceTraceback.get_traceback()
 
 
 def enclosing_traces() -> list[Any]:

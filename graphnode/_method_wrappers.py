@@ -66,7 +66,7 @@ _WRAPPED: Final[dict[type, _Wrapped]] = {}
 _REMOVALS: Final[weakref.WeakKeyDictionary[type, int]] = weakref.WeakKeyDictionary()
 
 
-def _wrapper_of(function: FunctionType, name: str) -> FunctionType:
+def _wrapper_of(function: Callable[..., Any], name: str) -> FunctionType:
     """What takes the place of a method in its class, under that name."""
 
     @wraps(function)
@@ -112,7 +112,7 @@ def original_of(value: Any) -> Any:
     return value
 
 
-def _is_method(function: FunctionType, name: str, node: object) -> bool:
+def _is_method(function: object, name: str, node: object) -> bool:
     """Whether a function is what a node has as its method of that name."""
     return original_of(_attribute(type(node), name)) is function
 

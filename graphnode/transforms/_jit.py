@@ -23,7 +23,7 @@ from typing import (
 import jax
 
 from .._caches import Memo
-from .._calls import has_handlers
+from .._calls import HANDLERS, has_handlers
 from .._compat import DISABLE_JIT, is_tracing
 from .._constrain import ACTIVATIONS
 from .._describe import describe
@@ -92,7 +92,12 @@ class Jitted(Transformed, Generic[P, R]):
             )
             try:
                 ACTIVE.call = call
-                outcome = self._program(call).run(call)
+                # Inside of another transform, where operations have names.
+                if before is not None:
+                    with call.scope():
+                        outcome = self._program(call).run(call)
+                else:
+                    outcome = self._program(call).run(call)
             # A leaf that JAX does not take is named, and so are the arguments in an
             # error of JAX; any other goes on.
             except TypeError as error:
@@ -226,7 +231,7 @@ class Jitted(Transformed, Generic[P, R]):
         """What is compiled for the signature of a call and for what is around the function now."""
         compiled = self._compiled
         # Each call of a node is to be seen, and so traced.
-        if has_handlers():
+        if HANDLERS and has_handlers():
             return self._compile(call)
         if not compiled.surroundings.is_empty:
             call.held = compiled.surroundings.held()

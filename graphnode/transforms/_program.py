@@ -327,7 +327,7 @@ class Executable:
             outcome: Outcome = run(*arguments)
         else:
             # Inside of another function's trace: what is compiled is the same there.
-            with using_context(None), call.scope():
+            with using_context(None):
                 outcome = run(*arguments)
         # The arguments hold the old values, as only touched States are written.
         call.write(outcome[0], outcome[1], arguments)

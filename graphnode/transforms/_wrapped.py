@@ -16,6 +16,7 @@ from ._arguments import Function, Values, named_arguments, with_statics
 from ._boundary import Call
 from ._fork import at_home
 from ._methods import rebind, target_of
+from ._origins import checked
 from ._program import picker
 from ._pure import Outcome
 from ._surroundings import Surroundings
@@ -275,14 +276,11 @@ def checkify(
 
     @hides_frames
     @functools.wraps(target)
-    def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
+    def checked_call(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
         """One call: the error, if any, and the result, once the writes are made."""
         call = Call("checkify", target, args, kwargs)
-        error, outcome = call.run(
-            jax_checkify.checkify(call.pure(), errors=errors),
-            call.values,
-            call.other_leaves,
-        )
+        pure = functools.partial(call.pure(), call.values, call.other_leaves)
+        error, outcome = call.run(checked, pure, errors)
         return error, call.finish(outcome)
 
-    return rebind(checked, bound, f, functools.partial(checkify, errors=errors))
+    return rebind(checked_call, bound, f, functools.partial(checkify, errors=errors))

@@ -1,0 +1,388 @@
+"""Calls of nodes in a trace: the wrappers that see them, and the handlers that they go through."""
+
+import inspect
+import pickle
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+from graphnode import _calls, _method_wrappers
+from graphnode._calls import Handler, NodeCall, calls_through
+from tests.work import calls_of
+
+X = jnp.float32(3)
+
+
+class Base(gn.Node):
+    weight: gn.ParamState
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Multiply."""
+        return self.weight.value * x
+
+    def twice(self, x: jax.Array, *, by: int = 2) -> jax.Array:
+        """Call it, and multiply."""
+        return by * self(x)
+
+
+class Layer(Base):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Multiply, and add."""
+        return super().__call__(x) + 1
+
+    def parts(self) -> Iterator[int]:
+        """A generator."""
+        yield 1
+
+    def _hidden(self, x: jax.Array) -> jax.Array:
+        return x
+
+    @property
+    def size(self) -> int:
+        """A property."""
+        return 1
+
+    @staticmethod
+    def fixed(x: jax.Array) -> jax.Array:
+        """A static method."""
+        return x
+
+    @classmethod
+    def made(cls) -> str:
+        """A class method."""
+        return cls.__name__
+
+    @gn.jit
+    def compiled(self, x: jax.Array) -> jax.Array:
+        """Compiled."""
+        return self.weight.value * x
+
+
+class Pair(gn.Node):
+    left: Layer
+    right: Layer
+
+
+def layer(value: float = 2) -> Layer:
+    return Layer(gn.ParamState(jnp.float32(value)))
+
+
+def seen(run: Callable[[], object]) -> list[tuple[str, str]]:
+    """The scope and method of each call that a handler sees while `run` runs."""
+    found: list[tuple[str, str]] = []
+
+    def note(call: NodeCall, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found.append((call.scope, call.method))
+        return proceed(*args, **kwargs)
+
+    with calls_through(note):
+        run()
+    return found
+
+
+def is_wrapped(cls: type, name: str = "__call__") -> bool:
+    return _method_wrappers.original_of(vars(cls)[name]) is not vars(cls)[name]
+
+
+# Wrappers
+
+
+def test_classes_have_wrappers_only_while_nodes_of_them_are_traced():
+    """Outside of traces a call costs what it costs without: the methods are those that were written."""
+    before = {cls: dict(vars(cls)) for cls in (Base, Layer)}
+    inside: list[bool] = []
+
+    def run(layer: Layer) -> Any:
+        inside.extend([is_wrapped(Base), is_wrapped(Layer), is_wrapped(Base, "twice")])
+        inside.append(is_wrapped(Layer, "parts") or is_wrapped(Layer, "_hidden"))
+        return gn.grad(lambda layer: layer(X))(layer)["weight",].value
+
+    gn.jit(run)(layer())
+    assert inside == [True, True, True, False]
+    for cls, attributes in before.items():
+        assert all(vars(cls)[name] is value for name, value in attributes.items() if callable(value))
+    assert not _method_wrappers._WRAPPED
+
+
+def test_they_go_when_the_traced_function_fails():
+    """Whatever it raises."""
+
+    def fail(layer: Layer) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gn.jit(fail)(layer())
+    assert not is_wrapped(Layer)
+    assert _calls.current_arguments() is None
+
+
+def test_what_somebody_puts_into_a_class_meanwhile_stays():
+    """A patch that is made inside of a trace is not undone."""
+
+    class Patched(Base):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return x
+
+    def new(self: Patched, x: jax.Array) -> jax.Array:
+        return -x
+
+    def run(node: Patched) -> jax.Array:
+        Patched.__call__ = new  # type: ignore[method-assign]
+        return node(X)
+
+    assert gn.jit(run)(Patched(gn.ParamState(X))) == -X
+    assert vars(Patched)["__call__"] is new
+
+
+def test_a_wrapper_looks_like_the_method():
+    """To `inspect`, and to pickle, which finds a method by its name."""
+
+    def run(layer: Layer) -> tuple[str, str, bool]:
+        method = layer.twice
+        names = ", ".join(inspect.signature(method).parameters)
+        return names, method.__name__, pickle.loads(pickle.dumps(Layer.twice)) is Layer.twice
+
+    found: list[tuple[str, str, bool]] = []
+    gn.jit(lambda layer: found.append(run(layer)))(layer())
+    assert found == [("x, by", "twice", True)]
+
+
+def test_a_thread_that_traces_nothing_calls_the_method_alone():
+    """The class has wrappers in all threads; a call in another one has no name, and no handler."""
+    results: list[Any] = []
+    eager = layer()
+
+    def run(layer: Layer) -> Any:
+        thread = threading.Thread(target=lambda: results.append(eager(X)))
+        thread.start()
+        thread.join()
+        return layer(X)
+
+    assert seen(lambda: gn.eval_shape(run, layer())) == [("layer", "__call__")]
+    assert results == [7]
+
+
+def test_a_class_that_is_traced_often_keeps_its_wrappers(monkeypatch: pytest.MonkeyPatch):
+    """Python gives up its caches for a class that changes without end; a wrapper leaves no frame."""
+    monkeypatch.setattr(_method_wrappers, "_MOST_REMOVALS", 2)
+
+    class Often(gn.Node):
+        weight: gn.ParamState
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            raise ValueError("no")
+
+        def last(self, x: jax.Array) -> jax.Array:
+            return x
+
+    node = Often(gn.ParamState(X))
+    wrapped: list[bool] = []
+    for _ in range(4):
+        gn.eval_shape(node.last, X)
+        wrapped.append(is_wrapped(Often, "last"))
+    assert wrapped == [False, False, True, True]
+    assert seen(lambda: gn.eval_shape(node.last, X)) == [("Often", "last")]
+    with pytest.raises(ValueError, match="no") as caught:
+        node(X)
+    assert [frame.name for frame in traceback.extract_tb(caught.tb)][1:] == ["__call__"]
+
+
+def test_an_error_that_the_traced_function_catches_has_no_frame_of_a_wrapper():
+    """Nor has one that leaves a transform, which has no frame of graphnode at all."""
+    frames: list[str] = []
+
+    class Failing(Base):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            raise ValueError("no")
+
+    def run(node: Failing) -> Any:
+        try:
+            return node.twice(X)
+        except ValueError as error:
+            frames.extend(frame.name for frame in traceback.extract_tb(error.__traceback__))
+            return X
+
+    gn.jit(run)(Failing(gn.ParamState(X)))
+    assert frames == ["run", "twice", "__call__"]
+
+
+# What is called
+
+
+def test_each_public_method_is_one_call():
+    """Also one that a class inherits; what it calls by `super()` is part of it."""
+
+    def run(node: Layer) -> None:
+        node.twice(X)
+        Base.__call__(node, X)
+        node._hidden(X)
+        node.fixed(X)
+        node.made()
+        list(node.parts())
+
+    assert seen(lambda: gn.eval_shape(run, layer())) == [("node", "twice"), ("node", "__call__")]
+
+
+def test_what_a_transform_is_given_is_a_call():
+    """A node, a method, one that is in a partial or compiled: once, whatever the transform."""
+
+    def run(pair: Pair) -> None:
+        gn.jit(pair.left)(X)
+        gn.remat(pair.right.twice)(X)
+        pair.left.compiled(X)
+        gn.while_loop(lambda x: x < 3, pair.right, X)
+
+    assert seen(lambda: gn.eval_shape(run, Pair(layer(), layer(3)))) == [
+        ("pair.left", "__call__"),
+        ("pair.right", "twice"),
+        ("pair.right", "__call__"),
+        ("pair.left", "compiled"),
+        ("pair.right", "__call__"),
+    ]
+
+
+def test_what_is_kept_on_a_method_is_kept_inside_of_a_trace_too():
+    """A transform looks behind the wrapper: the second call finds what the first has traced."""
+    count = 0
+
+    class Counted(Base):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            nonlocal count
+            count += 1
+            return x
+
+    @gn.jit
+    def run(left: Counted, right: Counted) -> jax.Array:
+        return gn.jit(left)(gn.jit(right)(X))
+
+    run(Counted(gn.ParamState(X)), Counted(gn.ParamState(X)))
+    assert count == 1
+
+
+def test_a_label_is_made_for_what_is_called_alone(monkeypatch: pytest.MonkeyPatch):
+    """A trace of a large model makes no path for each of its nodes."""
+    made: list[int] = []
+    new_label = _calls.Arguments._new_label
+
+    def counted(self: _calls.Arguments, number: int) -> _calls.Label:
+        made.append(number)
+        return new_label(self, number)
+
+    monkeypatch.setattr(_calls.Arguments, "_new_label", counted)
+    layers = [layer() for _ in range(50)]
+    gn.eval_shape(lambda layers: (layers[7](X), layers[7](X), layers[9](X)), layers)
+    assert len(made) == 2
+
+
+# Handlers
+
+
+def doubling(call: NodeCall, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Double what a call gives."""
+    return 2 * proceed(*args, **kwargs)
+
+
+def test_a_handler_gives_what_the_call_returns():
+    """It may change arguments and result; with its copies the function goes on."""
+    with calls_through(doubling):
+        assert gn.jit(lambda layer: layer(X))(layer()) == 14
+    assert gn.jit(lambda layer: layer(X))(layer()) == 7
+
+
+def test_an_outer_handler_sees_what_an_inner_one_gives():
+    """Handlers compose as functions around functions do."""
+    results: list[Any] = []
+
+    def note(call: NodeCall, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = proceed(*args, **kwargs)
+        results.append(result)
+        return result
+
+    def add(call: NodeCall, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return proceed(*args, **kwargs) + 1
+
+    def value(first: Handler, second: Handler) -> Any:
+        with calls_through(first), calls_through(second):
+            return gn.jit(lambda layer: layer(X))(layer())
+
+    assert value(doubling, add) == 16
+    assert value(add, doubling) == 15
+    value(note, add)
+    assert len(results) == 1
+
+
+def test_a_call_has_node_method_path_and_scope():
+    """The node is the copy; the path is that of the outermost argument."""
+    calls: list[NodeCall] = []
+
+    def note(call: NodeCall, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        calls.append(call)
+        return proceed(*args, **kwargs)
+
+    def step(pairs: list[Pair]) -> Any:
+        return gn.grad(lambda left: left.twice(X, by=5))(pairs[1].left)
+
+    pair = Pair(layer(), layer(3))
+    with calls_through(note):
+        gn.eval_shape(step, [pair, gn.clone(pair)])
+    outer, inner = calls
+    assert outer[1:] == ("twice", (1, "left"), "pairs.1.left")
+    assert inner[1:] == ("__call__", (1, "left"), "pairs.1.left")
+    assert outer.node is inner.node
+    assert isinstance(outer.node, Layer)
+    assert outer.node is not pair.left
+
+
+def test_what_was_compiled_before_is_traced_again_for_a_handler_and_not_kept():
+    """Inside of a trace each call is seen, with its path; afterwards nothing of it is left."""
+    count = 0
+
+    @gn.jit
+    def inner(layer: Layer) -> jax.Array:
+        nonlocal count
+        count += 1
+        return layer(X)
+
+    def run(pair: Pair) -> jax.Array:
+        return inner(pair.left) + inner(pair.right)
+
+    pair = Pair(layer(), layer(3))
+    assert gn.jit(run)(pair) == 17
+    assert count == 1
+    for _ in range(2):
+        assert seen(lambda: gn.eval_shape(run, pair)) == [("pair.left", "__call__"), ("pair.right", "__call__")]
+    assert count == 5
+    assert gn.jit(run)(pair) == 17
+    assert inner(pair.left) == 7
+    assert count == 5
+
+
+def test_handlers_are_of_one_thread():
+    """Another one that traces meanwhile does not meet them."""
+    results: list[Any] = []
+    with calls_through(doubling):
+        thread = threading.Thread(target=lambda: results.append(gn.jit(lambda layer: layer(X))(layer())))
+        thread.start()
+        thread.join()
+    assert results == [7]
+    assert not _calls.has_handlers()
+
+
+# What it costs
+
+
+def test_a_compiled_function_runs_no_more_python():
+    """The second call asks whether there are handlers, and no more."""
+    step = gn.jit(lambda layer, x: layer(x))
+    node = layer()
+    step(node, X)
+    step(node, X)
+    assert calls_of(lambda: step(node, X), inside=_calls.__file__) == 0
+    assert calls_of(lambda: step(node, X), inside=_method_wrappers.__file__) == 0
+    assert calls_of(lambda: node(X), inside=_method_wrappers.__file__) == 0
