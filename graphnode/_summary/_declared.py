@@ -126,7 +126,8 @@ def _dtype_of(contract: Contract, node: Node, arrays: list[Any]) -> Any:
     if contract.dtypes is not None and len(contract.dtypes) == 1:
         return concrete_dtype(contract.dtype())
     values = [state._value for state in states(node).values()]
-    dtypes = {leaf.dtype for leaf in [*arrays, *jax.tree.leaves(values)]}
+    leaves = [*arrays, *jax.tree.leaves(values)]
+    dtypes = {leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")}
     fitting = {dtype for dtype in dtypes if contract.dtype_fault(dtype) is None}
     if len(fitting) != 1:
         raise _UnknownError

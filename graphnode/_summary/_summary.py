@@ -146,7 +146,13 @@ class Summary:
             ValueError: `depth` is negative.
 
         Example:
-            >>> gn.summary(gn.nn.MLP(2, 8, 2), "batch 2").view(depth=1)
+            >>> gn.summary(gn.nn.MLP(2, 8, 3)).view(depth=1)
+            path      class   parameters  bytes  shared with
+            ------------------------------------------------
+            layers.0  Linear          24     96
+            layers.1  Linear          27    108
+            ------------------------------------------------
+            MLP                       51    204
         """
         if depth is not None:
             _check_depth(depth)
@@ -279,12 +285,18 @@ def summary(model: object, /, *inputs: Any, **named: Any) -> Summary:
     Raises:
         DonationError: The memory of some States was given away; names all.
         StructureError: `model` is neither a node, a pytree of nodes, nor a config.
-        SummaryError: Shapes do not fit. Nodes whose annotations say what they would
-            have given do not hide the faults of later ones.
+        SummaryError: Shapes do not fit; names every node that does not, as far as it is
+            known what the ones before it would have given.
         TypeError: It cannot be called, or not with such inputs.
 
     Example:
-        >>> gn.summary(gn.nn.MLP(2, 8, 3), "batch 2")
+        >>> gn.summary(gn.nn.MLP(2, 8, 3), "5 2")
+        path      class   inputs    outputs   parameters  bytes  flops  shared with
+        ---------------------------------------------------------------------------
+        layers.0  Linear  f32[5,2]  f32[5,8]          24     96    160
+        layers.1  Linear  f32[5,8]  f32[5,3]          27    108    240
+        ---------------------------------------------------------------------------
+        MLP               f32[5,2]  f32[5,3]          51    204    400
     """
     return summarize(model, inputs, named)
 
@@ -309,8 +321,10 @@ def summarize(
         return Summary(type(model).__name__, items_of(copy, None), None)
     function, node = _method_of(model)
     invocation = _invocation(function, node, inputs_of(function, node, inputs, named))
-    numbers = inputs_of(function, node, inputs, named, A_SIZE)
-    with_numbers = _invocation(function, node, numbers)
+    with_numbers = invocation
+    if invocation.inputs.symbols:
+        numbers = inputs_of(function, node, inputs, named, A_SIZE)
+        with_numbers = _invocation(function, node, numbers)
     try:
         activity = activity_of(invocation)
         # Sizes of the caller's own stay symbolic.

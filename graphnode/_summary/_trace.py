@@ -48,12 +48,10 @@ def activity_of(invocation: Invocation) -> Activity:
     for scopes, size in work.flops.items():
         path = recorder.path_of(scopes)
         flops[path] = flops.get(path, 0) + size
-    notes = [
-        f"{recorder.name_of(recorder.path_of(scopes))}: {text}"
-        for scopes, text in work.notes
-    ]
+    notes: dict[str, None] = {}
+    for scopes, text in work.notes:
+        notes[f"{recorder.name_of(recorder.path_of(scopes))}: {text}"] = None
     calls = {path: list(row) for path, row in recorder.calls.items()}
-    notes = list(dict.fromkeys(notes))
     return Activity(calls, flops, tuple(notes), invocation.inputs.symbols)
 
 
@@ -103,7 +101,7 @@ class Recorder:
         self.calls: dict[Path, dict[CallShapes, None]] = {}
         self._root = root
         self._paths: dict[str, Path] = {}
-        self._open: list[Node] = []
+        self._open: list[str] = []
 
     def __call__(
         self,
@@ -115,12 +113,13 @@ class Recorder:
         """For `calls_through`: one call of a public method of a node."""
         if not _is_of_model(call):
             return proceed(*args, **kwargs)
-        is_own = bool(self._open) and self._open[-1] is call.node
+        # By its name: a transformation in a method has another copy of the node.
+        is_own = bool(self._open) and self._open[-1] == call.scope
         self._paths[call.scope] = call.path
         if not is_own:
             # Now, so that a node is ahead of those that it calls.
             self.calls.setdefault(call.path, {})
-        self._open.append(call.node)
+        self._open.append(call.scope)
         try:
             result = self.run(call, proceed, args, kwargs)
         finally:

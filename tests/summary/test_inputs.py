@@ -43,7 +43,7 @@ class Annotated(gn.Node):
 def inputs_of(summary: gn.Summary) -> str:
     """The inputs of the model itself."""
     (call,) = summary.to_dict()["rows"][0]["calls"]
-    return call["inputs"]
+    return str(call["inputs"])
 
 
 @pytest.mark.parametrize(
