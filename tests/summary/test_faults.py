@@ -132,6 +132,32 @@ def test_what_an_annotation_leaves_open_is_not_known(annotation: Any, is_known: 
     assert paths == (["first", "last"] if is_known else ["first"])
 
 
+def test_sizes_of_fields_that_give_different_results_are_not_known():
+    """Which of them the input was meant to have is open."""
+
+    class Either(gn.Node):
+        first: int
+        second: int
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            if x.shape[-1] not in {self.first, self.second}:
+                raise ValueError("another size")
+            return x
+
+    class Net(gn.Node):
+        either: Either
+        last: Scale
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.last(self.either(x))
+
+    stopped = "either: ValueError: another size; what is called after it was not checked"
+    assert faults_of(Net(Either(5, 6), Scale(7, 8)), "4") == [stopped]
+    known, last = faults_of(Net(Either(5, 5), Scale(7, 8)), "4")
+    assert known == "either: ValueError: another size"
+    assert last.startswith("last: TypeError: dot_general")
+
+
 def test_names_that_two_inputs_bind_differently_are_not_known():
     """One of the two must be wrong."""
 

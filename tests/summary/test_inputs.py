@@ -206,11 +206,11 @@ def test_inputs_that_the_method_does_not_take_are_a_type_error():
 def test_a_method_that_takes_nothing_is_called():
     """A bound method says that it is to be called."""
 
-    class Maker(gn.Node):
+    class OfOnes(gn.Node):
         def make(self) -> jax.Array:
             return jnp.ones(3)
 
-    (call,) = gn.summary(Maker().make).to_dict()["rows"][0]["calls"]
+    (call,) = gn.summary(OfOnes().make).to_dict()["rows"][0]["calls"]
     assert call == {"method": "make", "inputs": "", "outputs": "f32[3]"}
 
 
