@@ -41,11 +41,12 @@ def test_layers_say_what_they_would_have_given():
 
 
 def test_a_consequence_is_not_a_fault():
-    """A residual connection fails where the layer in it does; it is not blamed."""
+    """A residual connection fails where the layer in it does; it is not blamed, and neither is what is tried in it."""
 
     class Residual(gn.Node):
         layer: Scale
         last: Scale
+        width: int = 7
 
         def __call__(self, x: Float[Array, "batch size"]) -> Float[Array, "batch 6"]:
             return self.last(self.layer(x) + x)
@@ -97,6 +98,27 @@ def test_an_annotation_says_what_a_node_would_have_given():
     model = Net(Sum(gn.ParamState(jnp.ones((5, 6)))), Scale(7, 8))
     text = "TypeError: dot_general requires contracting dimensions to have the same shape, got"
     assert faults_of(model, "rows 2 4") == [f"sum: {text} (4,) and (5,).", f"last: {text} (6,) and (7,)."]
+
+
+def test_a_dtype_of_several_is_not_known():
+    """The result may have that of the input, or that of a State."""
+
+    class Cast(gn.Node):
+        weight: gn.ParamState
+
+        def __call__(self, x: Float[Array, "batch size"]) -> Float[Array, "batch 6"]:
+            return x @ self.weight.value
+
+    class Net(gn.Node):
+        cast: Cast
+        last: Scale
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.last(self.cast(x))
+
+    model = Net(Cast(gn.ParamState(jnp.ones((5, 6), jnp.bfloat16))), Scale(7, 8))
+    (fault,) = faults_of(model, "3 4")
+    assert fault.startswith("cast: TypePromotionError: Input dtypes")
 
 
 @pytest.mark.parametrize(

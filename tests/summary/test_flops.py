@@ -125,6 +125,15 @@ def test_which_branch_is_largest_may_depend_on_symbolic_sizes():
     assert [note for _, note in found.notes] == [text]
 
 
+def test_of_shards_those_of_one_device_are_counted_and_said():
+    """As each device does as much."""
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.P("rows")
+    found = work(jax.shard_map(lambda x: x @ x.T, mesh=mesh, in_specs=rows, out_specs=rows), shape(2, 2))
+    assert found.total() == 16
+    assert [text for _, text in found.notes] == ["the operations of one device are counted in shard_map"]
+
+
 def test_functions_in_functions_count():
     """`jit`, `remat`, and functions with a derivative of their own."""
 

@@ -128,6 +128,12 @@ def test_nodes_are_inputs_and_are_not_rows():
         def __call__(self, x: jax.Array, *, rngs: gn.Rngs) -> jax.Array:
             return self.dropout(self.layer(x), rngs=rngs)
 
+    class Calling(gn.Node):
+        def __call__(self, layer: Scale, x: jax.Array) -> jax.Array:
+            return layer(x)
+
+    calling = gn.summary(Calling(), Scale(2, 3), "4 2")
+    assert (calling.flops, calling.rows) == (48, [])
     rngs = gn.Rngs(0)
     before = gn.treefy_split(rngs)[1].to_dict()
     summary = gn.summary(Noisy(Scale(2, 3), nn.Dropout(0.5)), "4 2", rngs=rngs)

@@ -148,6 +148,27 @@ def test_a_node_that_is_called_with_several_shapes_has_a_line_for_each():
     ]
 
 
+def test_neighbours_that_do_not_do_the_same_are_not_folded():
+    """Equal layers with other inputs; and those that are called one after another, and stand elsewhere."""
+
+    class Lines(gn.Node):
+        scales: list[Scale]
+        order: tuple[int, ...]
+        rows: tuple[int, ...]
+
+        def __call__(self, x: jax.Array) -> list[jax.Array]:
+            return [self.scales[at](x[:rows]) for at, rows in zip(self.order, self.rows, strict=True)]
+
+    def paths(model: Lines) -> list[str]:
+        lines = repr(gn.summary(model, "4 2")).splitlines()[2:-2]
+        return [line.split()[0] for line in lines]
+
+    same = [Scale(2, 3), Scale(2, 3), Scale(2, 3)]
+    assert paths(Lines(same, (0, 1, 2), (1, 1, 1))) == ["scales.0..2"]
+    assert paths(Lines(same, (0, 1, 2), (1, 1, 0))) == ["scales.0..1", "scales.2"]
+    assert paths(Lines(same, (0, 2, 1), (1, 1, 1))) == ["scales.0", "scales.2", "scales.1"]
+
+
 def test_methods_are_called_by_name():
     """A bound method in place of the model; those that the model calls of itself are no calls of their own."""
     summary = gn.summary(coder().encode, "batch time")
@@ -302,6 +323,7 @@ def test_rich_prints_a_table():
     console = rich.console.Console(width=200, file=io.StringIO(), record=True)
     console.print(summary)
     text = console.export_text()
+    assert text.count("f32[batch,2]") == 2
     assert all(cell in text for cell in repr(summary).replace("-", "").split())
 
 
@@ -359,6 +381,7 @@ def test_folding_changes_no_sum(widths: list[int]):
 
 def test_nothing_runs_and_nothing_changes():
     """No array is made, no State written, no random number drawn."""
+    meanwhile: list[int] = []
 
     class Counting(gn.Node):
         norm: nn.BatchNorm
@@ -366,6 +389,7 @@ def test_nothing_runs_and_nothing_changes():
         count: gn.ShortTermState
 
         def __call__(self, x: jax.Array) -> jax.Array:
+            meanwhile.append(len(jax.live_arrays()))
             self.count.value += 1
             return self.dropout(self.norm(x))
 
@@ -373,7 +397,7 @@ def test_nothing_runs_and_nothing_changes():
     graphdef, values = gn.graphdef(model), [state.value for state in gn.states(model).values()]
     before = len(jax.live_arrays())
     summary = gn.summary(model, "batch 4")
-    assert len(jax.live_arrays()) == before
+    assert {*meanwhile, len(jax.live_arrays())} == {before}
     assert summary.rows[0].path == ("norm",)
     assert gn.graphdef(model) is graphdef
     assert all(old is new.value for old, new in zip(values, gn.states(model).values(), strict=True))
