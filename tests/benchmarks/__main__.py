@@ -26,6 +26,7 @@ from .llama_figures import measure_llama
 from .measures import Figure, Result
 from .model_figures import MODEL_STEP, measure_models
 from .model_report import Models, model_figures_table, ways_table
+from .name_figures import WITHOUT, measure_names
 from .report import Written, read, tables, updated, write
 from .safetensors_figures import PACKAGE, conversion_peaks, measure_safetensors
 from .sharding_figures import BY_HAND, ITS_BYTES, measure_sharding
@@ -36,9 +37,9 @@ from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
-CHECKPOINTS, SHARDING, LLAMA = "checkpoints", "sharding", "llama"
-"""Printed alone: what a disk takes is not for the page, nor what devices do that are not there; and the guide to layers
-has the last.
+CHECKPOINTS, SHARDING, LLAMA, NAMED = "checkpoints", "sharding", "llama", "names"
+"""Printed alone: what a disk takes is not for the page, nor what devices do that are not there, nor what no other
+library has; and the guide to layers has the third.
 """
 _DEPTH = 100
 _LARGE = 100_000
@@ -88,6 +89,8 @@ def main() -> None:
         rows += _sharding(plan)
     if LLAMA in sections:
         rows += _llama(plan)
+    if NAMED in sections:
+        rows += _named(plan)
     short = [result for result in rows if result.holds is False]
     print(f"{len(short)} of {len(rows)} rows fall short")
 
@@ -179,6 +182,12 @@ def _llama(plan: Plan) -> list[Result]:
     return results
 
 
+def _named(plan: Plan) -> list[Result]:
+    results = measure_names(plan.effort)
+    _show({"names of nodes": _results_table(results, (GRAPHNODE, WITHOUT))})
+    return results
+
+
 def _results_table(results: Iterable[Result], names: Iterable[str]) -> str:
     rows = [
         (one.title, f"{one.states:,}", mark(one), value_of(one), limit_of(one), *cells(one, names)) for one in results
@@ -220,7 +229,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "sections",
         nargs="*",
-        choices=[[], *SECTIONS, CHECKPOINTS, SHARDING, LLAMA],
+        choices=[[], *SECTIONS, CHECKPOINTS, SHARDING, LLAMA, NAMED],
         help="parts (default: all of the page)",
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
