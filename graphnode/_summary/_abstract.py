@@ -63,10 +63,19 @@ def shape_of(leaf: Any) -> Any:
         aval: Any = jax.typeof(leaf)
     except TypeError:
         return leaf
-    return shaped(aval.shape, aval.dtype, weak_type=aval.weak_type)
+    # Over an explicit mesh the layout is part of the type, and code may depend on it.
+    sharding = None if aval.sharding.mesh.empty else aval.sharding
+    return shaped(aval.shape, aval.dtype, aval.weak_type, sharding)
 
 
 # Any: symbolic sizes, and dtypes of keys, have no public classes.
-def shaped(shape: Any, dtype: Any, *, weak_type: bool = False) -> jax.ShapeDtypeStruct:
+def shaped(
+    shape: Any,
+    dtype: Any,
+    weak_type: bool = False,
+    sharding: jax.sharding.Sharding | None = None,
+) -> jax.ShapeDtypeStruct:
     """A shape and dtype in place of an array."""
-    return jax.ShapeDtypeStruct(shape, dtype, weak_type=weak_type)  # type: ignore[no-untyped-call]  # JAX's own
+    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]  # JAX's own
+        shape, dtype, weak_type=weak_type, sharding=sharding
+    )

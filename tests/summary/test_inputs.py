@@ -220,6 +220,21 @@ def test_a_method_that_takes_nothing_is_called():
     assert call == {"method": "make", "inputs": "", "outputs": "f32[3]"}
 
 
+def test_inputs_keep_their_layout_over_an_explicit_mesh():
+    """There it is part of the type; States keep theirs, too."""
+
+    class Moved(gn.Node):
+        weight: gn.ParamState
+
+        def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return x, self.weight.value
+
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    array = jax.device_put(jnp.ones((2, 3)), jax.NamedSharding(mesh, jax.P("rows")))
+    (call,) = gn.summary(Moved(gn.ParamState(array)), array).to_dict()["rows"][0]["calls"]
+    assert (call["inputs"], call["outputs"]) == ("f32[2@rows,3]", "(f32[2@rows,3], f32[2@rows,3])")
+
+
 def test_sizes_of_jax_may_be_symbolic():
     """Those that the caller has made are kept, and named."""
     (rows,) = jax.export.symbolic_shape("rows")
