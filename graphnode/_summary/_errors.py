@@ -14,7 +14,7 @@ def error_text(error: Exception) -> str:
     lines: list[str] = []
     for line in str(error).splitlines():
         # JAX and jaxtyping explain at length after that.
-        if not line.strip() or line.startswith("---"):
+        if not line.strip() or line.startswith(("---", "This error arises")):
             break
         lines.append(line.strip())
     name = "" if isinstance(error, GraphnodeError) else f"{type(error).__name__}: "
