@@ -161,7 +161,8 @@ def _add_parts(equation: Any, scopes: Scopes, work: Work) -> None:
 
 def _jaxprs_in(value: Any) -> Iterator[Any]:
     """The jaxprs in a parameter of an equation: itself, or items of it."""
-    for item in value if isinstance(value, tuple | list) else (value,):
+    items: Any = value if isinstance(value, (tuple, list)) else (value,)
+    for item in items:
         if hasattr(_open(item), "eqns"):
             yield item
 

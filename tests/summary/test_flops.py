@@ -41,7 +41,7 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_counts_as_xla_counts_it(name: str):
     """Products with padding, and with the gaps of a dilation, are left out."""
-    options = {"window_strides": (1, 1), **CONVOLUTIONS[name]}
+    options: dict[str, Any] = {"window_strides": (1, 1), **CONVOLUTIONS[name]}
 
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
         numbers = ("NHWC", "HWIO", "NHWC")
@@ -54,7 +54,7 @@ def test_a_convolution_counts_as_xla_counts_it(name: str):
 @pytest.mark.parametrize("rule", ["ij,jk->ik", "bij,bkj->bik", "abij,akj->bik"])
 def test_a_product_counts_as_xla_counts_it(rule: str):
     """Each product with its sum is two operations, whatever axes there are."""
-    letters = dict(zip("abijk", (2, 3, 4, 5, 6), strict=True))
+    letters: dict[str, int] = dict(zip("abijk", (2, 3, 4, 5, 6), strict=True))
     left, right = [shape(*[letters[axis] for axis in part]) for part in rule.partition("->")[0].split(",")]
 
     def product(x: jax.Array, y: jax.Array) -> jax.Array:
