@@ -158,7 +158,7 @@ def _live_nodes(
         elif parent in by_number:
             try:
                 by_number[number] = reach(by_number[parent], edge)
-            except (KeyError, IndexError, TypeError):
+            except (AttributeError, KeyError, IndexError, TypeError):
                 continue
     return {id(node): (number, node) for number, node in by_number.items()}
 

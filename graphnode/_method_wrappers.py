@@ -132,8 +132,10 @@ def call_method(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> A
     as a transformed function, such as by `@gn.jit`.
     """
     name = getattr(function, "__name__", "")
-    label = label_of(args[0]) if args and _is_public(name) else None
-    if label is None or not _is_behind(function, _attribute(type(args[0]), name)):
+    is_method = bool(args) and _is_public(name) and _is_behind(function, args[0], name)
+    # Only then: nodes are looked for when the first method is called.
+    label = label_of(args[0]) if is_method else None
+    if label is None:
         return function(*args, **kwargs)
     with path_scope(label.scope):
         if has_handlers():
@@ -141,8 +143,9 @@ def call_method(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> A
         return function(*args, **kwargs)
 
 
-def _is_behind(function: Callable[..., Any], attribute: object) -> bool:
+def _is_behind(function: Callable[..., Any], node: object, name: str) -> bool:
     """For `call_method`: whether a function is what a wrapper, or a transformed function, in a class stands for."""
+    attribute = _attribute(type(node), name)
     if type(attribute) is FunctionType:
         return attribute is not function and original_of(attribute) is function
     return getattr(attribute, "__wrapped__", None) is function

@@ -1,5 +1,6 @@
 """Calls of nodes in a trace: the wrappers that see them, and the handlers that they go through."""
 
+import functools
 import inspect
 import pickle
 import threading
@@ -237,12 +238,21 @@ def test_what_a_transform_is_given_is_a_call():
         gn.remat(pair.right.twice)(X)
         pair.left.compiled(X)
         gn.while_loop(lambda x: x < 3, pair.right, X)
+        gn.cond(X > 2, pair.left.twice, pair.right, X)
+        gn.jit(functools.partial(pair.left.twice, by=3))(X)
+        gn.jit(functools.partial(lambda node, x: node(x), pair.right))(X)
 
     assert seen(lambda: gn.eval_shape(run, Pair(layer(), layer(3)))) == [
         ("pair.left", "__call__"),
         ("pair.right", "twice"),
         ("pair.right", "__call__"),
         ("pair.left", "compiled"),
+        ("pair.right", "__call__"),
+        ("pair.left", "twice"),
+        ("pair.left", "__call__"),
+        ("pair.right", "__call__"),
+        ("pair.left", "twice"),
+        ("pair.left", "__call__"),
         ("pair.right", "__call__"),
     ]
 
@@ -363,6 +373,31 @@ def test_what_was_compiled_before_is_traced_again_for_a_handler_and_not_kept():
     assert count == 5
 
 
+def looped(function: Callable[[Layer, jax.Array], jax.Array]) -> Callable[[Layer, jax.Array], jax.Array]:
+    """A loop of one round."""
+
+    def body(carry: tuple[Layer, jax.Array], _: None) -> tuple[tuple[Layer, jax.Array], None]:
+        return (carry[0], function(*carry)), None
+
+    return lambda node, x: gn.scan(body, (node, x), length=1)[0][1]
+
+
+@pytest.mark.parametrize("transform", [gn.remat, looped])
+def test_what_jax_keeps_is_traced_again_too(transform: Callable[..., Any]):
+    """Of a function that is called for two nodes of equal structure, each call is seen."""
+    apply = transform(lambda node, x: node(x))
+
+    @gn.jit
+    def run(pair: Pair) -> Any:
+        return apply(pair.left, X) + apply(pair.right, X)
+
+    pair = Pair(layer(), layer(3))
+    assert run(pair) == 17
+    for _ in range(2):
+        calls = seen(lambda: gn.eval_shape(run, pair))
+        assert list(dict.fromkeys(calls)) == [("pair.left", "__call__"), ("pair.right", "__call__")]
+
+
 def test_handlers_are_of_one_thread():
     """Another one that traces meanwhile does not meet them."""
     results: list[Any] = []
@@ -386,3 +421,46 @@ def test_a_compiled_function_runs_no_more_python():
     assert calls_of(lambda: step(node, X), inside=_calls.__file__) == 0
     assert calls_of(lambda: step(node, X), inside=_method_wrappers.__file__) == 0
     assert calls_of(lambda: node(X), inside=_method_wrappers.__file__) == 0
+
+
+# What is found around methods
+
+around = layer()
+
+
+class Plain:
+    """An object with a method, which leads to a node."""
+
+    def __init__(self, node: Layer) -> None:
+        self.node = node
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """What the node makes of it."""
+        return self.node(x)
+
+
+class UsesGlobal(gn.Node):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """What another node makes of it."""
+        return self.helped(x)
+
+    def helped(self, x: jax.Array) -> jax.Array:
+        """The same."""
+        return around(x)
+
+
+def test_a_transform_inside_finds_the_nodes_around_a_method(monkeypatch: pytest.MonkeyPatch):
+    """It looks behind the wrapper: the next call sees the node that stands there then, and traces nothing again."""
+    count = 0
+    plain = Plain(layer())
+
+    @gn.jit
+    def inner(node: UsesGlobal, x: jax.Array) -> jax.Array:
+        nonlocal count
+        count += 1
+        return node(x) + plain.apply(x)
+
+    assert gn.jit(lambda node, x: inner(node, x))(UsesGlobal(), X) == 14
+    monkeypatch.setitem(globals(), "around", layer(3))
+    assert gn.jit(lambda node, x: inner(node, x))(UsesGlobal(), X) == 17
+    assert count == 1

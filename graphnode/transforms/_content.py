@@ -23,7 +23,6 @@ from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, overload
 
 from .._describe import describe
-from .._method_wrappers import original_of
 from .._paths import key_str
 from .._static import GraphObject
 from ._arguments import BoundFirst
@@ -408,11 +407,7 @@ def _class_variables(cls: type) -> Any:
 
 def class_items(cls: type) -> list[tuple[str, object]]:
     """The attributes of a class itself."""
-    # A trace around this one may have put wrappers in the places of its methods.
-    return [
-        (name, original_of(value))
-        for name, value in list(_class_variables(cls).items())
-    ]
+    return list(_class_variables(cls).items())
 
 
 # Any: which of the three it is, its type says.

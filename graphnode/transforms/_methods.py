@@ -70,9 +70,9 @@ def method_target_of(function: Function) -> Target:
     if isinstance(function, Transformed) and function._bound:
         return function._unbound(), function._bound
     if isinstance(function, GraphObject) and callable(function):
-        return original_of(type(function).__call__), (function,)
+        return type(function).__call__, (function,)
     if isinstance(function, MethodType) and isinstance(function.__self__, GraphObject):
-        return original_of(function.__func__), (function.__self__,)
+        return function.__func__, (function.__self__,)
     if not callable(function):
         raise TypeError(
             wrong_argument("a function, a method or a callable node", function)

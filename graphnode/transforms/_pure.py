@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import CodeType
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
@@ -70,6 +70,7 @@ Outcome: TypeAlias = tuple[Written, Values, Any]
 NO_NODES: Final = walk([])
 
 
+@runtime_checkable
 class NodesAround(Protocol):
     """What is asked of the nodes around a function: of `Held`."""
 

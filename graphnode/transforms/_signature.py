@@ -197,10 +197,9 @@ def _name_below(argument: str, path: Path) -> str:
 
 
 def _path_key(entry: Any) -> Key:
-    """A key of a path of JAX's as one of ours."""
-    (value,) = [
-        getattr(entry, name) for name in ("idx", "key", "name") if hasattr(entry, name)
-    ]
+    """A key of a path of JAX's as one of ours; of a pytree of the user's own it may be anything."""
+    attributes = [name for name in ("idx", "key", "name") if hasattr(entry, name)]
+    value = getattr(entry, attributes[0]) if attributes else entry
     key = as_key(value)
     return str(value) if key is None else key
 

@@ -34,7 +34,7 @@ def measure_names(effort: Effort) -> list[Result]:
 
 
 def _transformer() -> gn.nn.TransformerStack:
-    blocks = [gn.nn.TransformerBlock(_WIDTH, 2, is_causal=True) for _ in range(_LAYERS)]
+    blocks: list[gn.nn.Block] = [gn.nn.TransformerBlock(_WIDTH, 2, is_causal=True) for _ in range(_LAYERS)]
     return gn.nn.TransformerStack(blocks, norm=gn.nn.LayerNorm(_WIDTH))
 
 

@@ -109,6 +109,35 @@ def test_nodes_in_containers_have_their_keys():
     assert {name for name, _ in equations_in(jaxpr)} == {"model.scale/mul", "model/tanh"}
 
 
+class Odd:
+    """A pytree with keys of its own."""
+
+    def __init__(self, node: Block) -> None:
+        self.node = node
+
+
+jax.tree_util.register_pytree_with_keys(
+    Odd, lambda odd: ([(("odd", 1), odd.node)], None), lambda _, children: Odd(*children)
+)
+
+
+def test_a_pytree_may_have_keys_of_any_kind():
+    """What is no name or position stands there as text."""
+    assert names(lambda odd, x: odd.node(x), Odd(block()), X, of=("tanh",)) == ["odd.\"('odd', 1)\"/tanh"]
+
+
+def test_what_the_function_has_taken_apart_has_no_name():
+    """Before the first call: what stands at its place is looked for then."""
+
+    def run(net: Net, x: jax.Array) -> jax.Array:
+        taken = net.blocks.pop()
+        y = taken(net.blocks[0](x))
+        net.blocks.append(taken)
+        return y
+
+    assert names(run, net(), X, of=("tanh",)) == ["net.blocks.0/tanh", "tanh"]
+
+
 def test_a_derivative_inside_goes_on_with_the_names_around_it():
     """The copy of a copy is the outermost argument, in the forward and in the backward pass."""
 
