@@ -8,7 +8,7 @@ initializer its shape and dtype, and checks a State's value.
 import ast
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # or whose field holds `None`, are free: the first array binds them.
 Sizes: TypeAlias = Mapping[str, object]
 Bound: TypeAlias = dict[str, object]
+# Any: an int, or a symbolic size of JAX, whose class is private.
+Size: TypeAlias = Any
 
 _ARITHMETIC: Final = (
     ast.Expression,
@@ -218,7 +220,7 @@ class Contract(NamedTuple):
         return is_same_shape and (self.dtypes is None or self._accepts(dtype))
 
     def _axis_fault(
-        self, axis: Axis, actual: tuple[int, ...], sizes: Sizes, bound: Bound
+        self, axis: Axis, actual: tuple[Size, ...], sizes: Sizes, bound: Bound
     ) -> str | None:
         """What is wrong with the sizes of an axis, or `None`; a free name is bound to what it meets.
 
@@ -340,7 +342,7 @@ class Requirement(NamedTuple):
         return f"{self.where}: {fault}"
 
 
-def axis_sizes(axis: Axis, size: object) -> tuple[int, ...]:
+def axis_sizes(axis: Axis, size: object) -> tuple[Size, ...]:
     """The sizes of an axis as integers: one, but for a variadic axis.
 
     For `shape` and `fault`: a static field may hold what is no size, such as a float.
@@ -348,11 +350,11 @@ def axis_sizes(axis: Axis, size: object) -> tuple[int, ...]:
     items: tuple[object, ...] = (size,)
     if axis.variadic and isinstance(size, tuple):
         items = size
-    sizes: list[int] = []
+    sizes: list[Size] = []
     for item in items:
         # Of an array that was bound before: JAX computes with it as with an integer.
         if isinstance(item, SymbolicSize):
-            sizes.append(cast("int", item))
+            sizes.append(item)
             continue
         # A boolean is an integer to Python, but no size.
         if not isinstance(item, int | np.integer) or isinstance(item, bool):

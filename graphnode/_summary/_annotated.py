@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import jax
 
-from .._contract import Contract, ContractSyntaxError, axis_sizes, contract_of
+from .._contract import Contract, ContractSyntaxError, Size, axis_sizes, contract_of
 from .._declare._makers import sizes_of
 from .._declare._node import Node
 from .._declare._type_arguments import resolve
 from ._abstract import shaped
-from ._flops import Size
 
 # What stands for `...`, a run of axes without a name.
 _RUN: Final = "batch"

@@ -12,12 +12,11 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 
-from .._contract import Axis, Contract, ContractSyntaxError
+from .._contract import Axis, Contract, ContractSyntaxError, Size
 from .._declare._node import Node
 from .._split import states
 from ._annotated import concrete_dtype, contracts_of, node_sizes
 from ._errors import SHAPE_ERRORS
-from ._flops import Size
 
 
 class _UnknownError(Exception):

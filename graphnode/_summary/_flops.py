@@ -13,9 +13,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from .._compat import InconclusiveSizeError, scope_names
+from .._contract import Size
 
-# Any: an int, or a size of JAX's that is symbolic, whose class is private.
-Size: TypeAlias = Any
 # Of `jax.named_scope`, outermost first.
 Scopes: TypeAlias = tuple[str, ...]
 

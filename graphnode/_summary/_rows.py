@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from .._contract import Size
 from .._describe import shape_text
 from .._graph._binding_cache import binding_of
 from .._graph._graphdef import GraphDef
 from .._graph._template import NodeSpec
 from .._inspect import aliases, live_objects
 from .._paths import Path
-from ._flops import Size
 
 
 class CallShapes(NamedTuple):

@@ -9,8 +9,8 @@ import operator
 from typing import Final
 
 from .._compat import SymbolicSize
+from .._contract import Size
 from ._errors import SHAPE_ERRORS, error_text
-from ._flops import Size
 from ._rows import Activity
 from ._trace import Invocation, activity_of
 

@@ -251,6 +251,7 @@ def test_an_error_that_the_model_handles_is_no_fault():
     assert gn.summary(Careful(Scale(2, 3)), "5").rows[0].calls == ()
 
 
+@pytest.mark.no_runtime_types
 def test_faults_of_run_time_checks_are_faults():
     """Those of jaxtyping, in one line."""
 

@@ -431,7 +431,6 @@ def test_memory_that_was_given_away_is_named():
 # What it refuses
 
 
-@pytest.mark.wrong_types
 def test_what_cannot_be_called_is_refused():
     """A node without `__call__`, a pytree, a class, a function that is not of a node."""
 
@@ -450,7 +449,6 @@ def test_what_cannot_be_called_is_refused():
         assert str(caught.value).startswith(f"{takes} {found}")
 
 
-@pytest.mark.wrong_types
 def test_a_depth_is_a_number_of_nodes():
     """Of 0 or more."""
     summary: Any = gn.summary(chain(2, 3))
