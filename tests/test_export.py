@@ -62,6 +62,7 @@ def test_a_function_of_a_state_tree_is_exported():
         assert jnp.allclose(read.call(gn.treefy_states(model), x), model(x))
 
 
+@pytest.mark.no_runtime_types
 def test_contracts_of_inputs_admit_a_symbolic_batch():
     """A name without a field stands for the symbolic sizes of the first array, and others are compared with them."""
     model = gn.nn.Bilinear(2, 3, 4)

@@ -396,7 +396,7 @@ def test_nothing_runs_and_nothing_changes():
     model = Counting(nn.BatchNorm(4), nn.Dropout(0.5, rngs=gn.Rngs(0)), gn.ShortTermState(jnp.int32(0)))
     graphdef, values = gn.graphdef(model), [state.value for state in gn.states(model).values()]
     before = len(jax.live_arrays())
-    summary = gn.summary(model, "batch 4")
+    summary = gn.summary(model, "3 4")
     assert {*meanwhile, len(jax.live_arrays())} == {before}
     assert summary.rows[0].path == ("norm",)
     assert gn.graphdef(model) is graphdef
