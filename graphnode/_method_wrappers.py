@@ -87,11 +87,14 @@ def _wrapper_of(function: Callable[..., Any], name: str) -> FunctionType:
             raise
 
     assert isinstance(call, FunctionType)
+    call.__dict__["__wrapped__"] = function
+    _WRAPPERS.add(call)
     return call
 
 
-# All wrappers share it, and nothing else has it.
-_CODE: Final = _wrapper_of(lambda: None, "").__code__
+# Known by itself: an attribute is handed on by `functools.wraps`, and the code may be that of
+# a type checker at run time.
+_WRAPPERS: Final[weakref.WeakSet[FunctionType]] = weakref.WeakSet()
 
 
 def _without_first_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -107,9 +110,8 @@ def original_of(value: Any) -> Any:
 
     For what looks at functions, or keeps something on them: a wrapper does not last.
     """
-    while type(value) is FunctionType and value.__code__ is _CODE:
-        value = value.__dict__["__wrapped__"]
-    return value
+    is_wrapper = type(value) is FunctionType and value in _WRAPPERS
+    return value.__dict__["__wrapped__"] if is_wrapper else value
 
 
 def _is_method(function: object, name: str, node: object) -> bool:
@@ -214,8 +216,8 @@ def _is_public(name: str) -> bool:
 
 def _is_wrappable(function: FunctionType) -> bool:
     """Whether a function runs when it is called, and has no wrapper."""
-    code = function.__code__
-    return code is not _CODE and not code.co_flags & _LATER
+    runs_later = function.__code__.co_flags & _LATER
+    return not runs_later and function not in _WRAPPERS
 
 
 def _remove(classes: Collection[type]) -> None:

@@ -105,7 +105,9 @@ def test_a_nan_of_the_backward_pass_says_so():
     [
         pytest.param(lambda net, x: gn.jit(net)(x), "net/Chain.layers.1", id="jit"),
         pytest.param(lambda net, x: gn.remat(net)(x), "net/Chain.layers.1", id="remat"),
-        pytest.param(lambda net, x: gn.cond(x[0] < 9, net, lambda x: x, x), "net.layers.1", id="cond"),
+        pytest.param(
+            lambda net, x: gn.cond(x[0] < 9, lambda n, x: n(x), lambda n, x: x, net, x), "net.layers.1", id="cond"
+        ),
         pytest.param(lambda net, x: gn.vmap(net)(x[None]), "net.layers.1", id="vmap"),
     ],
 )
