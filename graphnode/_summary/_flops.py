@@ -220,5 +220,11 @@ _NESTED: Final[dict[str, Callable[[Any, Scopes, Work], None]]] = {
     "shard_map": _add_shard_map,
 }
 
-_NOT_COUNTED: Final = ("ffi_call", "pallas_call", "custom_call", "pure_callback", "io_callback")  # fmt: skip
+_NOT_COUNTED: Final = (
+    "ffi_call",
+    "pallas_call",
+    "custom_call",
+    "pure_callback",
+    "io_callback",
+)
 _NOTES: Final = {name: f"what {name} computes is not counted" for name in _NOT_COUNTED}

@@ -29,7 +29,9 @@ from ._annotated import (
     shape_of_contract,
 )
 
-_TEXT: Final = re.compile(r"\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*|(?P<bare>[^\[\]]*)")  # fmt: skip
+_TEXT: Final = re.compile(
+    r"\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*|(?P<bare>[^\[\]]*)"
+)
 _SHORT: Final = re.compile(r"(?P<kind>bf|f|i|u|c)(?P<bits>\d+)")
 _KINDS: Final = {"bf": "bfloat", "f": "float", "i": "int", "u": "uint", "c": "complex"}
 _EXAMPLES: Final = 'write "batch 28 28 1" or "int32[batch,128]"'

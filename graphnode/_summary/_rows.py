@@ -130,7 +130,8 @@ class _Tree:
         self._objects = live_objects(root, graphdef)
         self._paths = [graphdef.path(number) for number in range(len(self._objects))]
         self._activity = activity
-        self._others = _all_others(root, self._paths, list(map(self.is_node, range(len(self._objects)))))  # fmt: skip
+        are_nodes = [self.is_node(number) for number in range(len(self._objects))]
+        self._others = _all_others(root, self._paths, are_nodes)
         self._counts = self._summed([self._own_count(item) for item in self._objects])
         self._bytes = self._summed([self._own_bytes(item) for item in self._objects])
         flops: Mapping[Path, Size] = {} if activity is None else activity.flops
@@ -169,7 +170,9 @@ class _Tree:
             number = todo.pop()
             if number >= 0:
                 order.append(number)
-            todo += sorted(below.get(number, ()), key=lambda at: ranks[at], reverse=True)  # fmt: skip
+            todo += sorted(
+                below.get(number, ()), key=lambda at: ranks[at], reverse=True
+            )
         return order
 
     def _ranks(self) -> list[tuple[bool, int, int]]:

@@ -21,7 +21,7 @@ from ._faults import PlaceOf, faults_of
 from ._fold import folded, unfolded
 from ._inputs import Inputs, inputs_of
 from ._rows import Activity, Item, Row, items_of
-from ._table import (  # fmt: skip
+from ._table import (
     Table,
     cells_of,
     columns,
@@ -257,7 +257,9 @@ def _row_data(item: Item) -> dict[str, Any]:  # Any: of JSON
 def _check_depth(depth: Any) -> None:
     """Refuse a depth that is not a number of steps."""
     if isinstance(depth, bool) or not isinstance(depth, int):
-        raise TypeError(wrong_argument("an int or None as depth", depth, "gn.Summary.view"))  # fmt: skip
+        raise TypeError(
+            wrong_argument("an int or None as depth", depth, "gn.Summary.view")
+        )
     if depth < 0:
         raise ValueError(
             f"gn.Summary.view takes a depth of 0 or more (0 is the model alone); found {depth}"

@@ -51,7 +51,16 @@ def columns(*, states: bool, nodes: bool, calls: bool) -> tuple[str, ...]:
     shape = ("shape",) if states else ()
     shapes = ("inputs", "outputs") if nodes and calls else ()
     flops = ("flops",) if nodes and calls else ()
-    return ("path", "class", *shape, *shapes, "parameters", "bytes", *flops, "shared with")  # fmt: skip
+    return (
+        "path",
+        "class",
+        *shape,
+        *shapes,
+        "parameters",
+        "bytes",
+        *flops,
+        "shared with",
+    )
 
 
 def cells_of(line: Line) -> list[_Cells]:
@@ -87,7 +96,9 @@ def _flops_text(flops: int | str, count: int) -> str:
 
 def with_calls(first: _Cells, calls: Sequence[CallShapes]) -> list[_Cells]:
     """The cells of a row with those of its calls, in as many lines."""
-    lines = [{"inputs": _inputs_text(call), "outputs": _cut(call.outputs)} for call in calls]  # fmt: skip
+    lines = [
+        {"inputs": _inputs_text(call), "outputs": _cut(call.outputs)} for call in calls
+    ]
     if len(lines) > _MOST_CALLS:
         rest = f"and {len(lines) - _MOST_CALLS + 1} more"
         lines[_MOST_CALLS - 1 :] = [{"inputs": rest, "outputs": ""}]
