@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import jax
 
 from .._calls import NodeCall, Proceed, calls_through
+from .._contract import Size
 from .._declare._node import Node
 from .._graph._flatten import is_graph_object
 from .._hints import cut
 from .._method_wrappers import call_method
 from .._paths import Path, path_str
 from ..transforms import make_jaxpr
-from ._flops import Scopes, Size, work_of
+from ._flops import Scopes, work_of
 from ._inputs import Inputs
 from ._rows import Activity, CallShapes, Unquoted
 
