@@ -31,6 +31,7 @@ with importlib.import_module("._gc", __name__).collector_paused():
     from ._errors import StackError as StackError
     from ._errors import StateUseError as StateUseError
     from ._errors import StructureError as StructureError
+    from ._errors import SummaryError as SummaryError
     from ._errors import TraceError as TraceError
     from ._errors import UndeclaredFieldError as UndeclaredFieldError
     from ._errors import UnsetFieldError as UnsetFieldError
@@ -112,6 +113,8 @@ if typing.TYPE_CHECKING:
     from ._select import select as select
     from ._stack import stack as stack
     from ._stack import unstack as unstack
+    from ._summary._summary import Summary as Summary
+    from ._summary._summary import summary as summary
     from ._typechecker import typechecker as typechecker
     from ._view import view as view
     from .transforms import *  # noqa: F403  # all of its names
@@ -142,6 +145,7 @@ else:
         "_graph_to_tree": ("NodeStates", "graph_to_tree", "tree_to_graph",),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),
         "_select": ("Selection", "select"),
+        "_summary._summary": ("Summary", "summary"),
         "_typechecker": ("typechecker",),
     }
     # fmt: on

@@ -20,8 +20,15 @@ import jax.numpy as jnp
 from jax._src import distributed, source_info_util
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
-from jax._src.core import Trace, eval_trace, mapped_aval, trace_ctx
+from jax._src.core import (
+    InconclusiveDimensionOperation,
+    Trace,
+    eval_trace,
+    mapped_aval,
+    trace_ctx,
+)
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
+from jax._src.export.shape_poly import _DimExpr
 from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax._src.interpreters.batching import BatchTracer
 from jax._src.named_sharding import UNSPECIFIED as UNSPECIFIED
@@ -62,6 +69,11 @@ except ImportError:  # before JAX 0.10
             return trace_ctx.trace
 
     _running = _Running()  # type: ignore[assignment, unused-ignore]
+
+# The class of JAX's symbolic sizes, with which `jax.export` and `gn.summary` trace; and
+# what is raised where the answer depends on the value of one.
+SymbolicSize: Final[type[Any]] = _DimExpr
+InconclusiveSizeError: Final[type[Exception]] = InconclusiveDimensionOperation
 
 # Where JAX's arrays have their operators.
 _ARRAY_OPERATORS: Final = "jax._src.numpy.array_methods"
@@ -404,6 +416,16 @@ def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
             outputs = _changing(equation.params["jaxpr"].jaxpr, operands)
         changing.update(map(id, itertools.compress(equation.outvars, outputs)))
     return [id(variable) in changing for variable in jaxpr.outvars]
+
+
+def scope_names(equation: Any) -> tuple[str, ...]:
+    """The names of `jax.named_scope` around an equation of a jaxpr, outermost first, from where its jaxpr begins.
+
+    For `gn.summary`: jaxprs that are nested in others begin without the names around them.
+    """
+    entries = equation.source_info.name_stack.stack
+    # The others are of transformations, such as `vmap`.
+    return tuple([entry.name for entry in entries if type(entry).__name__ == "Scope"])
 
 
 # Any: jaxlib has no types for it.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._compat import SymbolicSize
 from ._hints import with_article
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # or whose field holds `None`, are free: the first array binds them.
 Sizes: TypeAlias = Mapping[str, object]
 Bound: TypeAlias = dict[str, object]
+# Any: an int, or a symbolic size of JAX, whose class is private.
+Size: TypeAlias = Any
 
 _ARITHMETIC: Final = (
     ast.Expression,
@@ -106,7 +109,7 @@ class Contract(NamedTuple):
         for axis in self.axes:
             size = axis.size(sizes)
             # A size of 0 is a size: only negative ones are refused.
-            dimensions = () if size is None else _integers(axis, size)
+            dimensions = () if size is None else axis_sizes(axis, size)
             if size is None or min(dimensions, default=0) < 0:
                 raise ContractSyntaxError(
                     f"axis {axis.text!r} of {self.text} takes a size; found {size!r}"
@@ -217,7 +220,7 @@ class Contract(NamedTuple):
         return is_same_shape and (self.dtypes is None or self._accepts(dtype))
 
     def _axis_fault(
-        self, axis: Axis, actual: tuple[int, ...], sizes: Sizes, bound: Bound
+        self, axis: Axis, actual: tuple[Size, ...], sizes: Sizes, bound: Bound
     ) -> str | None:
         """What is wrong with the sizes of an axis, or `None`; a free name is bound to what it meets.
 
@@ -244,7 +247,7 @@ class Contract(NamedTuple):
                 bound[str(axis.expression)] = actual if axis.variadic else actual[0]
             return None
         try:
-            expected = _integers(axis, size)
+            expected = axis_sizes(axis, size)
         except ContractSyntaxError as error:
             return f"{error} of {self.text}"
         if expected == actual or is_broadcast:
@@ -339,7 +342,7 @@ class Requirement(NamedTuple):
         return f"{self.where}: {fault}"
 
 
-def _integers(axis: Axis, size: object) -> tuple[int, ...]:
+def axis_sizes(axis: Axis, size: object) -> tuple[Size, ...]:
     """The sizes of an axis as integers: one, but for a variadic axis.
 
     For `shape` and `fault`: a static field may hold what is no size, such as a float.
@@ -347,8 +350,12 @@ def _integers(axis: Axis, size: object) -> tuple[int, ...]:
     items: tuple[object, ...] = (size,)
     if axis.variadic and isinstance(size, tuple):
         items = size
-    sizes: list[int] = []
+    sizes: list[Size] = []
     for item in items:
+        # Of an array that was bound before: JAX computes with it as with an integer.
+        if isinstance(item, SymbolicSize):
+            sizes.append(item)
+            continue
         # A boolean is an integer to Python, but no size.
         if not isinstance(item, int | np.integer) or isinstance(item, bool):
             raise ContractSyntaxError(

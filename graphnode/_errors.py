@@ -229,6 +229,23 @@ class CheckpointError(GraphnodeError, ValueError):
         return f"{self.task}: {listed(self.faults)}"
 
 
+class SummaryError(GraphnodeError, ValueError):
+    """A model cannot be summarized for the inputs: shapes do not fit; lists all faults, and nothing was computed.
+
+    Attributes:
+        faults: Each as the text `path: what is wrong; what would do`, with its parts.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults: tuple[Fault, ...] = tuple(
+            [fault if isinstance(fault, Fault) else Fault(fault) for fault in faults]
+        )
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
+
+
 class RngError(GraphnodeError, LookupError):
     """Random numbers are needed, and no stream can provide them."""
 

@@ -96,7 +96,7 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
     "pure": "gn.treefy_states(...).to_dict()",
     "split": "gn.treefy_split",
     "split_rngs": "gn.Rngs.fork",
-    "tabulate": "gn.config.summary",
+    "tabulate": "gn.summary",
     "to_flat_state": "gn.treefy_states(...).flat()",
     "to_pure_dict": "gn.treefy_states(...).to_dict()",
     "update": "gn.update_states",

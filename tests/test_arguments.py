@@ -75,6 +75,7 @@ OF_NODES: dict[str, Callable[[Any], object]] = {
     "pop_states": lambda node: gn.pop_states(node, gn.ParamState),
     "select": UNTYPED.select,
     "states": UNTYPED.states,
+    "summary": UNTYPED.summary,
     "treefy_split": UNTYPED.treefy_split,
     "treefy_states": UNTYPED.treefy_states,
     "unbroadcast_states": lambda node: gn.unbroadcast_states(node, gn.ParamState),

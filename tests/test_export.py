@@ -62,6 +62,26 @@ def test_a_function_of_a_state_tree_is_exported():
         assert jnp.allclose(read.call(gn.treefy_states(model), x), model(x))
 
 
+@pytest.mark.no_runtime_types
+def test_contracts_of_inputs_admit_a_symbolic_batch():
+    """A name without a field stands for the symbolic sizes of the first array, and others are compared with them."""
+    model = gn.nn.Bilinear(2, 3, 4)
+    graphdef = gn.graphdef(model)
+    left, right, other = export.symbolic_shape("batch, time, other")
+    states = gn.treefy_states(model)
+
+    def call(states: Any, left: jax.Array, right: jax.Array) -> jax.Array:
+        return gn.treefy_merge(graphdef, states)(left, right)
+
+    shapes = [jax.ShapeDtypeStruct((left, right, size), jnp.float32) for size in (2, 3)]
+    read = again(call, states, *shapes)
+    inputs = jnp.ones((2, 5, 2)), jnp.ones((2, 5, 3))
+    assert jnp.allclose(read.call(states, *inputs), model(*inputs))
+    shapes[1] = jax.ShapeDtypeStruct((left, other, 3), jnp.float32)
+    with pytest.raises(gn.ContractError, match=r"expected \*batch = \(batch, time\)"):
+        again(call, states, *shapes)
+
+
 def test_shared_states_and_new_states_are_exported():
     """What a function returns is a state tree, of the very layout that went in: shared States are there once."""
     model = tied()

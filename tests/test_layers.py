@@ -91,6 +91,7 @@ LAYERS = (
     "_source",
     "check",
     "_typechecker",
+    "_summary",
     "config",
     "_diagram",
     "_processes",

@@ -9,6 +9,7 @@ except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(_text, name=_error.name) from _error
 
 from .._registered import HUGGING_FACE as HUGGING_FACE
+from .._summary._summary import Summary as Summary
 
 # Files may name the classes of nn, which are known once it is imported
 from ..nn import Module as _Module
@@ -25,7 +26,6 @@ from ._load import loads as loads
 from ._load import validate as validate
 from ._override import override as override
 from ._registry import register as register
-from ._summary import Summary as Summary
 from ._summary import summary as summary
 from ._to_config import to_config as to_config
 from ._write import dump as dump

@@ -11,16 +11,14 @@ from typing import Any, NoReturn
 import click
 
 from .._declare._node import Node
-from .._errors import ConfigError, Fault
-from .._paths import path_str
-from ._build import constructor_faults
+from .._errors import ConfigError, Fault, SummaryError
 from ._config import Config
 from ._diff import diff
 from ._json_schema import json_schema
 from ._load import load
 from ._override import override
 from ._show import load_checked, value_rows
-from ._summary import summary
+from ._summary import file_summary
 
 # Not `exists=True`: a missing file is a fault like others, and exits with 1.
 _FILE = click.Path(path_type=Path)
@@ -61,7 +59,7 @@ _set_option = click.option(
 )
 
 
-def _exit_with(error: ConfigError) -> NoReturn:
+def _exit_with(error: ConfigError | SummaryError) -> NoReturn:
     """Print every fault, the place in bold, and end with 1."""
     for fault in error.faults:
         # Without a place in a file, the path is the place.
@@ -187,15 +185,72 @@ def schema_command(context: click.Context, name: str, style: Any) -> None:
 
 @click.command("summary")
 @click.argument("file", type=_FILE)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SHAPE",
+    help='What the model is called with: "batch 28 28 1", "int32[batch,128]", or NAME=SHAPE for an input by name. '
+    "A name is the size that a field of the model has, or else any size. ... stands for the inputs that are still "
+    "needed, as their annotations have them.",
+)
+@click.option(
+    "--method", metavar="NAME", help="Call this method, and not the model itself."
+)
+@click.option(
+    "--depth", type=click.IntRange(min=0), help="Show so many nodes below the model."
+)
+@click.option("--states", is_flag=True, help="Show the States of each node, too.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print.",
+)
 @_set_option
 @_import_option
-def summary_command(file: Path, changes: Sequence[str]) -> None:
-    """Print the States of the model of a file: shapes, parameters, bytes, sharing. No array is made."""
-    config = _load_or_exit(file, changes)
-    faults = [
-        Fault(what, path=path_str(visit.path))
-        for visit, what in constructor_faults(config)
-    ]
-    if faults:
-        _exit_with(ConfigError(faults))
-    click.echo(repr(summary(config)))
+def summary_command(
+    file: Path,
+    inputs: Sequence[str],
+    method: str | None,
+    depth: int | None,
+    states: bool,
+    style: str,
+    changes: Sequence[str],
+) -> None:
+    """Print what the model of a file takes: shapes, parameters, bytes, sharing.
+
+    With --input or --method also what each node is called with and gives, and the
+    operations of its products and convolutions. No array is made. Where shapes do not
+    fit, each fault is printed as FILE:LINE:COLUMN: PATH: what is wrong.
+
+    The exit code is 0 if there are no faults, 1 if there are some, and 2 if the command
+    was not understood.
+    """
+    args, named = _inputs_of(inputs)
+    try:
+        summary = file_summary(file, changes, args, named, method)
+    except (ConfigError, SummaryError) as error:
+        _exit_with(error)
+    except TypeError as error:
+        raise click.UsageError(str(error)) from None
+    if style == "json":
+        click.echo(json.dumps(summary.to_dict(), indent=2))
+    else:
+        click.echo(repr(summary.view(depth=depth, states=states or None)))
+
+
+# Any: a text, or `...`.
+def _inputs_of(texts: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs of a command line: those by position, and those by name."""
+    args: list[Any] = []
+    named: dict[str, Any] = {}
+    for text in texts:
+        name, separator, shape = text.partition("=")
+        if separator and name.isidentifier():
+            named[name] = ... if shape == "..." else shape
+        else:
+            args.append(... if text == "..." else text)
+    return tuple(args), named

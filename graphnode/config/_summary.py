@@ -1,93 +1,41 @@
-"""What a model takes, by State: shapes, parameters and bytes, as a table, without making an array."""
+"""What the model of a config takes and does, without making an array: forms of `gn.summary`, with places in files."""
 
-from typing import Any, NamedTuple
-
-import jax
-import numpy as np
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from .._arguments import wrong_argument
 from .._declare._node import Node
-from .._describe import shape_text
-from .._inspect import aliases, nodes
-from .._paths import Path, path_str
-from .._split import clone, states
+from .._errors import ConfigError, Fault, Place, by_place
+from .._hints import did_you_mean, with_hint
+from .._paths import Path as Path_
+from .._paths import path_str
+from .._split import clone
+from .._summary._summary import Summary, summarize
 from ..transforms import eval_shape
-from ._build import abstractly, build
+from ._build import abstractly, build, constructor_faults
 from ._config import Config
+from ._graph import visits
+from ._override import override
+from ._read import Files, check_no_faults
+from ._walk import Walk, walk
 
 
-class Row(NamedTuple):
-    """One State of a model that was not built: its path, class, and what it takes."""
-
-    path: Path
-    kind: str
-    shape: str
-    parameters: int
-    bytes: int
-    others: tuple[Path, ...]
-
-
-class Summary:
-    """What a model takes, by State. `print` shows a table.
-
-    Attributes:
-        rows: One for each State.
-        parameters: Numbers in all of them.
-        bytes: Their size.
-    """
-
-    def __init__(self, title: str, rows: list[Row]) -> None:
-        self.title: str = title
-        self.rows: list[Row] = rows
-        self.parameters: int = sum(row.parameters for row in rows)
-        self.bytes: int = sum(row.bytes for row in rows)
-
-    def __repr__(self) -> str:
-        head = ("path", "class", "shape", "parameters", "bytes", "shared with")
-        body = [
-            (
-                path_str(row.path),
-                row.kind,
-                row.shape,
-                f"{row.parameters:,}",
-                f"{row.bytes:,}",
-                _few(row.others),
-            )
-            for row in self.rows
-        ]
-        foot = (self.title, "", "", f"{self.parameters:,}", f"{self.bytes:,}", "")
-        rows = [head, *body, foot]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines: list[str] = []
-        for row in rows:
-            cells = [_padded(cell, widths[at], at) for at, cell in enumerate(row)]
-            lines.append("  ".join(cells).rstrip())
-        # The rule is as long as the rows were before their blanks were taken away.
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
-
-
-def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
-    """The shortest of some paths, for a cell of the table: through the cycles of a graph there are many."""
-    text = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
-    return f"{text} and {len(paths) - limit} more" if len(paths) > limit else text
-
-
-def _padded(cell: str, width: int, at: int) -> str:
-    """A cell as wide as its column; numbers, which are in columns 3 and 4, stand to the right."""
-    return cell.rjust(width) if at in (3, 4) else cell.ljust(width)
-
-
-def summary(config: Config[Any] | Node, /) -> Summary:
-    """What the model of a config takes: shapes, numbers of parameters and bytes.
+# Any: inputs are pytrees of anything.
+def summary(config: Config[Any] | Node, /, *inputs: Any, **named: Any) -> Summary:
+    """What the model of a config takes, and what it does with its inputs: `gn.summary` of the model, not built.
 
     No array is made, unless a constructor needs its values, such as one that makes a
     static array.
 
     Args:
         config: What to summarize; a live model is taken as it is.
+        *inputs: What the model is called with, as for `gn.summary`; without inputs, it
+            is not called.
+        **named: Inputs by name.
 
     Raises:
+        SummaryError: Shapes do not fit; names all.
         TypeError: It is neither a config nor a node.
 
     Example:
@@ -99,16 +47,8 @@ def summary(config: Config[Any] | Node, /) -> Summary:
         ----------------------------------------------------------------
         Linear                                     9     36
     """
-    model = abstract_model(config)
-    others = aliases(model)
-    # Not the root, whose other paths lead through a cycle.
-    inner = [path for path in nodes(model) if path]
-    shared_nodes = {path: others[path] for path in inner if path in others}
-    rows: list[Row] = []
-    for path, state in states(model).items():
-        other_paths = _others(path, others.get(path, ()), shared_nodes)
-        rows.append(_row(path, type(state).__name__, state._value, other_paths))
-    return Summary(type(model).__name__, rows)
+    model = config if isinstance(config, Node) else abstract_model(config)
+    return summarize(model, inputs, named)
 
 
 def abstract_model(config: Config[Any] | Node) -> Node:
@@ -122,36 +62,72 @@ def abstract_model(config: Config[Any] | Node) -> Node:
     raise TypeError(wrong_argument("a config or a node", config))
 
 
-def _others(
-    path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]
-) -> tuple[Path, ...]:
-    """The further paths of a State: its own, and those through a node that is shared.
+# Any: inputs as texts, or `...`.
+def file_summary(
+    path: Path,
+    changes: Sequence[str],
+    inputs: tuple[str, ...],
+    named: Mapping[str, str],
+    method: str | None = None,
+) -> Summary:
+    """What the model of a file takes and does; each fault has its place there.
 
-    The table says where else a State is, as it counts once.
+    For the command `graphnode summary`.
+
+    Args:
+        path: The file.
+        changes: Those of a command line.
+        inputs: What the model is called with, as texts.
+        named: The same, by name.
+        method: The method that is called; by default, the model itself.
+
+    Raises:
+        ConfigError: All faults of the file or the changes; where they have none, those
+            of the constructors.
+        SummaryError: Shapes do not fit; has the faults of all nodes.
     """
-    paths = list(own)
-    for length in range(len(path)):
-        starts = shared_nodes.get(path[:length], ())
-        paths += [(*start, *path[length:]) for start in starts]
-    return tuple(paths)
+    files = Files()
+    config, walker = walk(files, files.read_file(path), Node)
+    places = _Places(config, walker)
+    changed = override(config, changes) if changes else config
+    faults = [
+        Fault(what, path=path_str(visit.path), place=places.of(visit.path))
+        for visit, what in constructor_faults(changed)
+    ]
+    check_no_faults(sorted(faults, key=by_place))
+    model = abstract_model(changed)
+    target = model if method is None else _method(model, method)
+    return summarize(target, inputs, named, places.of)
 
 
-def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
-    """The row of a State in the table, from its path, class, value (a pytree of arrays) and other paths."""
-    leaves = jax.tree.leaves(value)
-    parameters = size = 0
-    for leaf in leaves:
-        count = int(np.prod(leaf.shape))
-        parameters += count
-        size += count * leaf.dtype.itemsize
-    shape = str(jax.tree.map(lambda leaf: _Unquoted(shape_text(leaf)), value))
-    return Row(path, kind, shape, parameters, size, others)
+class _Places:
+    """Where the nodes of a file stand in it."""
+
+    def __init__(self, config: Config[Any], walker: Walk) -> None:
+        self._places = {
+            visit.path: walker.fault_of(visit.config, "").place
+            for visit in visits(config)
+        }
+
+    def of(self, path: Path_) -> Place:
+        """The place of the node at a path; of what a constructor has made, that of the node which it was made for."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self._places:
+                return self._places[path[:length]]
+        return Place()
 
 
-class _Unquoted(str):
-    """A text that stands without quotes in the `repr` of a container."""
+# Any: a bound method.
+def _method(model: Node, name: str) -> Any:
+    """A method of a model by its name.
 
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
+    Raises:
+        ConfigError: The class has none.
+    """
+    method = getattr(model, name, None)
+    if callable(method):
+        return method
+    cls = type(model)
+    names = [other for other in dir(cls) if not other.startswith("_")]
+    text = f"{cls.__name__} has no method {name!r}"
+    raise ConfigError([with_hint(text, did_you_mean(name, names))])

@@ -95,7 +95,7 @@ def test_check_tells_all_faults(models: Path):
 
 
 def test_check_tells_what_constructors_refuse(models: Path):
-    """With the place and path of each node; one that holds it is not blamed. A summary tells the same by path."""
+    """With the place and path of each node; one that holds it is not blamed. A summary tells the same."""
     (models / "heads.yaml").write_text("type: TransformerBlock\nwidth: 8\nnum_heads: 3\n")
     (models / "depths.yaml").write_text(
         "type: Sequential\nlayers:\n  - {type: Linear, in_size: 2, out_size: 0}\n"
@@ -113,7 +113,7 @@ def test_check_tells_what_constructors_refuse(models: Path):
     result = run("summary", "depths.yaml", "-s", "layers[0].out_size=3")
     assert (result.exit_code, result.stderr) == (
         1,
-        "layers.2: Dropout.rate: expected a number in [0, 1]; found 7.0\n",
+        "depths.yaml:5:5: layers.2: Dropout.rate: expected a number in [0, 1]; found 7.0\n",
     )
 
 
@@ -174,6 +174,78 @@ def test_summary_shows_what_a_model_takes(models: Path):
         "----------------------------------------------------------------------\n"
         "ShownNet                                       5     20\n"
     )
+
+
+SEQUENCE = """\
+type: Sequential
+layers:
+  - {type: Linear, in_size: 4, out_size: 8}
+  - {type: MLP, in_size: 9, hidden_size: 3, out_size: 5}
+  - {type: Activation, function: relu}
+  - {type: Linear, in_size: 6, out_size: 2}
+"""
+
+
+def test_a_summary_with_inputs_shows_what_nodes_are_called_with(models: Path):
+    """A name is any size. The depth leaves out what is deeper, and States have rows of their own if asked for."""
+    (models / "sequence.yaml").write_text(SEQUENCE)
+    change = ["-s", "layers[1].in_size=8", "-s", "layers[3].in_size=5"]
+    result = run("summary", "sequence.yaml", "--input", "batch 4", "--depth", "1", *change)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "path        class       inputs        outputs       parameters  bytes      flops  shared with\n"
+        "---------------------------------------------------------------------------------------------\n"
+        "layers.0    Linear      f32[batch,4]  f32[batch,8]          40    160   64*batch\n"
+        "layers.1    MLP         f32[batch,8]  f32[batch,5]          47    188   78*batch\n"
+        "layers.2    Activation  f32[batch,5]  f32[batch,5]           0      0          0\n"
+        "layers.3    Linear      f32[batch,5]  f32[batch,2]          12     48   20*batch\n"
+        "---------------------------------------------------------------------------------------------\n"
+        "Sequential              f32[batch,4]  f32[batch,2]          99    396  162*batch\n"
+        "for every size of batch\n"
+    )
+    states = run("summary", "sequence.yaml", "--input", "batch 4", "--states", *change)
+    assert ["layers.0.weight", "ParamState", "float32[4,8]", "32", "128"] in list(
+        map(str.split, states.stdout.splitlines())
+    )
+
+
+def test_a_summary_tells_every_fault_of_a_shape_at_its_line(models: Path):
+    """All at once; what a constructor has made stands where its node does."""
+    block = "{type: TransformerBlock, width: 9, num_heads: 3}"
+    (models / "sequence.yaml").write_text(SEQUENCE.replace("{type: Activation, function: relu}", block))
+    result = run("summary", "sequence.yaml", "--input", "batch time 4")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "sequence.yaml:4:5: layers.1: Sequential.layers.1 (MLP): x: expected in_size = 9 of "
+        'Float[Array, "... in_size"], found shape (batch, time, 8)\n'
+        "sequence.yaml:5:5: layers.2.attention_norm: Sequential.layers.2.attention_norm (LayerNorm): x: expected "
+        'width = 9 of Float[Array, "... width"], found shape (batch, time, 5)\n'
+        "sequence.yaml:6:5: layers.3: Sequential.layers.3 (Linear): expected an input of shape (..., in_size[-1]=6); "
+        "found (batch, time, 9)\n"
+    )
+
+
+def test_a_summary_of_a_method_takes_inputs_by_name(models: Path):
+    """`...` stands for what the annotations describe, where there are some."""
+    (models / "embedding.yaml").write_text("{type: Embedding, num_embeddings: 5, width: 3}")
+    result = run("summary", "embedding.yaml", "--method", "attend", "--input", "x=batch 3", "--format", "json")
+    data = json.loads(result.stdout)
+    assert (data["flops"], data["rows"][0]["calls"][0]["method"]) == ("30*batch", "attend")
+    result = run("summary", "net.yaml", "--method", "attend")
+    assert (result.exit_code, result.stderr) == (1, "ShownNet has no method 'attend'\n")
+    (models / "norm.yaml").write_text("{type: LayerNorm, width: 3}")
+    assert "f32[batch,3]" in run("summary", "norm.yaml", "--input", "batch width").stdout
+
+
+def test_inputs_that_a_model_does_not_take_are_a_usage_error(models: Path):
+    """As options are that a command does not take."""
+    (models / "sequence.yaml").write_text(SEQUENCE)
+    result = run("summary", "sequence.yaml", "--input", "mask=3")
+    assert result.exit_code == 2
+    assert "Error: gn.summary: Sequential.__call__: missing a required argument: 'x'" in result.stderr
+    result = run("summary", "sequence.yaml", "--input", "...")
+    text = "no annotation with a jaxtyping array says its shape; give an array, or its shape as a text"
+    assert (result.exit_code, result.stderr) == (1, f"x: {text}\n")
 
 
 def test_a_change_that_is_wrong_is_told(models: Path):

@@ -109,3 +109,8 @@ gn.diagram(net, depth="1")  # E: a string for a number
 gn.diagram(net, deep=1)  # E: misspelt
 gn.diagram(net, 3)  # E: a number for a filter
 gn.diagram(net).png()  # E: not a form that there is
+gn.summary(model=net)  # E: the name of an input
+gn.summary(net).view(depth="1")  # E: a string for a number
+gn.summary(net).view(1)  # E: by name alone
+gn.summary(net).param  # E: not there
+gn.summary(net).parameters = 3  # E: read only

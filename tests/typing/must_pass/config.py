@@ -27,6 +27,7 @@ assert_type(gn.config.dump(config), str)
 assert_type(gn.config.diff(config, config), tuple[Change, ...])
 assert_type(gn.config.summary(config), Summary)
 assert_type(gn.config.summary(config).parameters, int)
+assert_type(gn.config.summary(config).view(depth=1), gn.Summary)
 of_any: Config[gn.Node] = config
 
 

@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import BatchState, FlatStates, GraphDef, ParamState, State, StateTree
@@ -123,3 +123,24 @@ assert_type(gn.diagram(net), gn.Diagram)
 assert_type(gn.diagram([net], Leaf, "others.*", depth=1, states=True, fold=False, title="Net").dot(), str)
 assert_type(gn.diagram(net).arrows[0].label, str)
 assert_type(gn.diagram(net).boxes[0].parameters, int)
+
+
+class Called(gn.Node):
+    def __call__(self, x: Float[Array, "rows"], y: Float[Array, "rows"], *, flag: bool = False) -> Array:
+        return x if flag else y
+
+    def encode(self, x: Array) -> Array:
+        return x
+
+
+called = Called()
+assert_type(gn.summary(net), gn.Summary)
+assert_type(gn.summary(called, "rows", jax.ShapeDtypeStruct((2,), "float32"), flag=True), gn.Summary)
+assert_type(gn.summary(called.encode, x="2 rows"), gn.Summary)
+assert_type(gn.summary(called, ...).view(depth=1, states=True, fold=False), gn.Summary)
+assert_type(gn.summary(net).parameters, int)
+assert_type(gn.summary(net).flops, int | str | None)
+assert_type([row.path for row in gn.summary(net).rows], list[gn.Path])
+assert_type([call.outputs for row in gn.summary(called, ...).rows for call in row.calls], list[str])
+assert_type([total.bytes for total in gn.summary(net).totals.values()], list[int])
+assert_type(gn.summary(net).symbols, tuple[str, ...])

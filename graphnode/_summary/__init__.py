@@ -1,0 +1,1 @@
+"""What a model takes and does, as a table: `gn.summary`."""

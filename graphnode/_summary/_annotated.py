@@ -1,0 +1,112 @@
+"""What the jaxtyping annotations of a method say of arrays, and the inputs that follow from it.
+
+Names of axes are looked up in the static fields of the node, as in contracts of States;
+names without a field are free.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import jax
+
+from .._contract import Contract, ContractSyntaxError, Size, axis_sizes, contract_of
+from .._declare._makers import sizes_of
+from .._declare._node import Node
+from .._declare._type_arguments import resolve
+from ._abstract import shaped
+
+# What stands for `...`, a run of axes without a name.
+_RUN: Final = "batch"
+
+
+class Symbols:
+    """Symbolic sizes by name: JAX computes with them, and what it says holds for every size.
+
+    Args:
+        number: What stands for each of them instead, to see whether a fault is that of
+            the symbol.
+    """
+
+    def __init__(self, number: int | None = None) -> None:
+        self._number = number
+        self._scope = jax.export.SymbolicScope()
+        self._sizes: dict[str, Size] = {}
+
+    def size(self, name: str) -> Size:
+        """The size of a name, the same whenever it is asked for."""
+        if name not in self._sizes:
+            (size,) = jax.export.symbolic_shape(name, scope=self._scope)
+            self._sizes[name] = size if self._number is None else self._number
+        return self._sizes[name]
+
+    def unnamed(self) -> Size:
+        """A size of its own."""
+        return self.size(f"any{len(self._sizes)}")
+
+
+def contracts_of(
+    function: Callable[..., object], owner: type[Any]
+) -> dict[str, Contract]:
+    """The contracts of a method's parameters and result (`return`), of those annotated with a jaxtyping array.
+
+    Args:
+        function: The method.
+        owner: The class of the node.
+    """
+    contracts: dict[str, Contract] = {}
+    for name, annotation in inspect.get_annotations(inspect.unwrap(function)).items():
+        # An annotation that does not resolve says nothing.
+        try:
+            contract = contract_of(resolve(annotation, owner, {}))
+        except (NameError, TypeError, AttributeError, ContractSyntaxError):
+            continue
+        if contract is not None:
+            contracts[name] = contract
+    return contracts
+
+
+def node_sizes(node: Node) -> dict[str, Any]:
+    """The sizes that a node's static fields give to the names of axes."""
+    sizes = sizes_of(node)
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def shape_of_contract(
+    contract: Contract, sizes: Mapping[str, Any], symbols: Symbols
+) -> tuple[Size, ...]:
+    """A shape that fits a contract; what the contract leaves open is symbolic, and a run of axes is one.
+
+    Args:
+        contract: The contract.
+        sizes: Of the names that are known.
+        symbols: Gives the sizes of all others.
+
+    Raises:
+        ContractSyntaxError: A static field holds what is not a size.
+    """
+    shape: list[Size] = []
+    for axis in contract.axes:
+        known = {name: sizes[name] for name in axis.names if name in sizes}
+        if axis.expression is None:
+            shape.append(symbols.size(_RUN) if axis.variadic else symbols.unnamed())
+            continue
+        for name in sorted(axis.names - known.keys()):
+            known[name] = symbols.size(name)
+        shape += axis_sizes(axis, axis.size(known))
+    return tuple(shape)
+
+
+def input_of_contract(
+    contract: Contract, sizes: Mapping[str, Any], symbols: Symbols
+) -> jax.ShapeDtypeStruct:
+    """An input that fits the annotation of its parameter: see `shape_of_contract`."""
+    shape = shape_of_contract(contract, sizes, symbols)
+    return shaped(shape, concrete_dtype(contract.dtype()))
+
+
+def concrete_dtype(dtype: Any) -> Any:
+    """A dtype that arrays can have: keys of random numbers get JAX's own implementation."""
+    if dtype == jax.dtypes.prng_key:
+        return jax.eval_shape(jax.random.key, 0).dtype
+    return dtype

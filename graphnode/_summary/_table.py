@@ -1,0 +1,187 @@
+"""The table of a summary: its cells as texts, and the same as plain text, HTML and for rich.
+
+Which columns there are follows from what the rows are of: States, nodes, or both.
+"""
+
+import html
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from .._paths import Path, path_str
+from ._fold import Line
+from ._rows import CallShapes, Row
+
+# Of the inputs or outputs of a call: the pytrees of users may have any length.
+_WIDEST: Final = 48
+_MOST_CALLS: Final = 3
+
+_Cells = dict[str, str]
+
+_NUMBERS: Final = ("parameters", "bytes", "flops")
+
+
+class Table(NamedTuple):
+    """The texts of a table.
+
+    Attributes:
+        head: The names of the columns.
+        body: The cells, by column.
+        foot: Those of the last row, of the model as a whole.
+        notes: Lines below the table.
+    """
+
+    head: tuple[str, ...]
+    body: list[_Cells]
+    foot: list[_Cells]
+    notes: tuple[str, ...]
+
+    def rows(self, cells: Sequence[_Cells]) -> list[list[str]]:
+        """Cells in the order of the columns."""
+        return [[row.get(name, "") for name in self.head] for row in cells]
+
+
+def columns(*, states: bool, nodes: bool, calls: bool) -> tuple[str, ...]:
+    """The columns of a table.
+
+    Args:
+        states: Whether there are rows of States.
+        nodes: Whether there are rows of nodes.
+        calls: Whether it is known how the nodes are called.
+    """
+    shape = ("shape",) if states else ()
+    shapes = ("inputs", "outputs") if nodes and calls else ()
+    flops = ("flops",) if nodes and calls else ()
+    return (
+        "path",
+        "class",
+        *shape,
+        *shapes,
+        "parameters",
+        "bytes",
+        *flops,
+        "shared with",
+    )
+
+
+def cells_of(line: Line) -> list[_Cells]:
+    """The cells of a row: one line, and one more for each further call."""
+    row, count = line.item.row, line.times
+    first = {
+        "path": line.path,
+        "class": f"{count} × {row.kind}" if count > 1 else row.kind,
+        "shape": row.shape,
+        **numbers_of(row, count),
+        "shared with": _few(row.others),
+    }
+    return with_calls(first, row.calls)
+
+
+def numbers_of(row: Row, count: int = 1) -> _Cells:
+    """The cells of a row's numbers, for so many rows that say the same."""
+    cells = {
+        "parameters": f"{row.parameters * count:,}",
+        "bytes": f"{row.bytes * count:,}",
+    }
+    if row.flops is not None:
+        cells["flops"] = _flops_text(row.flops, count)
+    return cells
+
+
+def _flops_text(flops: int | str, count: int) -> str:
+    """A number of operations; a formula in symbolic sizes as it is, for so many rows."""
+    if isinstance(flops, int):
+        return f"{flops * count:,}"
+    return flops if count == 1 else f"{count}*({flops})"
+
+
+def with_calls(first: _Cells, calls: Sequence[CallShapes]) -> list[_Cells]:
+    """The cells of a row with those of its calls, in as many lines."""
+    lines = [
+        {"inputs": _inputs_text(call), "outputs": _cut(call.outputs)} for call in calls
+    ]
+    if len(lines) > _MOST_CALLS:
+        rest = f"and {len(lines) - _MOST_CALLS + 1} more"
+        lines[_MOST_CALLS - 1 :] = [{"inputs": rest, "outputs": ""}]
+    head, *tail = lines or [{}]
+    return [{**first, **head}, *tail]
+
+
+def _inputs_text(call: CallShapes) -> str:
+    """What a method is called with, with its name unless the node itself is called."""
+    text = _cut(call.inputs)
+    return text if call.method == "__call__" else f"{call.method}({text})"
+
+
+def _cut(text: str) -> str:
+    """A text of limited width."""
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
+    """The shortest of some paths, for a cell of the table: through the cycles of a graph there are many."""
+    text = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
+    return f"{text} and {len(paths) - limit} more" if len(paths) > limit else text
+
+
+# The forms of a table
+
+
+def text_of(table: Table) -> str:
+    """A table as plain text."""
+    body, foot = table.rows(table.body), table.rows(table.foot)
+    rows = [list(table.head), *body, *foot]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # The rule is as long as the rows are before their blanks are taken away.
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    head, *lines = [_padded(table.head, row, widths) for row in rows]
+    lines[len(body) : len(body)] = [rule]
+    return "\n".join([head, rule, *lines, *table.notes])
+
+
+def _padded(head: Sequence[str], row: Sequence[str], widths: Sequence[int]) -> str:
+    """A line of the table; numbers stand to the right."""
+    cells = [
+        cell.rjust(width) if name in _NUMBERS else cell.ljust(width)
+        for name, cell, width in zip(head, row, widths, strict=True)
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def html_of(table: Table) -> str:
+    """A table as HTML, for notebooks; every text is escaped."""
+    head = "".join([f"<th>{html.escape(name)}</th>" for name in table.head])
+    lines = ["<table>", f"<thead><tr>{head}</tr></thead>", "<tbody>"]
+    lines += [_html_row(table.head, row, "td") for row in table.rows(table.body)]
+    lines += ["</tbody>", "<tfoot>"]
+    lines += [_html_row(table.head, row, "th") for row in table.rows(table.foot)]
+    lines += ["</tfoot>", "</table>"]
+    lines += [f"<p>{html.escape(note)}</p>" for note in table.notes]
+    return "\n".join(lines)
+
+
+def _html_row(head: Sequence[str], row: Sequence[str], tag: str) -> str:
+    """A row of an HTML table; numbers stand to the right."""
+    cells: list[str] = []
+    for name, cell in zip(head, row, strict=True):
+        side = "right" if name in _NUMBERS else "left"
+        cells.append(f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+# Any: rich is an optional dependency.
+def rich_of(table: Table) -> Any:
+    """A table for rich, which asks for it where it prints."""
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(show_footer=False)
+    for name in table.head:
+        shown.add_column(name, justify="right" if name in _NUMBERS else "left")
+    # As `Text`, since a path such as `layers[0]` would be read as markup.
+    for row in table.rows(table.body):
+        shown.add_row(*[Text(cell) for cell in row])
+    shown.add_section()
+    for row in table.rows(table.foot):
+        shown.add_row(*[Text(cell) for cell in row])
+    return Group(shown, *[Text(note) for note in table.notes])

@@ -1,0 +1,242 @@
+"""What a summary calls a model with: arrays, shapes, texts, annotations, nodes, flags."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+import graphnode as gn
+from graphnode import nn
+from tests.summary.models import Scale, coder
+
+
+class Asked(gn.Node):
+    """Says what it is called with: its outputs are its inputs."""
+
+    size: int
+    shape: tuple[int, ...] = (2, 3)
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return inputs, named
+
+
+class Annotated(gn.Node):
+    size: int
+    shape: tuple[int, ...] = (2, 3)
+
+    def __call__(
+        self,
+        x: Float[Array, "... size"],
+        t: Int[Array, "batch 2*size"],
+        key: Key[Array, ""],
+        *,
+        image: Shaped[Array, "_ *shape channels"],
+        scale: "Float[Array, '*any']",
+        flag: bool = False,
+    ) -> None:
+        del x, t, key, image, scale, flag
+
+
+def inputs_of(summary: gn.Summary) -> str:
+    """The inputs of the model itself."""
+    (call,) = summary.to_dict()["rows"][0]["calls"]
+    return str(call["inputs"])
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("2 3", "f32[2,3]"),
+        ("2,3", "f32[2,3]"),
+        ("batch 28 28 1", "f32[batch,28,28,1]"),
+        ("", "f32[]"),
+        ("int32[batch,128]", "i32[batch,128]"),
+        ("bf16[batch 128]", "bf16[batch,128]"),
+        ("u8[4]", "u8[4]"),
+        ("bool[]", "bool[]"),
+        ("batch 2*batch", "f32[batch,2*batch]"),
+        ("batch size", "f32[batch,7]"),
+        ("batch 2*size *shape", "f32[batch,14,2,3]"),
+        ("... 3", "f32[batch,3]"),
+        ("key[4]", "key<fry>[4]"),
+    ],
+)
+def test_a_text_is_a_shape(text: str, shape: str):
+    """As JAX or jaxtyping write it; names are sizes of the node, or symbolic."""
+    assert inputs_of(gn.summary(Asked(7), text)) == shape
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("2 3.5", "'2 3.5' is not a shape"),
+        ("f32[2", "'f32[2' is not a shape"),
+        ("a b-", "'a b-' is not a shape"),
+        ("... *batch", "'... *batch' is not a shape"),
+        ("foo[2]", "'foo' is not a dtype"),
+    ],
+)
+def test_a_text_that_is_no_shape_is_refused(text: str, fault: str):
+    """With examples of what would do."""
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Asked(7), text)
+    assert str(caught.value) == f'inputs: {fault}; write "batch 28 28 1" or "int32[batch,128]"'
+
+
+def test_all_faults_of_inputs_are_told_at_once():
+    """By parameter."""
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(coder(), "2 3.5", scale="f33[2]")
+    assert [fault.path for fault in caught.value.faults] == ["tokens", "scale"]
+
+
+def test_arrays_and_shapes_are_inputs():
+    """Of NumPy, too; a key is one of its own dtype."""
+    inputs = jnp.ones(2), jax.ShapeDtypeStruct((3,), "int32"), np.ones((4,), "float32"), jax.random.key(0)
+    assert inputs_of(gn.summary(Asked(7), *inputs)) == "f32[2], i32[3], f32[4], key<fry>[]"
+
+
+def test_inputs_may_be_pytrees():
+    """Of whatever is an input."""
+    assert inputs_of(gn.summary(Asked(7), {"a": ["2 3", jnp.ones(1)], "b": None})) == (
+        "{'a': [f32[2,3], f32[1]], 'b': None}"
+    )
+
+
+def test_flags_and_functions_are_taken_as_they_are():
+    """The method can decide by them: they are no tracers. What is `None` by name is left out of the text."""
+    model = coder()
+    called = {
+        flag: [row.path for row in gn.summary(model, "2 3", "2 3 1", flag=flag).rows if row.calls]
+        for flag in (False, True)
+    }
+    assert called == {False: [("embed",), ("head",)], True: [("embed",), ("head",)]}
+    assert inputs_of(gn.summary(model, "2 3", "2 3 1", flag=True)) == "i32[2,3], f32[2,3,1], flag=True"
+    assert inputs_of(gn.summary(Asked(7), None, mask=None, act=len)) == "None, act=<built-in function len>"
+
+
+def test_nodes_are_inputs_and_are_not_rows():
+    """What is done in them counts for the node that calls them; they do not change."""
+
+    class Noisy(gn.Node):
+        layer: Scale
+        dropout: nn.Dropout
+
+        def __call__(self, x: jax.Array, *, rngs: gn.Rngs) -> jax.Array:
+            return self.dropout(self.layer(x), rngs=rngs)
+
+    class Calling(gn.Node):
+        def __call__(self, layer: Scale, x: jax.Array) -> jax.Array:
+            return layer(x)
+
+    calling = gn.summary(Calling(), Scale(2, 3), "4 2")
+    assert (calling.flops, calling.rows) == (48, [])
+    rngs = gn.Rngs(0)
+    before = gn.treefy_split(rngs)[1].to_dict()
+    summary = gn.summary(Noisy(Scale(2, 3), nn.Dropout(0.5)), "4 2", rngs=rngs)
+    assert [row.path for row in summary.rows] == [("layer",), ("dropout",)]
+    assert inputs_of(summary) == "f32[4,2], rngs=Rngs"
+    assert str(gn.treefy_split(rngs)[1].to_dict()) == str(before)
+
+
+def test_what_the_model_shares_with_an_input_stays_shared():
+    """A node of the model that is an input, too, is the node of the model."""
+
+    class Outer(gn.Node):
+        inner: Scale
+
+        def __call__(self, other: Scale, x: jax.Array) -> jax.Array:
+            assert other is self.inner
+            return other(x)
+
+    model = Outer(Scale(2, 2))
+    assert [row.flops for row in gn.summary(model, model.inner, "3 2").rows] == [24]
+
+
+def test_inputs_follow_from_annotations():
+    """A last `...` is the inputs that are needed: names are sizes of the node, or symbolic; a run of axes is one."""
+    model = Annotated(5)
+    assert inputs_of(gn.summary(model, ...)) == (
+        "f32[batch,5], i32[batch,10], key<fry>[], image=f32[any1,2,3,channels], scale=f32[any]"
+    )
+    assert gn.summary(model, ...).symbols == ("batch", "any1", "channels", "any")
+    some = gn.summary(model, "7 5", ..., image="1 2 3 4")
+    assert inputs_of(some) == "f32[7,5], i32[batch,10], key<fry>[], image=f32[1,2,3,4], scale=f32[any]"
+    one = gn.summary(model, "7 5", "7 10", jax.random.key(0), image=..., scale="3")
+    assert inputs_of(one) == "f32[7,5], i32[7,10], key<fry>[], image=f32[any0,2,3,channels], scale=f32[3]"
+
+
+def test_a_text_without_a_dtype_has_that_of_the_annotation():
+    """Tokens are integers without saying so."""
+    assert inputs_of(gn.summary(coder(), "2 3", "2 3 1")) == "i32[2,3], f32[2,3,1]"
+
+
+def test_inputs_that_no_annotation_describes_are_named():
+    """All of them."""
+
+    class Plain(gn.Node):
+        def __call__(self, x: jax.Array, y: int) -> None: ...
+
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Plain(), ...)
+    text = "no annotation with a jaxtyping array says its shape; give an array, or its shape as a text"
+    assert str(caught.value) == f"x: {text}\ny: {text}"
+
+
+def test_a_static_field_that_is_no_size_is_named():
+    """As a fault of the input."""
+
+    class Half(gn.Node):
+        size: float
+
+        def __call__(self, x: Float[Array, "size"]) -> None: ...
+
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Half(0.5), ...)
+    assert str(caught.value) == "x: axis 'size' takes an integer, its static field holds 0.5"
+
+
+def test_inputs_that_the_method_does_not_take_are_a_type_error():
+    """With its name."""
+    with pytest.raises(TypeError) as caught:
+        gn.summary(coder(), "2 3")
+    assert str(caught.value) == "gn.summary: Coder.__call__: missing a required argument: 'scale'"
+    with pytest.raises(TypeError) as caught:
+        gn.summary(coder().encode, "2 3", "4")
+    assert str(caught.value) == "gn.summary: Coder.encode: too many positional arguments"
+
+
+def test_a_method_that_takes_nothing_is_called():
+    """A bound method says that it is to be called."""
+
+    class OfOnes(gn.Node):
+        def make(self) -> jax.Array:
+            return jnp.ones(3)
+
+    (call,) = gn.summary(OfOnes().make).to_dict()["rows"][0]["calls"]
+    assert call == {"method": "make", "inputs": "", "outputs": "f32[3]"}
+
+
+def test_inputs_keep_their_layout_over_an_explicit_mesh():
+    """There it is part of the type; States keep theirs, too."""
+
+    class Moved(gn.Node):
+        weight: gn.ParamState
+
+        def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return x, self.weight.value
+
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    array = jax.device_put(jnp.ones((2, 3)), jax.NamedSharding(mesh, jax.P("rows")))
+    (call,) = gn.summary(Moved(gn.ParamState(array)), array).to_dict()["rows"][0]["calls"]
+    assert (call["inputs"], call["outputs"]) == ("f32[2@rows,3]", "(f32[2@rows,3], f32[2@rows,3])")
+
+
+def test_sizes_of_jax_may_be_symbolic():
+    """Those that the caller has made are kept, and named."""
+    (rows,) = jax.export.symbolic_shape("rows")
+    summary = gn.summary(Scale(2, 3), jax.ShapeDtypeStruct((rows, 2), "float32"))
+    assert (summary.flops, summary.symbols) == ("12*rows", ("rows",))
