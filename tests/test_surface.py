@@ -113,6 +113,7 @@ NAMES = [
     "optim",
     "parse_path",
     "path_str",
+    "pformat",
     "pop_states",
     "random",
     "remat",
