@@ -54,12 +54,18 @@ class Screen:
     """
 
     def __init__(
-        self, tree: Tree, width: int, depth: int | None, lines: int | None
+        self,
+        tree: Tree,
+        width: int,
+        depth: int | None,
+        lines: int | None,
+        indent: str = INDENT,
     ) -> None:
         self.tree = tree
         self.width = width
         # By default, half of the width is left for what is not indentation.
-        self.depth = width // (2 * len(INDENT)) if depth is None else depth
+        self.indent = len(indent)
+        self.depth = width // (2 * self.indent) if depth is None else depth
         self.lines = len(tree.entries) * 2 + 2 if lines is None else lines
         self.opened: dict[int, list[Row]] = {}
         self.top = self.row(Group(ROOT, "", 1), 0)
@@ -170,7 +176,7 @@ class Screen:
     def room(self, level: int) -> int:
         """The columns of a line at a level; not too few, as a name has to be read."""
         comma = 1 if level else 0
-        return max(self.width - len(INDENT) * level - comma, 20)
+        return max(self.width - self.indent * level - comma, 20)
 
     def repeated(self, number: int, room: int) -> str:
         """The text of an object that stands elsewhere: a State in full, as it is short."""
