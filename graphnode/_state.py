@@ -808,7 +808,8 @@ def state_record(
     # Most values are plain arrays, and a model has many.
     shown = _abstract(value) if is_array(value) else jax.tree.map(_abstract, value)
     fields += [(None, shown), *spec.description()]
-    return Record(name, fields, _size(value, issubclass(spec.cls, ParamState)))
+    size = _size(value, issubclass(spec.cls, ParamState))
+    return Record(name, fields, size, content=(value,))
 
 
 def _abstract(leaf: Any) -> Any:

@@ -240,7 +240,8 @@ class Node(Shown, NodeBase):
         """Whether a field is printed: not an option that is off, and is so by default."""
         if not any(value is off for off in _OFF):
             return True
-        field = cls.__dataclass_fields__.get(name)
+        declared: Any = cls  # Any: type checkers do not know that it is a dataclass
+        field = declared.__dataclass_fields__.get(name)
         return field is None or field.default is not value
 
     def __pretty__(self) -> Record:

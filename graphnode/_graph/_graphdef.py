@@ -477,10 +477,7 @@ def _shown_part(
         # Of any size, as shapes are not structure.
         return Record(spec.cls.__name__, spec.description(), None, identity)
     view = _view(graphdef, number, is_first)
-    # Elsewhere than below the view that is printed.
-    fields: Iterable[tuple[object, object]] = [(None, Text("..."))]
-    if isinstance(view, NodeDef):
-        fields = _shown_fields(view)
+    fields = _shown_fields(view) if isinstance(view, NodeDef) else [("index", number)]
     return Record(spec.cls.__name__, fields, identity=identity)
 
 

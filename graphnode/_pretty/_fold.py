@@ -1,7 +1,8 @@
 """Find neighbours in a list that are shown alike, so that one stands for all: the blocks of a model."""
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from ._tree import Tree
 
@@ -9,7 +10,8 @@ from ._tree import Tree
 _MIN_PLAIN: Final = 4
 
 
-class Group(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
     """Neighbours that are alike.
 
     Attributes:

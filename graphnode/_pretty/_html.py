@@ -94,7 +94,9 @@ class _Page:
                 continue
             rows = self.rows.get(row.number) if row.is_closed else None
             if rows is None:
-                parts.append(f"<div{self.id(row)}>{self.line(row, self.named(row))}</div>")
+                parts.append(
+                    f"<div{self.id(row)}>{self.line(row, self.named(row))}</div>"
+                )
                 continue
             parts.append(self.summary(row))
             todo.append("</details>")

@@ -21,15 +21,18 @@ class Record(NamedTuple):
         name: What stands before the fields.
         fields: Names and values, or the keys and values of a mapping. A name that is `None` is not
             shown, as that of an argument by position.
-        size: How much a State holds.
+        size: How much a State holds; `None` where that is not known.
         identity: Two records of one identity are one object, which is shown once; `None` for the
             object that has described itself.
+        content: The value of a State alone, for who shows arrays: the last field without a name
+            stands for it.
     """
 
     name: str
     fields: Iterable[tuple[object, object]]
-    size: Size = NO_SIZE
+    size: Size | None = NO_SIZE
     identity: Hashable = None
+    content: tuple[object, ...] = ()
 
 
 class Text(NamedTuple):

@@ -145,7 +145,7 @@ class Screen:
 
     def row(self, group: Group, level: int) -> Row:
         """The row of one part, on one line: all of it, if it fits."""
-        number, label, count = group
+        number, label, count = group.first, group.label, group.count
         entry = self.tree.entries[number]
         room = self.room(level) - len(label)
         if entry.target >= 0:

@@ -76,7 +76,8 @@ def bytes_of(array: Any) -> int | None:
     shape: tuple[object, ...] = array.shape
     if not all(isinstance(axis, int) for axis in shape):
         return None  # a dimension of `jax.export.symbolic_shape`
-    return math.prod(array.shape) * array.dtype.itemsize
+    size: int = math.prod(array.shape) * array.dtype.itemsize
+    return size
 
 
 @functools.cache
