@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 import pytest
 
 import graphnode as gn
@@ -395,9 +396,8 @@ def test_a_repr_never_raises():
 
 def test_a_foreign_pretty_is_no_description():
     """Pydantic's models have a `__pretty__` of another kind: they print by their `repr`."""
-    pydantic = pytest.importorskip("pydantic")
 
-    class Settings(pydantic.BaseModel, frozen=True):  # type: ignore[misc,name-defined]
+    class Settings(pydantic.BaseModel):
         size: int
 
     class Held(gn.Node):
