@@ -219,6 +219,7 @@ def test_what_blocks_share_keeps_none_apart():
     assert folds(Blocks([block(2, mine[at], mine[at]) for at in range(2)])) == ["0-1"]
     assert folds(Blocks([block(2, mine[0]), block(2, mine[0]), block(2, mine[1])])) == []
     assert folds(Blocks([block(2, mine[0], mine[1]), block(2, Leaf(2), mine[0])])) == []
+    assert folds(Blocks([block(2, leaf) for leaf in (*mine, *mine)])) == ["0-1"], "the others repeat different ones"
 
 
 def test_a_reference_into_what_is_folded_keeps_its_path():
@@ -244,6 +245,13 @@ def test_blocks_that_differ_anywhere_are_shown_apart(difference: str):
     else:
         blocks[1].parts.append(Leaf(3))
     assert folds(Blocks(blocks)) == []
+
+
+def test_mappings_with_other_keys_are_shown_apart():
+    """What they hold may be equal."""
+    long = "k" * 50
+    assert folds([{long: 1}, {long: 1}]) == ["0-1"]
+    assert folds([{long: 1}, {f"{long}2": 1}]) == []
 
 
 class Marked(ParamState):

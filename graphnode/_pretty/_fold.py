@@ -90,7 +90,7 @@ def is_alike(tree: Tree, first: int, other: int) -> bool:
         return False
     for number in range(first, end):
         one, two = entries[number], entries[number + offset]
-        if one.head != two.head or one.tail != two.tail or one.end + offset != two.end:
+        if one.head != two.head or one.end + offset != two.end:
             return False
         if number != first and one.label != two.label:
             return False
