@@ -819,9 +819,9 @@ def _abstract(leaf: Any) -> Any:
 
 def _size(value: Any, is_parameter: bool) -> Size | None:
     """For `state_record`: how much a State holds; `None` where a dimension of an array has no size yet."""
-    leaves = [value] if is_array(value) else jax.tree.leaves(value)
+    leaves: list[Any] = [value] if is_array(value) else jax.tree.leaves(value)
     parameters, total = 0, 0
-    for array in filter(is_array, leaves):
+    for array in [leaf for leaf in leaves if is_array(leaf)]:
         size = bytes_of(array)
         if size is None:
             return None

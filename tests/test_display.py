@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -151,11 +151,15 @@ def test_links_of_html_lead_to_what_is_shown_first():
 
 def test_a_link_into_what_is_folded_leads_to_the_list():
     """Its very object has no place of its own: the innermost one around it has."""
-    model = tied()
-    model.decoder = model.blocks[3].layers[0]
-    model.blocks = list(reversed(model.blocks))
-    page = Page(html_of(model))
-    assert {link.removeprefix("#") for link in page.links} == set(page.ids)
+
+    class Ends(gn.Node):
+        blocks: list[MLP]
+        last: gn.nn.Layer
+
+    blocks = [MLP(2, 8, 3, depth=2) for _ in range(4)]
+    page = Page(html_of(Ends(blocks, blocks[3].layers[0])))
+    assert "last=Linear(...)= blocks.3.layers.0" in "".join(page.texts)
+    assert [link.removeprefix("#") for link in page.links] == page.ids
 
 
 def test_html_shows_all_that_prints():
@@ -375,4 +379,4 @@ def test_treescope_shows_all_that_prints():
 
 def test_treescope_writes_html():
     """As of its own classes; it is packed, and opened by its script."""
-    assert "treescope" in cast("str", treescope.render_to_html(tied()))
+    assert "treescope" in treescope.render_to_html(tied())

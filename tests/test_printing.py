@@ -321,6 +321,13 @@ def test_a_value_prints_its_shape(value: Any, text: str):
     assert repr(gn.treefy_states(State(value))[()]) == f"TreefyState(State, {text})"
 
 
+def test_the_size_of_an_open_dimension_is_not_known():
+    """A shape for `jax.export` may have names in it: the bytes of the others are a lower bound."""
+    states = [State(jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 2"), jnp.int8)), State(X)]
+    assert gn.pformat(states, depth=0) == "[State(i8[n,2]), State(f32[2])]"
+    assert gn.pformat(states, depth=0, width=20) == "[... 2 items]  # more than 8 B"
+
+
 def test_a_state_prints_what_was_said_of_it():
     """Name, tag, sharding, axes of stacks and metadata, where there are any."""
     layers = gn.stack([Linear(2, 3, axes=("in", "out")) for _ in range(4)], name="layers")

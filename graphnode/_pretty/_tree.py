@@ -168,7 +168,8 @@ class _Walk:
         if items is not None:
             self.open.append((number, items))
 
-    def describe(self, value: object, entry: Entry) -> Iterator[_Item] | None:
+    # Any: of a list or tuple whatever is in it.
+    def describe(self, value: Any, entry: Entry) -> Iterator[_Item] | None:
         """Write into an entry what a value is; the parts that it has, if they are to be looked at."""
         record = value if isinstance(value, Record) else None
         if record is None and is_pretty(value):
@@ -178,7 +179,7 @@ class _Walk:
         if isinstance(value, Mapping) and value:
             entry.head, entry.tail = "{", "}"
             return ((_label(key), key, part) for key, part in value.items())
-        if isinstance(value, list | tuple) and _is_opened(value):
+        if isinstance(value, (list, tuple)) and _is_opened(value):
             entry.head, entry.tail = (
                 ("[", "]") if isinstance(value, list) else ("(", ")")
             )
