@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State, static, subnode
@@ -522,6 +524,44 @@ def test_any_graph_fits_a_screen():
     text = repr(chain(1000))
     assert "after=Link(...)" in text
     assert max(len(line) - len(line.lstrip()) for line in text.splitlines()) == 2 * 15
+
+
+class ANameThatIsTooLongForTheLineItIsOn(gn.Node):
+    pass
+
+
+def nested(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = st.sampled_from(["a", "b", "a_rather_long_key", 0, 1, 2])
+    return st.one_of(st.lists(parts), st.dictionaries(keys, parts), st.lists(parts).map(tuple))
+
+
+PLAIN = st.one_of(st.integers(), st.text("xyz", max_size=100), st.just(X), st.builds(Leaf, st.integers(0, 2)))
+SAME = ANameThatIsTooLongForTheLineItIsOn()
+ANYTHING = st.recursive(st.one_of(PLAIN, st.just(SAME)), nested, max_leaves=60)
+
+
+@given(ANYTHING, st.integers(20, 100), st.integers(0, 5) | st.none(), st.integers(1, 60))
+def test_anything_is_shown_within_the_bounds(value: Any, width: int, depth: int | None, lines: int):
+    """Whatever it is: lines, width and levels are kept, and closed parts are said."""
+    text = gn.pformat(value, width=width, depth=depth, lines=lines)
+    rows = [line.split("  # ")[0] for line in text.splitlines()]
+    indents = [len(row) - len(row.lstrip()) for row in rows]
+    assert len(rows) <= lines
+    assert depth is None or max(indents) <= 2 * depth
+    # Names, keys and what is closed are not cut.
+    assert all(len(row) <= width or len(row) - indent <= 60 for row, indent in zip(rows, indents, strict=True))
+    whole = gn.pformat(value, width=width, depth=100, lines=None)
+    assert "..." in text or text == whole
+
+
+def test_two_alike_in_two_alike_are_both_told():
+    """A comment that says the same as the one above is left out only of a part that stands for one."""
+    rows = [Row([Leaf(1), Leaf(1)]) for _ in range(2)]
+    text = gn.pformat([Blocks([Block(2, [Leaf(10**40)] * 2, ParamState(X)) for _ in range(2)]) for _ in range(2)])
+    assert gn.pformat(rows) == "[Row(leaves=[Leaf(n=1), Leaf(n=1)]), Row(leaves=[Leaf(n=1), Leaf(n=1)])]"
+    assert text.count("# 2 alike") == 2
+    wide = [[[10**40], [10**40]], [[10**40], [10**40]]]
+    assert gn.pformat(wide).count("# 2 alike") == 2
 
 
 def test_what_was_not_looked_at_is_said():

@@ -103,8 +103,8 @@ class Screen:
         groups = groups_of(self.tree, row.number)
         parts = [self.row(group, row.level + 1) for group in groups]
         for part in parts:
-            # As of a list with one item.
-            if part.note == row.note:
+            # As of the one part of an object.
+            if part.count == 1 and part.note == row.note:
                 part.note = ""
         if not any(part.note or part.is_closed for part in parts):
             together = self.filled(parts)
@@ -157,7 +157,10 @@ class Screen:
             return Row(level, label, text, number, count, note)
         if entry.is_plain:
             return Row(level, label, f"{entry.head[: room - 3]}...", number, count)
-        note, text = self.note(number, count), self.closed(number)
+        note = self.note(number, count)
+        if entry.end == number + 1:  # a long name, and nothing in it
+            return Row(level, label, f"{entry.head}{entry.tail}", number, count, note)
+        text = self.closed(number)
         return Row(level, label, text, number, count, note, is_closed=True)
 
     def closed(self, number: int) -> str:

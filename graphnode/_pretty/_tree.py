@@ -207,9 +207,7 @@ def _record_of(value: Pretty) -> Record | None:
     """How an object describes itself; `None` if its `__pretty__` is something else, as that of pydantic."""
     try:
         record: object = value.__pretty__()
-    except (
-        Exception
-    ) as error:  # of an object that is half made, or of a class of the user's
+    except Exception as error:  # as of an object that is half made
         # No `repr`, which would come here again.
         text = Text(f"<__pretty__ raises {type(error).__name__}>")
         fault = Record(type(value).__name__, [(None, text)])
