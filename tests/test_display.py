@@ -223,10 +223,10 @@ SHOTS = Path(ROOT, "build", "screenshots")
 COLOURS = {"light": "background:#fff;color:#222", "dark": "background:#111;color:#ddd"}
 
 
-def browse(page: Path, *flags: str) -> str:
-    """What chromium prints about a page."""
+def browse(page: Path, *flags: str, link: str = "") -> str:
+    """What chromium prints about a page, at one of its links."""
     assert CHROMIUM is not None
-    command = [CHROMIUM, *FLAGS, *flags, page.as_uri()]
+    command = [CHROMIUM, *FLAGS, *flags, page.as_uri() + link]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -249,6 +249,24 @@ def test_a_browser_shows_it(name: str, theme: str, tmp_path: Path):
     shot = SHOTS / f"{name}-{theme}.png"
     browse(page, f"--screenshot={shot}")
     assert shot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_link_opens_what_it_leads_to(tmp_path: Path):
+    """The place of a shared node may be inside of what is closed: the browser opens all around it."""
+
+    class Top(gn.Node):
+        tree: Part
+        again: Part
+
+    tree = parts(4, 4)
+    page = tmp_path / "page.html"
+    html = html_of(Top(tree, tree.parts[3].parts[3].parts[3].parts[3]))
+    page.write_text(f'<!doctype html><meta charset="utf-8"><body>{html}</body>')
+    (link,) = Page(html).links
+    before, after = (browse(page, "--dump-dom", link=part).count(" open=") for part in ("", link))
+    assert before < after <= before + 8
 
 
 # rich
