@@ -350,12 +350,17 @@ def test_rich_shows_all_that_prints():
 # treescope
 
 
+# It looks through all of numpy, of which parts are deprecated.
+of_treescope = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+
+
 def scope_text(value: Any) -> str:
     text = treescope.render_to_text(value)
     assert isinstance(text, str)
     return re.sub(r" at 0x[0-9a-f]+", "", text.split("  #╭")[0])
 
 
+@of_treescope
 def test_treescope_shows_fields_and_arrays():
     """A node with its fields, lists as lists, and the arrays of States, which treescope draws."""
     model = gn.nn.Linear(2, 3, w_init=jax.nn.initializers.ones)
@@ -378,6 +383,7 @@ def test_treescope_shows_fields_and_arrays():
     assert "parent=<cyclic reference to Tied" in text
 
 
+@of_treescope
 def test_treescope_shows_all_that_prints():
     """State trees and graphdefs with what is in them, at any depth; States, deleted ones too, and tracers."""
     graphdef, tree = gn.treefy_split([State(X, tag="a")])
@@ -395,6 +401,7 @@ def test_treescope_shows_all_that_prints():
     assert "State(value=" in in_a_trace(scope_text).replace("\n", "").replace(" ", "")
 
 
+@of_treescope
 def test_treescope_writes_html():
     """As of its own classes; it is packed, and opened by its script."""
     assert "treescope" in treescope.render_to_html(tied())
