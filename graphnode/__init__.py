@@ -104,6 +104,7 @@ if typing.TYPE_CHECKING:
     from ._graph_to_tree import NodeStates as NodeStates
     from ._graph_to_tree import graph_to_tree as graph_to_tree
     from ._graph_to_tree import tree_to_graph as tree_to_graph
+    from ._pretty._text import pformat as pformat
     from ._rngs import RngCount as RngCount
     from ._rngs import RngKey as RngKey
     from ._rngs import Rngs as Rngs
@@ -141,6 +142,7 @@ else:
         "_stack": ("stack", "unstack",),
         "_view": ("view",),
         "_diagram._diagram": ("Diagram", "diagram"),
+        "_pretty._text": ("pformat",),
         "_graph._diff": ("Difference", "diff",),
         "_graph_to_tree": ("NodeStates", "graph_to_tree", "tree_to_graph",),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),

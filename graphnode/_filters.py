@@ -156,11 +156,7 @@ class OfType(Matcher):
         ...     __slots__ = ()
         >>> class FrozenState(gn.ParamState, Frozen): ...
         >>> gn.states([FrozenState(1), gn.ParamState(2)], gn.OfType(Frozen))
-        {
-          (0,): FrozenState(
-            value=1
-          )
-        }
+        {(0,): FrozenState(1)}
     """
 
     cls: type[object] | UnionType

@@ -350,14 +350,7 @@ def flatten(node: N, /) -> tuple[GraphDef[N], FlatStates[State[Any]]]:
     Example:
         >>> graphdef, found = gn.flatten(gn.nn.Linear(2, 3))
         >>> found
-        {
-          ('bias',): ParamState(
-            value=ShapedArray(float32[3])
-          ),
-          ('weight',): ParamState(
-            value=ShapedArray(float32[2,3])
-          )
-        }
+        {('bias',): ParamState(f32[3]), ('weight',): ParamState(f32[2,3])}
 
     See also: `unflatten`, the inverse.
     """

@@ -8,6 +8,7 @@ an identity test. The value is not structure.
 import copy
 import enum
 import inspect
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
@@ -19,7 +20,7 @@ from ._caches import Interned
 from ._class_faults import check_unregistered, defining
 from ._compat import CONCRETE, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._contract import Requirement
-from ._describe import describe, shape_text
+from ._describe import describe
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
 from ._marks import (
     AnyMark,
@@ -34,7 +35,9 @@ from ._marks import (
     trace_of,
 )
 from ._mistaken import NoArray
-from ._pretty import Record, Text, pretty
+from ._pretty._records import Record, Size, Text
+from ._pretty._shown import Shown
+from ._pretty._values import array_text, bytes_of, is_array
 from ._public import PublicType, named_in_pickles
 from ._reads import READING, RUNNING, looked_at
 from ._redefinition import latest
@@ -105,7 +108,7 @@ class StateSpec:
             ("name", self.name),
             ("tag", self.tag),
             ("sharding", self.sharding),
-            ("stacked", tuple(map(tuple, self.stacked)) or None),
+            ("stacked", dict(self.stacked) or None),
         ]
         parts += self.metadata.items()
         return [(key, part) for key, part in parts if part is not None]
@@ -297,7 +300,7 @@ class _PlainSpec:
         return cls._plain_spec
 
 
-class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
+class State(Shown, NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     """A mutable reference to a value of type `T`, any pytree; its class says its role.
 
     Hash and equality are identity. A State is not an array: read and write `.value`, as
@@ -327,10 +330,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         >>> count = State(jnp.zeros((), jnp.int32), tag="steps")
         >>> count.value += 1
         >>> count
-        State(
-          value=ShapedArray(int32[]),
-          tag='steps'
-        )
+        State(i32[], tag='steps')
     """
 
     __slots__ = ("__weakref__", "_contracts", "_mark", "_spec", "_value")
@@ -490,13 +490,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         return twin
 
     def __pretty__(self) -> Record:
-        return Record(
-            type(self).__name__,
-            [("value", abstract(looked_at(self))), *self._spec.description()],
-        )
-
-    def __repr__(self) -> str:
-        return pretty(self)
+        return state_record(type(self).__name__, (), self._spec, looked_at(self))
 
 
 def _fill(
@@ -797,16 +791,40 @@ def state_label(state: State[Any], where: str = "") -> str:
     return f"{where} ({name})" if where else name
 
 
-def abstract(value: Any) -> Any:
-    """`value` with every array replaced by its shape and dtype, for a `repr`; dicts come sorted by key.
+def state_record(
+    name: str, first: Sequence[object], spec: StateSpec, value: Any
+) -> Record:
+    """How a State is printed, or one in a state tree: its arrays by dtype and shape, and what was said of it.
 
     A model is printed to be looked at, and its arrays may be large or tracers.
+
+    Args:
+        name: What is printed before the parentheses.
+        first: What is printed before the value.
+        spec: The description.
+        value: The value, which is not read.
     """
-    return jax.tree.map(_abstract_leaf, value)
+    fields: list[tuple[str | None, object]] = [(None, part) for part in first]
+    # Most values are plain arrays, and a model has many.
+    shown = _abstract(value) if is_array(value) else jax.tree.map(_abstract, value)
+    fields += [(None, shown), *spec.description()]
+    size = _size(value, issubclass(spec.cls, ParamState))
+    return Record(name, fields, size, content=(value,))
 
 
-def _abstract_leaf(leaf: Any) -> Any:
-    """For `abstract`: the shape and dtype of an array; any other leaf as it is."""
-    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return Text(f"ShapedArray({shape_text(leaf)})")
-    return leaf
+def _abstract(leaf: Any) -> Any:
+    """For `state_record`: an array by dtype and shape; any other leaf as it is."""
+    return Text(array_text(leaf)) if is_array(leaf) else leaf
+
+
+def _size(value: Any, is_parameter: bool) -> Size | None:
+    """For `state_record`: how much a State holds; `None` where a dimension of an array has no size yet."""
+    leaves: list[Any] = [value] if is_array(value) else jax.tree.leaves(value)
+    parameters, total = 0, 0
+    for array in [leaf for leaf in leaves if is_array(leaf)]:
+        size = bytes_of(array)
+        if size is None:
+            return None
+        total += size
+        parameters += math.prod(array.shape) if is_parameter else 0
+    return Size(parameters, total)

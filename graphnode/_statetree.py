@@ -31,7 +31,8 @@ from ._filters import Filter, Matcher, as_filters
 from ._graph._layout import Layout, TrieBuilder, layout_of_trie
 from ._graph._layout_json import layout_from_json, layout_to_json
 from ._paths import Key, Path, is_path, path_str
-from ._pretty import Record, Text, pretty
+from ._pretty._records import Record, Text
+from ._pretty._shown import Shown
 from ._public import PublicMapping, PublicType
 from ._selection import (
     ambiguity_fault,
@@ -42,7 +43,7 @@ from ._selection import (
     unaccepted,
 )
 from ._sharding import NamedAxis
-from ._state import State, StateSpec
+from ._state import State, StateSpec, state_record
 from ._static import StaticValue
 from ._value import all_rebuilt
 
@@ -56,7 +57,7 @@ S_co = TypeVar("S_co", bound=State[Any], covariant=True, default=State[Any])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
-class TreefyState(Generic[T], metaclass=PublicType):
+class TreefyState(Shown, Generic[T], metaclass=PublicType):
     """The value of one State with its description: an item of a `StateTree`. A pytree of its value.
 
     Attributes:
@@ -98,16 +99,8 @@ class TreefyState(Generic[T], metaclass=PublicType):
         return self.spec.stacked
 
     def __pretty__(self) -> Record:
-        fields: list[tuple[str, object]] = [
-            ("type", Text(self.type.__name__)),
-            ("value", self.value),
-            ("tag", self.tag),
-        ]
-        others = [field for field in self.spec.description() if field[0] != "tag"]
-        return Record("TreefyState", fields + others)
-
-    def __repr__(self) -> str:
-        return pretty(self)
+        first = [Text(self.type.__name__)]
+        return state_record("TreefyState", first, self.spec, self.value)
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -210,7 +203,7 @@ def _select(
     return tuple(selection), tuple(rest)
 
 
-class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
+class StateTree(Shown, Mapping[Key | Path, Any], metaclass=PublicMapping):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)`
@@ -435,9 +428,6 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
             return Record("", [((), self[()])])
         return _Below(self, 0).__pretty__()
 
-    def __repr__(self) -> str:
-        return pretty(self)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Below:
@@ -478,7 +468,7 @@ jax.tree_util.register_pytree_with_keys(
 register_export(StateTree, layout_to_json, layout_from_json)
 
 
-class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
+class FlatStates(Shown, Mapping[Path, S_co], metaclass=PublicMapping):
     """Live States by full path, in canonical order. Read-only; the States themselves are not copied.
 
     Example:
@@ -537,9 +527,6 @@ class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
 
     def __pretty__(self) -> Record:
         return Record("", self.items())
-
-    def __repr__(self) -> str:
-        return pretty(self)
 
 
 class _StatesView(ValuesView[S_co]):

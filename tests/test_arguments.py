@@ -419,6 +419,7 @@ ELSEWHERE = {
     "graph_to_tree": "it takes any pytree",
     "tree_to_graph": "it takes any pytree",
     "path_str": "among the further ones",
+    "pformat": "tests/test_printing.py; it takes anything",
     "parse_path": "among the further ones",
     "state": "tests/test_constructors.py",
     "static": "tests/test_constructors.py",

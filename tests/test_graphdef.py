@@ -54,86 +54,39 @@ def shared_net() -> Net:
     return net
 
 
-def test_repr_is_nested_with_references_to_what_was_seen():
-    """The repr nests node records; containers have index -1, and what was seen before is a NodeRef."""
-    expected = """
-        NodeDef(
-          type=Net,
-          index=0,
-          attributes=('again', 'first', 'items', 'name', 'parent', 'table'),
-          subgraphs={
-            'again': NodeDef(
-              type=Leaf,
-              index=1,
-              attributes=('size', 'weight'),
-              subgraphs={},
-              static_fields={
-                'size': 2
-              },
-              leaves={
-                'weight': NodeRef(
-                  type=ParamState,
-                  index=2
-                )
-              }
-            ),
-            'first': NodeRef(
-              type=Leaf,
-              index=1
-            ),
-            'items': NodeDef(
-              type=list,
-              index=-1,
-              attributes=(0,),
-              subgraphs={
-                0: NodeDef(
-                  type=Leaf,
-                  index=3,
-                  attributes=('size', 'weight'),
-                  subgraphs={},
-                  static_fields={
-                    'size': 1
-                  },
-                  leaves={
-                    'weight': NodeRef(
-                      type=ParamState,
-                      index=4
-                    )
-                  }
-                )
-              },
-              static_fields={},
-              leaves={}
-            ),
-            'parent': NodeRef(
-              type=Net,
-              index=0
-            ),
-            'table': NodeDef(
-              type=dict,
-              index=-1,
-              attributes=('a', 'b'),
-              subgraphs={},
-              static_fields={},
-              leaves={
-                'a': NodeRef(
-                  type=ParamState,
-                  index=2
-                ),
-                'b': NodeRef(
-                  type=State,
-                  index=5
-                )
-              }
-            )
-          },
-          static_fields={
-            'name': 'net'
-          },
-          leaves={}
-        )
-    """
-    assert repr(gn.graphdef(shared_net())) == textwrap.dedent(expected).strip()
+def test_repr_is_that_of_a_node_without_shapes():
+    """A graphdef prints like its node, with the class of each State; the view prints so too, from where it is."""
+    graphdef = gn.graphdef(shared_net())
+    assert repr(graphdef) == (
+        "GraphDef[Net](\n"
+        "  name='net',\n"
+        "  again=Leaf(size=2, weight=ParamState()),\n"
+        "  first=Leaf(...),  # = again\n"
+        "  items=[Leaf(size=1, weight=ParamState())],\n"
+        "  parent=Net(...),  # = self\n"
+        "  table={\n"
+        "    'a': ParamState(),  # = again.weight\n"
+        "    'b': State()\n"
+        "  }\n"
+        ")"
+    )
+    assert repr(graphdef.root) == repr(graphdef).replace("GraphDef[Net]", "NodeDef[Net]")
+    assert isinstance(graphdef.root, gn.NodeDef)
+    parts = graphdef.root.subgraphs
+    assert repr(parts["again"]) == "NodeDef[Leaf](size=2, weight=ParamState())"
+    assert repr(parts["first"]) == "NodeRef(Leaf, index=1)"
+    assert repr(parts["items"]) == "NodeDef[list]([Leaf(size=1, weight=ParamState())])"
+    assert repr(parts["table"]) == "NodeDef[dict]({'a': ParamState(), 'b': State()})"
+
+
+def test_repr_of_a_graphdef_of_several_nodes():
+    """Of a list or dict of nodes, and of a State alone, it shows what is there."""
+    leaf = Leaf(1, param())
+    assert repr(gn.graphdef([leaf, leaf])) == (
+        "GraphDef[list](\n  [\n    Leaf(size=1, weight=ParamState()),\n    Leaf(...)  # = 0\n  ]\n)"
+    )
+    assert repr(gn.graphdef({"a": leaf})) == "GraphDef[dict]({'a': Leaf(size=1, weight=ParamState())})"
+    assert repr(gn.graphdef(param())) == "GraphDef(ParamState())"
 
 
 def test_field_that_holds_none_is_a_static_field_of_the_view():

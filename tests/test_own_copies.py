@@ -433,7 +433,7 @@ def test_a_class_is_extended_after_its_plain_dataclass_came_back():
     class Later(Sub):
         more: int = 3
 
-    assert repr(Later(4, more=5)) == "Later(\n  width=4,\n  depth=2,\n  more=5\n)"
+    assert repr(Later(4, more=5)) == "Later(width=4, depth=2, more=5)"
     assert Waiting(later=Later()).width == 1
 
 

@@ -1,15 +1,20 @@
-"""Printing: the tutorial's layout, repeats as `<path>`, bounded in depth, length and time."""
+"""Printing: what fits on one line, alike siblings as one, repeats by path; a screen at most, and never an error."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State, static, subnode
-from graphnode._pretty import MAX_DEPTH, Record, pretty
+from graphnode._pretty._records import Record
+from graphnode._pretty._tree import MAX_ENTRIES
 from graphnode.nn import Linear
 from tests.work import calls_of
 
@@ -31,42 +36,72 @@ class Mlp(gn.Node):
     st: ShortTermState
 
 
-def test_a_model_prints_as_the_tutorial_shows_it():
-    """One field a line, shapes in place of numbers, nodes nested: the tutorial's MLP, two layers of it."""
+def test_a_model_prints_by_lines_that_fit():
+    """What fits on one line is on one; else static fields fill lines, and each part has its own, with the sizes."""
     model = Mlp(Linear(2, 3), Linear(3, 4, use_bias=False), ShortTermState(jnp.zeros(5)))
     assert str(model) == repr(model)
     assert repr(model) == (
-        "Mlp(\n"
-        "  l1=Linear(\n"
-        "    in_size=(2,),\n"
-        "    out_size=(3,),\n"
-        "    w_mask=None,\n"
-        "    weight=ParamState(\n"
-        "      value=ShapedArray(float32[2,3])\n"
-        "    ),\n"
-        "    bias=ParamState(\n"
-        "      value=ShapedArray(float32[3])\n"
-        "    )\n"
+        "Mlp(  # 21 parameters, 104 B\n"
+        "  l1=Linear(  # 9 parameters, 36 B\n"
+        "    in_size=(2,), out_size=(3,), weight=ParamState(f32[2,3]), bias=ParamState(f32[3])\n"
         "  ),\n"
-        "  l2=Linear(\n"
-        "    in_size=(3,),\n"
-        "    out_size=(4,),\n"
-        "    w_mask=None,\n"
-        "    weight=ParamState(\n"
-        "      value=ShapedArray(float32[3,4])\n"
-        "    ),\n"
-        "    bias=None\n"
+        "  l2=Linear(in_size=(3,), out_size=(4,), weight=ParamState(f32[3,4]), bias=None),\n"
+        "  st=ShortTermState(f32[5])\n"
+        ")"
+    )
+    assert repr(model.l2) == "Linear(in_size=(3,), out_size=(4,), weight=ParamState(f32[3,4]), bias=None)"
+
+
+def test_fields_that_do_not_fit_fill_lines():
+    """Static fields stand beside each other; States, nodes and what was said of a State have lines."""
+
+    class Wide(gn.Node):
+        first_number: int
+        second_number: int
+        weight: ParamState
+        third_number: int
+        text: str
+
+    weight = ParamState(X, name="projection", tag="decay", sharding=("embed",), metadata={"unit": "mV"})
+    assert gn.pformat(Wide(1, 2, weight, 3, "x" * 60), width=50) == (
+        "Wide(  # 2 parameters, 8 B\n"
+        "  first_number=1, second_number=2,\n"
+        "  weight=ParamState(\n"
+        "    f32[2], name='projection', tag='decay',\n"
+        "    sharding=('embed',), unit='mV'\n"
         "  ),\n"
-        "  st=ShortTermState(\n"
-        "    value=ShapedArray(float32[5])\n"
-        "  )\n"
+        "  third_number=3,\n"
+        "  text='xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\n"
         ")"
     )
 
 
 def test_fields_print_in_the_order_of_the_class():
     """The source's order is for readers; the canonical order is for structure."""
-    assert repr(Link(1)) == "Link(\n  n=1,\n  after=None\n)"
+
+    class Ordered(gn.Node):
+        b: int
+        a: int
+
+    assert repr(Ordered(1, 2)) == "Ordered(b=1, a=2)"
+
+
+def test_options_that_are_off_are_left_out():
+    """A field whose default is `None`, `False` or empty is shown where it is something else, and others always."""
+
+    class Options(gn.Node):
+        flag: bool = False
+        rate: float = 0.0
+        text: str = ""
+        axes: tuple[int, ...] = ()
+        mask: Any = static(default=None)
+        needed: bool = static(kw_only=True)
+
+    assert repr(Options(needed=False)) == "Options(rate=0.0, text='', needed=False)"
+    assert repr(Options(True, axes=(1,), mask=2, needed=True)) == (
+        "Options(flag=True, rate=0.0, text='', axes=(1,), mask=2, needed=True)"
+    )
+    assert repr(gn.graphdef(Options(needed=False))) == "GraphDef[Options](needed=False, rate=0.0, text='')"
 
 
 def test_a_node_without_fields_prints_in_one_line():
@@ -78,8 +113,8 @@ def test_a_node_without_fields_prints_in_one_line():
     assert repr(Empty()) == "Empty()"
 
 
-def test_a_repeated_node_prints_its_path():
-    """A node or State that was printed before is its path in what is printed, and the way back to that is `<self>`."""
+def test_a_repeated_object_prints_its_path():
+    """A node that was shown before is `# =` its path, and a State is shown again; the outermost one is `self`."""
 
     class Net(gn.Node):
         a: Leaf
@@ -92,16 +127,12 @@ def test_a_repeated_node_prints_its_path():
     net = Net(leaf, leaf, shared, shared)
     net.me = net
     assert repr(net) == (
-        "Net(\n"
-        "  a=Leaf(\n"
-        "    n=1\n"
-        "  ),\n"
-        "  b=<a>,\n"
-        "  w=ParamState(\n"
-        "    value=ShapedArray(float32[2])\n"
-        "  ),\n"
-        "  v=<w>,\n"
-        "  me=<self>\n"
+        "Net(  # 2 parameters, 8 B\n"
+        "  a=Leaf(n=1),\n"
+        "  b=Leaf(...),  # = a\n"
+        "  w=ParamState(f32[2]),\n"
+        "  v=ParamState(f32[2]),  # = w\n"
+        "  me=Net(...)  # = self\n"
         ")"
     )
     assert repr(net) == repr(net)
@@ -119,84 +150,286 @@ def test_containers_print_their_items():
     leaf = Leaf(1)
     assert repr(Net([Leaf(0), None], (leaf, leaf), {"b": leaf, "a": leaf})) == (
         "Net(\n"
-        "  listed=[\n"
-        "    Leaf(\n"
-        "      n=0\n"
-        "    ),\n"
-        "    None\n"
-        "  ],\n"
+        "  listed=[Leaf(n=0), None],\n"
         "  paired=(\n"
-        "    Leaf(\n"
-        "      n=1\n"
-        "    ),\n"
-        "    <paired.0>\n"
+        "    Leaf(n=1),\n"
+        "    Leaf(...)  # = paired.0\n"
         "  ),\n"
         "  named={\n"
-        "    'b': <paired.0>,\n"
-        "    'a': <paired.0>\n"
+        "    'b': Leaf(...),  # = paired.0\n"
+        "    'a': Leaf(...)  # = paired.0\n"
         "  },\n"
         "  none=[]\n"
         ")"
     )
 
 
-VALUES = {
-    "array": (jnp.ones((2, 3)), "ShapedArray(float32[2,3])"),
-    "scalar": (jnp.ones(()), "ShapedArray(float32[])"),
-    "bfloat16": (jnp.ones(2, jnp.bfloat16), "ShapedArray(bfloat16[2])"),
-    "weak": (jnp.asarray(1.0), "ShapedArray(float32[], weak_type=True)"),
-    "numpy": (np.ones(2, np.float32), "ShapedArray(float32[2])"),
-    "key": (jax.random.key(0), "ShapedArray(key<fry>[])"),
-    "abstract": (jax.ShapeDtypeStruct((2,), jnp.int8), "ShapedArray(int8[2])"),
+# Siblings that are alike
+
+
+class Block(gn.Node):
+    size: int
+    parts: list[Leaf]
+    weight: ParamState
+
+
+class Blocks(gn.Node):
+    blocks: list[Block]
+    shared: Leaf | None = None
+
+
+def block(size: int = 2, *parts: Leaf) -> Block:
+    return Block(size, list(parts) or [Leaf(n) for n in range(3)], ParamState(jnp.zeros(size)))
+
+
+def test_neighbours_that_are_alike_are_one():
+    """With their positions and their number; each parameter counts in the whole."""
+    model = Blocks([block(), block(), block(3), block()])
+    assert gn.pformat(model, width=60) == (
+        "Blocks(  # 9 parameters, 36 B\n"
+        "  blocks=[\n"
+        "    0-1: Block(  # 2 alike, each 2 parameters, 8 B\n"
+        "      size=2,\n"
+        "      parts=[Leaf(n=0), Leaf(n=1), Leaf(n=2)],\n"
+        "      weight=ParamState(f32[2])\n"
+        "    ),\n"
+        "    2: Block(  # 3 parameters, 12 B\n"
+        "      size=3,\n"
+        "      parts=[Leaf(n=0), Leaf(n=1), Leaf(n=2)],\n"
+        "      weight=ParamState(f32[3])\n"
+        "    ),\n"
+        "    3: Block(  # 2 parameters, 8 B\n"
+        "      size=2,\n"
+        "      parts=[Leaf(n=0), Leaf(n=1), Leaf(n=2)],\n"
+        "      weight=ParamState(f32[2])\n"
+        "    )\n"
+        "  ]\n"
+        ")"
+    )
+
+
+def folds(model: object) -> list[str]:
+    """The positions that are printed before what stands for several."""
+    lines = gn.pformat(model, lines=None).splitlines()
+    return [line.split(":")[0].strip() for line in lines if " alike" in line]
+
+
+def test_what_blocks_share_keeps_none_apart():
+    """A node that all have, or that each has twice, is the same in all of them; one that two have is not."""
+    leaf, mine = Leaf(1), [Leaf(2), Leaf(2)]
+    assert folds(Blocks([block(2, leaf), block(2, leaf), block(2, leaf)])) == ["1-2"]  # the first shows it
+    assert folds(Blocks([block(2, mine[at], mine[at]) for at in range(2)])) == ["0-1"]
+    assert folds(Blocks([block(2, mine[0]), block(2, mine[0]), block(2, mine[1])])) == []
+    assert folds(Blocks([block(2, mine[0], mine[1]), block(2, Leaf(2), mine[0])])) == []
+    assert folds(Blocks([block(2, leaf) for leaf in (*mine, *mine)])) == ["0-1"], "the others repeat different ones"
+
+
+def test_a_reference_into_what_is_folded_keeps_its_path():
+    """The path leads to the very object, though another one of its kind is shown."""
+    model = Blocks([block(), block()])
+    model.shared = model.blocks[1].parts[2]
+    assert folds(model) == ["0-1"]
+    assert "shared=Leaf(...)  # = blocks.1.parts.2\n" in repr(model)
+
+
+@pytest.mark.parametrize("difference", ["size", "part", "shape", "class", "length"])
+def test_blocks_that_differ_anywhere_are_shown_apart(difference: str):
+    """In a static value, in a part, in a shape, in the class of a State, or in how many parts there are."""
+    blocks = [block(), block()]
+    if difference == "size":
+        blocks[1].size = 3
+    elif difference == "part":
+        blocks[1].parts[2] = Leaf(3)
+    elif difference == "shape":
+        blocks[1].weight = ParamState(jnp.zeros(4))
+    elif difference == "class":
+        blocks[1].weight = Marked(jnp.zeros(2))
+    else:
+        blocks[1].parts.append(Leaf(3))
+    assert folds(Blocks(blocks)) == []
+
+
+def test_mappings_with_other_keys_are_shown_apart():
+    """What they hold may be equal."""
+    long = "k" * 50
+    assert folds([{long: 1}, {long: 1}]) == ["0-1"]
+    assert folds([{long: 1}, {f"{long}2": 1}]) == []
+
+
+class Marked(ParamState):
+    """A class of parameters."""
+
+
+def test_state_trees_and_graphdefs_fold_too():
+    """They print by the same rules, and say of States what they know."""
+    graphdef, tree = gn.treefy_split(Blocks([block() for _ in range(12)]))
+    assert repr(tree) == (
+        "{  # 24 parameters, 96 B\n"
+        "  'blocks': {\n"
+        "    0-11: {'weight': TreefyState(ParamState, f32[2])}  # 12 alike\n"
+        "  }\n"
+        "}"
+    )
+    assert gn.pformat(graphdef, width=60) == (
+        "GraphDef[Blocks](\n"
+        "  blocks=[\n"
+        "    0-11: Block(  # 12 alike\n"
+        "      size=2,\n"
+        "      parts=[Leaf(n=0), Leaf(n=1), Leaf(n=2)],\n"
+        "      weight=ParamState()\n"
+        "    )\n"
+        "  ]\n"
+        ")"
+    )
+
+
+def test_plain_values_fold_when_they_are_many():
+    """Three equal numbers are shown; of a thousand arrays in a State, one."""
+    assert repr(State([X] * 3)) == "State([f32[2], f32[2], f32[2]])"
+    assert repr(State([X] * 1000)) == ("State(  # 8.00 kB\n  [\n    0-999: f32[2]  # 1,000 alike\n  ]\n)")
+
+
+# Values
+
+
+VALUES: dict[str, tuple[Any, str]] = {
+    "array": (jnp.ones((2, 3)), "f32[2,3]"),
+    "scalar": (jnp.ones(()), "f32[]"),
+    "bfloat16": (jnp.ones(2, jnp.bfloat16), "bf16[2]"),
+    "float8": (jnp.ones(2, jnp.float8_e4m3fn), "f8_e4m3fn[2]"),
+    "int": (jnp.ones(2, jnp.int32), "i32[2]"),
+    "unsigned": (jnp.ones(2, jnp.uint8), "u8[2]"),
+    "bool": (jnp.ones(2, bool), "bool[2]"),
+    "complex": (jnp.ones(2, jnp.complex64), "c64[2]"),
+    "float0": (np.zeros(2, jax.dtypes.float0), "float0[2]"),
+    "weak": (jnp.asarray(1.0), "weak f32[]"),
+    "numpy": (np.ones(2, np.float32), "f32[2]"),
+    "numpy scalar": (np.float32(1), "f32[]"),
+    "key": (jax.random.key(0), "key<fry>[]"),
+    "keys": (jax.random.split(jax.random.key(0, impl="rbg"), 3), "key<rbg>[3]"),
+    "abstract": (jax.ShapeDtypeStruct((2,), jnp.int8), "i8[2]"),
+    "symbolic": (jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 2"), jnp.int8), "i8[n,2]"),
     "number": (3.5, "3.5"),
     "None": (None, "None"),
     "text": ("a", "'a'"),
+    "dict": ({"b": X, "a": [X, 3]}, "{'a': [f32[2], 3], 'b': f32[2]}"),
 }
 
 
 @pytest.mark.parametrize(("value", "text"), VALUES.values(), ids=VALUES)
 def test_a_value_prints_its_shape(value: Any, text: str):
-    """Every array prints as dtype and shape, whatever it is; anything else as itself."""
-    assert repr(State(value)) == f"State(\n  value={text}\n)"
+    """Every array prints as JAX's own short dtype and its shape, whatever it is; anything else as itself."""
+    assert repr(State(value)) == f"State({text})"
+    assert repr(gn.treefy_states(State(value))[()]) == f"TreefyState(State, {text})"
+
+
+def test_the_size_of_an_open_dimension_is_not_known():
+    """A shape for `jax.export` may have names in it: the bytes of the others are a lower bound."""
+    states = [State(jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 2"), jnp.int8)), State(X)]
+    assert gn.pformat(states, depth=0) == "[State(i8[n,2]), State(f32[2])]"
+    assert gn.pformat(states, depth=0, width=20) == "[... 2 items]  # more than 8 B"
+
+
+def test_a_state_prints_what_was_said_of_it():
+    """Name, tag, sharding, axes of stacks and metadata, where there are any."""
+    layers = gn.stack([Linear(2, 3, axes=("in", "out")) for _ in range(4)], name="layers")
+    assert repr(layers.weight) == "ParamState(f32[4,2,3], sharding=('layers', 'in', 'out'), stacked={0: 'layers'})"
+    assert repr(State(X, name="n", tag="t", metadata={"unit": "mV"})) == "State(f32[2], name='n', tag='t', unit='mV')"
+
+
+def test_a_deleted_array_says_so():
+    """After a donation a model still prints, and says which States have lost their arrays."""
+    state, other = State(jnp.ones(2)), State({"a": jnp.ones(3), "b": X})
+    state.value.delete()
+    other.value["a"].delete()
+    assert repr(state) == "State(f32[2] deleted)"
+    assert repr(other) == "State({'a': f32[3] deleted, 'b': f32[2]})"
+    assert repr(Mlp(Linear(1, 1), Linear(1, 1), ShortTermState(state._value))).endswith("f32[2] deleted)\n)")
 
 
 def test_a_tracer_prints_its_shape():
-    """A model prints inside of a traced function as outside."""
+    """A model prints inside of a traced function as outside; so does one that a transformation works on a copy of."""
     seen: list[str] = []
+    outside = ParamState(X)
 
     def show(x: jax.Array) -> jax.Array:
         seen.append(repr(State(x)))
         return x
 
     jax.eval_shape(show, X)
-    assert seen == ["State(\n  value=ShapedArray(float32[2])\n)"]
+
+    def loss(state: ParamState) -> jax.Array:
+        seen.extend([repr(state), repr(outside)])
+        return state.value.sum()
+
+    gn.grad(loss)(outside)
+    assert seen == ["State(f32[2])", *["ParamState(f32[2])"] * 2]
 
 
-def test_a_static_array_prints_inside_of_the_layout():
-    """A value of several lines is indented with its field."""
+def test_static_values_print_briefly():
+    """Arrays of more than a few numbers by shape, functions and classes by name, and no address."""
 
-    class Masked(gn.Node):
-        mask: Any = static()
+    class Const(gn.Node):
+        value: Any = static()
+
+    texts: dict[str, tuple[Any, str]] = {
+        "few": (np.array([[1, 0], [0, 1]]), "array([[1, 0], [0, 1]])"),
+        "many": (np.zeros((10, 10)), "f64[10,10]"),
+        "function": (jax.nn.initializers.zeros, "<function zeros>"),
+        "jitted": (jax.nn.gelu, "<function gelu>"),
+        "custom_jvp": (jax.nn.relu, "<function relu>"),
+        "class": (int, "<class 'int'>"),
+        "dtype": (jnp.dtype("float32"), "dtype('float32')"),
+        "own": (gn.OfType(ParamState), "ParamState"),
+    }
+    for value, text in texts.values():
+        assert repr(Const(value)) == f"Const(value={text})"
+
+
+class Bad:
+    """Its `repr` raises."""
+
+    def __repr__(self) -> str:
+        raise ValueError("never printed")
+
+
+def test_a_repr_never_raises():
+    """A value that does not print says so; so does a node whose fields do not."""
+
+    class Odd(gn.Node):
+        def __pretty__(self) -> Record:
+            raise RuntimeError("half made")
 
     class Net(gn.Node):
-        inner: Masked
+        odd: Odd
+        bad: Any = static(default=None)
 
-    mask = np.array([[1, 0], [0, 1]])
-    assert repr(Net(Masked(mask))) == (
-        "Net(\n"
-        "  inner=Masked(\n"
-        "    mask=array([[1, 0],\n"  # as numpy aligns it, moved in by the depth of the field
-        "           [0, 1]])\n"
-        "  )\n"
-        ")"
-    )
+    net = Net(Odd())
+    net.__dict__["bad"] = Bad()
+    assert repr(net) == "Net(odd=Odd(<__pretty__ raises RuntimeError>), bad=<Bad, whose repr raises ValueError>)"
+    assert repr(Net.__new__(Net)) == "Net()"
+    assert repr([net]).startswith("[Net(")
+
+
+def test_a_foreign_pretty_is_no_description():
+    """Pydantic's models have a `__pretty__` of another kind: they print by their `repr`."""
+
+    class Settings(pydantic.BaseModel):
+        size: int
+
+    class Held(gn.Node):
+        settings: Any = static(default=None)
+
+    held = Held()
+    held.__dict__["settings"] = Settings(size=1)
+    assert repr(held) == "Held(settings=Settings(size=1))"
 
 
 def test_a_node_without_some_fields_prints():
     """A node under construction, or with a popped field, shows what it has."""
     node = Mlp(Linear(1, 1), Linear(1, 1), ShortTermState(X))
     del node.l1, node.l2
-    assert repr(node) == "Mlp(\n  st=ShortTermState(\n    value=ShapedArray(float32[2])\n  )\n)"
+    assert repr(node) == "Mlp(st=ShortTermState(f32[2]))"
 
     class Shows(gn.Node):
         a: int
@@ -205,7 +438,7 @@ def test_a_node_without_some_fields_prints():
         def __post_init__(self) -> None:
             self.text = repr(self)
 
-    assert Shows(1).text == "Shows(\n  a=1\n)"
+    assert Shows(1).text == "Shows(a=1)"
 
 
 def chain(length: int) -> Link:
@@ -224,8 +457,8 @@ def test_a_reference_is_a_path_from_what_is_printed():
 
     leaf = Leaf(1)
     inner = Net({"a.b": [Leaf(0), leaf]}, leaf)
-    assert repr(inner).endswith('  last=<table."a.b".1>\n)')
-    assert repr(Net({}, inner)).endswith('    last=<last.table."a.b".1>\n  )\n)')
+    assert repr(inner).endswith('  last=Leaf(...)  # = table."a.b".1\n)')
+    assert repr(Net({}, inner)).endswith('    last=Leaf(...)  # = last.table."a.b".1\n  )\n)')
 
 
 def test_a_reference_in_a_flat_mapping_is_one_path():
@@ -239,56 +472,129 @@ def test_a_reference_in_a_flat_mapping_is_one_path():
         def __pretty__(self) -> Record:
             return Record("", [(("head", 0), self.leaf), ("again", self.leaf)])
 
-    assert pretty(Held(Leaf(1))) == "{\n  ('head', 0): Leaf(\n    n=1\n  ),\n  'again': <head.0>\n}"
+    assert gn.pformat(Held(Leaf(1))) == "{\n  ('head', 0): Leaf(n=1),\n  'again': Leaf(...)  # = head.0\n}"
 
 
-def test_what_was_cut_is_shown_where_it_comes_again():
-    """An object that lay too deep to be opened is not a reference where it can be opened."""
-    leaf = Leaf(7)
-
-    class Net(gn.Node):
-        down: "Net | Leaf"
-        leaf: Leaf | None = None
-
-    net = Net(leaf)
-    for _ in range(MAX_DEPTH - 1):
-        net = Net(net)
-    net.leaf = leaf
-    text = repr(net)
-    assert "down=Leaf(...)" in text
-    assert text.endswith("\n  leaf=Leaf(\n    n=7\n  )\n)")
+# Bounds
 
 
-def test_a_deep_graph_is_cut():
-    """Nesting is shown to a bounded depth, and the rest is `(...)`."""
-    text = repr(chain(60))
-    lines = text.split("\n")
-    assert max(len(line) - len(line.lstrip()) for line in lines) <= 2 * 25
+class Row(gn.Node):
+    leaves: list[Leaf]
+
+
+class Tree(gn.Node):
+    parts: list["Tree"]
+    n: int = 0
+
+
+COUNTER = itertools.count()
+
+
+def tree(depth: int, width: int) -> Tree:
+    return Tree([tree(depth - 1, width) for _ in range(width)] if depth else [], next(COUNTER))
+
+
+def test_a_wide_graph_shows_its_first_items():
+    """A long list shows as many as fill the screen, and says how many there are more."""
+    text = repr(Row([Leaf(n) for n in range(300)]))
+    assert text.count("Leaf(") == 43
+    assert text.endswith("    Leaf(n=42),\n    ... 257 more\n  ]\n)")
+    assert len(text.splitlines()) == 48
+
+
+def test_what_lies_deepest_is_closed_first():
+    """Level after level is opened, as long as the lines last; a closed list says how long it is."""
+    model = tree(3, 4)
+    assert gn.pformat(model, depth=1).splitlines()[1:] == ["  parts=[... 4 items],", f"  n={model.n}", ")"]
+    assert gn.pformat(model, depth=2).count("Tree(...)") == 4
+    for lines in range(1, 130):
+        text = gn.pformat(model, lines=lines)
+        depths = {len(line) - len(line.lstrip()) for line in text.splitlines() if "..." in line}
+        assert len(text.splitlines()) <= lines
+        assert len(depths) == 0 or max(depths) - min(depths) <= 4, "no level is opened before the one above"
+    assert "..." not in gn.pformat(model, lines=None)
+
+
+def test_any_graph_fits_a_screen():
+    """However it is spread, 48 lines and 88 columns are enough, but for comments."""
+    for model in (tree(4, 12), chain(1000), Row([Leaf(n) for n in range(300)])):
+        lines = repr(model).splitlines()
+        assert len(lines) <= 48
+        assert max(len(line.split("  # ")[0]) for line in lines) <= 88
+    text = repr(chain(1000))
     assert "after=Link(...)" in text
-    assert text == repr(chain(60))
+    assert max(len(line) - len(line.lstrip()) for line in text.splitlines()) == 2 * 15
 
 
-def test_a_wide_graph_is_cut():
-    """A long list shows its first items, then `...`."""
-
-    class Net(gn.Node):
-        leaves: list[Leaf]
-
-    text = repr(Net([Leaf(n) for n in range(300)]))
-    assert text.count("Leaf(") == 200
-    assert text.endswith("    ...\n  ]\n)")
+class ANameThatIsTooLongForTheLineItIsOn(gn.Node):
+    pass
 
 
-def test_a_wide_and_deep_graph_is_cut():
-    """The number of lines is bounded too, however the graph is spread."""
+def nested(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = st.sampled_from(["a", "b", "a_rather_long_key", 0, 1, 2])
+    return st.one_of(st.lists(parts), st.dictionaries(keys, parts), st.lists(parts).map(tuple))
 
-    class Net(gn.Node):
-        parts: list["Net"]
 
-    def tree(depth: int) -> Net:
-        return Net([tree(depth - 1) for _ in range(12)] if depth else [])
+PLAIN = st.one_of(st.integers(), st.text("xyz", max_size=100), st.just(X), st.builds(Leaf, st.integers(0, 2)))
+SAME = ANameThatIsTooLongForTheLineItIsOn()
+ANYTHING = st.recursive(st.one_of(PLAIN, st.just(SAME)), nested, max_leaves=60)
 
-    assert repr(tree(4)).count("\n") < 5_000
+
+@given(ANYTHING, st.integers(20, 100), st.integers(0, 5) | st.none(), st.integers(1, 60))
+def test_anything_is_shown_within_the_bounds(value: Any, width: int, depth: int | None, lines: int):
+    """Whatever it is: lines, width and levels are kept, and closed parts are said."""
+    text = gn.pformat(value, width=width, depth=depth, lines=lines)
+    rows = [line.split("  # ")[0] for line in text.splitlines()]
+    indents = [len(row) - len(row.lstrip()) for row in rows]
+    assert len(rows) <= lines
+    assert depth is None or max(indents) <= 2 * depth
+    # Names, keys and what is closed are not cut.
+    assert all(len(row) <= width or len(row) - indent <= 60 for row, indent in zip(rows, indents, strict=True))
+    whole = gn.pformat(value, width=width, depth=100, lines=None)
+    assert "..." in text or text == whole
+
+
+def test_two_alike_in_two_alike_are_both_told():
+    """A comment that says the same as the one above is left out only of a part that stands for one."""
+    rows = [Row([Leaf(1), Leaf(1)]) for _ in range(2)]
+    text = gn.pformat([Blocks([Block(2, [Leaf(10**40)] * 2, ParamState(X)) for _ in range(2)]) for _ in range(2)])
+    assert gn.pformat(rows) == "[Row(leaves=[Leaf(n=1), Leaf(n=1)]), Row(leaves=[Leaf(n=1), Leaf(n=1)])]"
+    assert text.count("# 2 alike") == 2
+    wide = [[[10**40], [10**40]], [[10**40], [10**40]]]
+    assert gn.pformat(wide).count("# 2 alike") == 2
+
+
+def test_what_was_not_looked_at_is_said():
+    """Of a graph without end, numbers are lower bounds."""
+    row = Row([Leaf(n) for n in range(MAX_ENTRIES)])
+    assert repr(row).endswith(f"  ... over {MAX_ENTRIES // 2 - 44:,} more\n  ]\n)")
+    assert gn.pformat(row, depth=1) == f"Row(\n  leaves=[... over {MAX_ENTRIES // 2 - 1:,} items]\n)"
+    states = [State(X) for _ in range(MAX_ENTRIES)]
+    assert gn.pformat(states, depth=0).endswith("items]  # more than 80.0 kB")
+
+
+WRONG: dict[str, tuple[Any, type[Exception], str]] = {
+    "width": ({"width": 3}, ValueError, "gn.pformat takes a width of 20 or more; found 3"),
+    "depth": ({"depth": -1}, ValueError, "gn.pformat takes a depth of 0 or more; found -1"),
+    "lines": ({"lines": 0}, ValueError, "gn.pformat takes a number of lines of 1 or more; found 0"),
+    "text": ({"depth": "2"}, TypeError, "gn.pformat takes an int or None as depth; found str '2'"),
+    "none": ({"width": None}, TypeError, "gn.pformat takes an int as width; found None"),
+    "bool": ({"lines": True}, TypeError, "gn.pformat takes an int or None as lines; found bool True"),
+}
+
+
+WRONG_CASES = [
+    pytest.param(*case, marks=pytest.mark.wrong_types if name in ("text", "none") else (), id=name)
+    for name, case in WRONG.items()
+]
+
+
+@pytest.mark.parametrize(("options", "error", "text"), WRONG_CASES)
+def test_wrong_options_are_named(options: Any, error: type[Exception], text: str):
+    """The message says which option, what it takes and what was found."""
+    with pytest.raises(error) as caught:
+        gn.pformat(chain(2), **options)
+    assert str(caught.value) == text
 
 
 LONG: dict[str, Any] = {
@@ -309,14 +615,21 @@ class Const(gn.Node):
 @pytest.mark.parametrize("make", LONG.values(), ids=LONG)
 def test_a_long_value_is_cut(make: Any):
     """A value of any length prints as a bounded text."""
-    length = len(repr(make()))
-    assert length < 100_000
+    text = repr(make())
+    assert len(text.splitlines()) <= 48
+    assert max(map(len, text.splitlines())) <= 88 + len("  # 20,000 alike, 80.0 kB")
 
 
 @pytest.mark.slow
 def test_a_chain_of_nodes_of_any_length_prints_with_the_same_work():
-    """Depth costs nothing: no recursion error, and as many calls for 100,000 nodes as for 1,000."""
-    short, long = chain(1_000), chain(100_000)
+    """No recursion error, and beyond a bound as many calls for 100,000 nodes as for 20,000."""
+    short, long = chain(20_000), chain(100_000)
     assert len(repr(long)) < 10_000
-    assert len(repr(gn.graphdef(long))) < 100_000
+    assert len(repr(gn.graphdef(long))) < 10_000
     assert calls_of(lambda: repr(long)) == calls_of(lambda: repr(short))
+
+
+@pytest.mark.slow
+def test_a_deep_graph_is_printed_as_deep_as_one_asks():
+    """A thousand levels, without recursion."""
+    assert gn.pformat(chain(1_000), depth=1_000, lines=None).count("Link(") == 1_001

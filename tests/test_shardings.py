@@ -267,7 +267,7 @@ def test_a_name_is_recorded_with_its_position():
     assert blocks.bias.sharding == ("blocks", "layers", "mlp")
     (again, _) = gn.unstack(blocks, 1)[:2]
     assert (list(again.bias.stacked), again.bias.sharding) == ([(0, "blocks")], ("blocks", "mlp"))
-    assert repr(layers.scale) == "ParamState(\n  value=ShapedArray(float32[3]),\n  stacked=((0, 'layers'),)\n)"
+    assert repr(layers.scale) == "ParamState(f32[3], stacked={0: 'layers'})"
     assert gn.treefy_states(layers)["scale"].stacked == layers.scale.stacked
 
 

@@ -121,6 +121,7 @@ NAMES = [
     "optim",
     "parse_path",
     "path_str",
+    "pformat",
     "pop_states",
     "random",
     "remat",
@@ -205,11 +206,13 @@ def test_every_public_function_has_an_example(name: str):
 
 def test_import_graphnode_imports_nothing_optional():
     """What an extra brings is imported by the layer that needs it, never by `import graphnode`."""
-    code = "import sys, graphnode; print(' '.join(sorted(name.partition('.')[0] for name in sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    code = "import sys, graphnode; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    loaded = {name.partition(".")[0] for name in names}
     optional = {
         "optax",
         "pydantic",
+        "rich",
         "orbax",
         "treescope",
         "yaml",
@@ -222,7 +225,10 @@ def test_import_graphnode_imports_nothing_optional():
         "beartype",
         "igraph",
     }
-    assert not optional & set(loaded)
+    assert not optional & loaded
+    # Nor what is only for who looks at a model.
+    shown = {name.removeprefix("graphnode._pretty.") for name in names if name.startswith("graphnode._pretty.")}
+    assert shown == {"_records", "_shown", "_values"}
 
 
 def test_errors_extend_our_base_and_a_built_in():

@@ -16,7 +16,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
+from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 
 import jax
 import numpy as np
@@ -35,7 +35,8 @@ from .._members import (
     own_annotations,
 )
 from .._method_names import name_methods
-from .._pretty import Record, pretty
+from .._pretty._records import Record
+from .._pretty._shown import Shown
 from .._state import State
 from .._static import Uncompiled
 from .._stream import CONSTRUCTORS, Refusing, is_past_scope, scope_of
@@ -78,7 +79,7 @@ from ._schema import (
 @dataclass_transform(
     eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field)
 )
-class Node(NodeBase):
+class Node(Shown, NodeBase):
     """The base of declared nodes: annotated fields become the constructor, the structure and the States.
 
     Every subclass is a dataclass without a decorator. A field is *static* (part of the
@@ -103,12 +104,7 @@ class Node(NodeBase):
         ...     rows: int
         ...     weight: gn.ParamState
         >>> Affine(rows=2, weight=gn.ParamState(jnp.ones(2)))
-        Affine(
-          rows=2,
-          weight=ParamState(
-            value=ShapedArray(float32[2])
-          )
-        )
+        Affine(rows=2, weight=ParamState(f32[2]))
     """
 
     __slots__ = ()
@@ -239,13 +235,28 @@ class Node(NodeBase):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Node":
         return deepcopy_graph(self, memo, _has_own_deepcopy, _own_reduction)  # type: ignore[no-any-return]  # a copy of a Node is a Node
 
-    def __pretty__(self) -> Record:
-        fields = self.__dict__
-        names = [name for name in schema(type(self)).fields if name in fields]
-        return Record(type(self).__name__, [(name, fields[name]) for name in names])
+    @classmethod
+    def _shows(cls, name: str, value: object) -> bool:
+        """Whether a field is printed: not an option that is off, and is so by default."""
+        if not any(value is off for off in _OFF):
+            return True
+        declared: Any = cls  # Any: type checkers do not know that it is a dataclass
+        field = declared.__dataclass_fields__.get(name)
+        return field is None or field.default is not value
 
-    def __repr__(self) -> str:
-        return pretty(self)
+    def __pretty__(self) -> Record:
+        cls, values = type(self), self.__dict__
+        fields = [
+            (name, values[name])
+            for name in schema(cls).fields
+            if name in values and cls._shows(name, values[name])
+        ]
+        return Record(cls.__name__, fields)
+
+
+# Of a field that is printed only when it is something else. By identity: 0 is a number, and
+# equal to False.
+_OFF: Final = (None, False, ())
 
 
 def _pickles_in_rows(cls: type[NodeBase]) -> bool:

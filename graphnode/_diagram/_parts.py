@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from .._paths import Path
+from .._pretty._sizes import amount_text
 
 # A node, a State that is shared or was asked for, or the container that is the root.
 BoxKind: TypeAlias = Literal["node", "state", "root"]
@@ -84,33 +85,8 @@ def size_text(box: Box) -> str:
     # A State says its shape already.
     if box.kind == "state" or not box.bytes:
         return ""
-    parts = [_with_unit(box.bytes)]
-    if box.parameters:
-        plural = "" if box.parameters == 1 else "s"
-        parts.insert(0, f"{_short(box.parameters)} parameter{plural}")
     each = " each" if box.count > 1 else ""
-    return ", ".join(parts) + each
-
-
-def _short(number: int) -> str:
-    """A number in three digits, with its unit: `999`, `1.23k`, `45.6M`."""
-    value = float(number)
-    units = ["", "k", "M", "G", "T", "P"]
-    # What would be rounded to 1000 belongs to the next unit.
-    while value >= 999.5 and len(units) > 1:
-        value /= 1000
-        del units[0]
-    unit = units[0]
-    # Not `g`, which writes 1e+03.
-    digits = 0 if value >= 99.95 or not unit else 1 if value >= 9.995 else 2
-    return f"{value:.{digits}f}{unit}"
-
-
-def _with_unit(size: int) -> str:
-    """A number of bytes: `512 B`, `4.80 MB`."""
-    text = _short(size)
-    digits = text.rstrip("kMGTP")
-    return f"{digits} {text[len(digits) :]}B"
+    return amount_text(box.parameters, box.bytes) + each
 
 
 def shortened(text: str, length: int) -> str:

@@ -18,7 +18,8 @@ from .._contract import Requirement
 from .._errors import StructureError, listed
 from .._exporting import register_export
 from .._paths import Key, Path, key_order, path_str
-from .._pretty import Record, Text, pretty
+from .._pretty._records import Record, Text
+from .._pretty._shown import Shown
 from .._public import named_in_pickles
 from .._redefinition import distinct_class_name
 from .._state import Requirements, StateSpec
@@ -50,7 +51,7 @@ _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 # Without the metaclass that has classes pickled by their public names: Python reads the
 # attributes of a class that has one on a slower path, and each split does so.
-class GraphDef(Generic[N_co]):
+class GraphDef(Shown, Generic[N_co]):
     """The static half of a node: classes, static values, and which object stands where.
 
     Hashable and comparable at the cost of an identity test, picklable when its classes
@@ -65,21 +66,7 @@ class GraphDef(Generic[N_co]):
         >>> gn.graphdef(first) is gn.graphdef(second)
         True
         >>> gn.graphdef(first)
-        NodeDef(
-          type=Pair,
-          index=0,
-          attributes=('scale', 'weight'),
-          subgraphs={},
-          static_fields={
-            'scale': 2
-          },
-          leaves={
-            'weight': NodeRef(
-              type=ParamState,
-              index=1
-            )
-          }
-        )
+        GraphDef[Pair](scale=2, weight=ParamState())
     """
 
     __slots__ = ("__weakref__", "_assembly", "_layout", "_table", "plans", "tokens")
@@ -247,10 +234,10 @@ class GraphDef(Generic[N_co]):
         return _restore_graphdef, (self.tokens,)
 
     def __pretty__(self) -> Record:
-        return self.root.__pretty__()
-
-    def __repr__(self) -> str:
-        return pretty(self.root)
+        root = self.root
+        # The root is a view in every graphdef that a user gets.
+        assert isinstance(root, NodeDef)
+        return _record(root, "GraphDef")
 
 
 jax.tree_util.register_static(GraphDef)
@@ -350,8 +337,8 @@ def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     return graphdef
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NodeRef:
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class NodeRef(Shown):
     """A State, or a further reference to a node of the view.
 
     Attributes:
@@ -363,21 +350,18 @@ class NodeRef:
     index: int
 
     def __pretty__(self) -> Record:
+        # That of a dataclass would print the whole class.
         return Record(
-            "NodeRef", [("type", Text(self.type.__name__)), ("index", self.index)]
+            "NodeRef", [(None, Text(self.type.__name__)), ("index", self.index)]
         )
-
-    # That of a dataclass would print the whole class.
-    def __repr__(self) -> str:
-        return pretty(self)
 
 
 # A reference of a view: the object's number, and whether it is its first.
 Reference: TypeAlias = tuple[int, bool]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NodeDef:
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class NodeDef(Shown):
     """One node, or one container of a node, of a graphdef: a view, whose parts are made as they are looked at.
 
     Attributes:
@@ -438,20 +422,63 @@ class NodeDef:
         return states
 
     def __pretty__(self) -> Record:
-        return Record(
-            "NodeDef",
-            [
-                ("type", Text(self.type.__name__)),
-                ("index", self.index),
-                ("attributes", self.attributes),
-                ("subgraphs", self.subgraphs),
-                ("static_fields", self.static_fields),
-                ("leaves", self.leaves),
-            ],
-        )
+        return _record(self, "NodeDef")
 
-    def __repr__(self) -> str:
-        return pretty(self)
+
+def _record(view: NodeDef, kind: str) -> Record:
+    """How a view is printed: like the node itself, where `kind` says that it is none."""
+    name = f"{kind}[{view.type.__name__}]"
+    if view.index >= 0:
+        identity = (view.graphdef, view.index)
+        return Record(name, _shown_fields(view), identity=identity)
+    parts = dict(_shown_fields(view))
+    if list(parts) == [""]:  # a State alone
+        return Record(kind, [(None, parts[""])])
+    is_list = all(isinstance(key, int) for key in parts)
+    return Record(name, [(None, list(parts.values()) if is_list else parts)])
+
+
+def _shown_fields(view: NodeDef) -> Iterator[tuple[Key, object]]:
+    """What a view prints: its static values, then its parts, all below them like the nodes themselves."""
+    shows = view.type._shows if view.index >= 0 else None
+    for key, value in view.statics:
+        if shows is None or shows(key, value):
+            yield key, value
+    for key, shape, references in view.parts:
+        if shape is not UNSET:
+            part = _shown_part(view.graphdef, shape, iter(references))
+            if shows is None or shows(key, part):
+                yield key, part
+
+
+def _shown_part(
+    graphdef: GraphDef[Any], shape: Shape, references: Iterator[Reference]
+) -> object:
+    """What one part prints: an object by its class, a container with what is in it.
+
+    Args:
+        graphdef: The structure.
+        shape: The shape of the part.
+        references: The objects in it, in order.
+    """
+    if isinstance(shape, tuple):
+        parts = {
+            key: _shown_part(graphdef, item, references)
+            for key, item in items_of(shape)
+        }
+        return parts if shape[0] is dict else shape[0](parts.values())
+    if shape is not REF:
+        return None
+    number, is_first = next(references)
+    spec = graphdef.table.specs[number]
+    # The view is made anew each time, so objects are the same by their numbers.
+    identity = (graphdef, number)
+    if isinstance(spec, StateSpec):
+        # Of any size, as shapes are not structure.
+        return Record(spec.cls.__name__, spec.description(), None, identity)
+    view = _view(graphdef, number, is_first)
+    fields = _shown_fields(view) if isinstance(view, NodeDef) else [("index", number)]
+    return Record(spec.cls.__name__, fields, identity=identity)
 
 
 def _view(

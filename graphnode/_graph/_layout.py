@@ -25,13 +25,14 @@ from typing import Final, NamedTuple, TypeAlias
 
 from .._caches import Interned
 from .._paths import Key, Path, key_order, path_str
-from .._pretty import MAX_KEY
 from .._public import named_in_pickles
 from .._state import StateSpec
 from .._trie import Reference, Trie, by_target, canonical
 
 _LAYOUTS: "Interned[Hashable, Layout]" = Interned()
-_MAX_STATES: Final = 5  # in a `repr`
+# In a `repr`
+_MAX_STATES: Final = 5
+_MAX_PATH: Final = 1_000
 
 
 # An entry of one layout, and what a path to it leads to in another one.
@@ -377,8 +378,8 @@ class Layout(Trie):
         parts: list[str] = []
         for at, spec in enumerate(self.specs[:_MAX_STATES]):
             text = path_str(self.path(at))
-            if len(text) > MAX_KEY:
-                text = f"{text[:MAX_KEY]}..."
+            if len(text) > _MAX_PATH:
+                text = f"{text[:_MAX_PATH]}..."
             parts.append(f"{text}: {spec.cls.__name__}")
         others = len(self) - _MAX_STATES
         if others > 0:

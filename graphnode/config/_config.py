@@ -34,7 +34,8 @@ from .._nesting import (
     leaves,
 )
 from .._paths import Path
-from .._pretty import Record, Text, pretty
+from .._pretty._records import Record, Text
+from .._pretty._shown import Shown
 from .._redefinition import distinct_class_name
 from .._registered import pickled
 from .._static import StaticValueError, registered_name, static_key
@@ -52,7 +53,7 @@ M_co = TypeVar("M_co", bound=Node, covariant=True)
 _CONFIG: Final = "__graphnode_config__"
 
 
-class Config(pydantic.BaseModel, Generic[M_co]):
+class Config(Shown, pydantic.BaseModel, Generic[M_co]):
     """What a node is built from: the fields that its constructor takes, where nodes are configs in turn.
 
     `config_of` makes a subclass for each node class. A config may be assigned to,
@@ -119,11 +120,8 @@ class Config(pydantic.BaseModel, Generic[M_co]):
         ]
         return Record(self.node_class.__name__, fields)
 
-    def __repr__(self) -> str:
-        return pretty(self)
-
     def __str__(self) -> str:
-        return pretty(self)
+        return repr(self)
 
 
 def _named(value: Any) -> Any:

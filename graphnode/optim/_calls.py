@@ -20,6 +20,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 from .._arguments import wrong_argument
+from .._pretty._records import Record
+from .._pretty._shown import Shown
 from .._registered import VALUES
 from .._statetree import StateTree
 from ._arguments import imported_optax
@@ -39,8 +41,8 @@ P = ParamSpec("P")
 R = TypeVar("R", bound=Transformation | Schedule)
 
 
-@dataclasses.dataclass(frozen=True)
-class Call(abc.ABC):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Call(Shown, abc.ABC):
     """A call of a factory. Its fields are the arguments, those of `*args` as a tuple."""
 
     pairs: ClassVar[frozenset[str]] = frozenset()
@@ -100,9 +102,8 @@ class Call(abc.ABC):
         # The class is found under no name: it is made of the factory.
         return _restored, (type(self).__name__, self.factory, self.explicit())
 
-    def __repr__(self) -> str:
-        texts = [f"{name}={value!r}" for name, value in self.explicit().items()]
-        return f"{type(self).__name__}({', '.join(texts)})"
+    def __pretty__(self) -> Record:
+        return Record(type(self).__name__, self.explicit().items())
 
 
 class TransformationCall(Call):

@@ -10,15 +10,17 @@ from typing import Any
 
 from .._filters import All, Everything, Matcher, Not, as_filters
 from .._filters import Any as AnyOf
+from .._pretty._records import Record, Text
+from .._pretty._shown import Shown
 from .._statetree import StateTree
 from ._arguments import imported_optax
-from ._calls import resolved
+from ._calls import Call, resolved
 from ._labels import Labels
 from ._memory import Transformation
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Groups:
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Groups(Shown):
     """A transformation that is made of several, each for the States that its filter selects.
 
     Two that were made of the same ones are equal, so that the optimizers with them have
@@ -66,10 +68,13 @@ class Groups:
         positions = Labels(filters, transformations).positions
         return imported_optax().multi_transform(by_name, positions)  # type: ignore[no-any-return]  # optax is imported late
 
-    def __repr__(self) -> str:
-        # The functions of a transformation print as addresses.
-        items = [f"{key!r}: {type(tx).__name__}(...)" for key, tx in self.changing()]
-        return f"{{{', '.join(items)}}}"
+    def __pretty__(self) -> Record:
+        return Record("", [(key, shown(tx)) for key, tx in self.changing()])
+
+
+def shown(tx: object) -> object:
+    """What is printed of a transformation: the functions of optax's own would print as addresses."""
+    return tx if isinstance(tx, Groups | Call) else Text(f"{type(tx).__name__}(...)")
 
 
 def grouped(

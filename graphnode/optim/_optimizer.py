@@ -33,7 +33,7 @@ from .._graph._graphdef import GraphDef
 from .._graph._layout import Layout
 from .._lookup import States, match, numbers_of
 from .._paths import Path, path_str
-from .._pretty import Record, Text
+from .._pretty._records import Record
 from .._signals import undivided, write_all
 from .._split import graphdef, states
 from .._state import (
@@ -47,9 +47,8 @@ from .._statetree import FlatStates, StateTree
 from .._update import update_states
 from .._value import all_rebuilt
 from ._arguments import check_arguments, imported_optax, initial_state
-from ._calls import Call
 from ._follow import Remembered, kept_memory, remember
-from ._groups import Groups, grouped
+from ._groups import grouped, shown
 from ._members import members_of
 from ._memory import Form, Part, Transformation, form_of, nested, take_apart, unshared
 
@@ -389,15 +388,12 @@ class Optimizer(Node):
         return [memory[part.path] for part in form.parts]
 
     def __pretty__(self) -> Record:
-        # The functions of a transformation print as addresses, which say nothing and
-        # differ in every process.
-        name, fields = super().__pretty__()
-        tx = f"{type(self.tx).__name__}(...)"
-        if isinstance(self.tx, Groups | Call):
-            tx = repr(self.tx)
-        return Record(
-            name, [(key, Text(tx) if key == "tx" else value) for key, value in fields]
-        )
+        record = super().__pretty__()
+        fields = [
+            (name, shown(value) if name == "tx" else value)
+            for name, value in record.fields
+        ]
+        return record._replace(fields=fields)
 
 
 _REMEDY: Final = "change a model inside of `with optimizer.following(model):`"

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from .._describe import WEAK, describe
 from .._errors import StructureError, listed
 from .._graph._diff import diff
-from .._pretty import Text
+from .._pretty._records import Text
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values, name_of
 from ._boundary import Call

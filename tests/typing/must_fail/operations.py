@@ -102,6 +102,14 @@ gn.cast(net, 3)  # E: a number for a dtype
 gn.cast(net, "float16", 3)  # E: a number for a filter
 cast: Leaf = gn.cast(net, "float16")  # E: it is in place
 
+# Text
+
+gn.pformat(net, lines=None)
+gn.pformat(net, width="88")  # E: a string for a number
+gn.pformat(net, width=None)  # E: there is always a width
+gn.pformat(net, 88)  # E: the options have names
+gn.pformat(net, max_depth=2)  # E: misspelt
+
 # Pictures
 
 gn.diagram(net, depth=1)

@@ -117,6 +117,11 @@ gn.cast(leaf(), jnp.bfloat16)
 gn.cast([leaf(), leaf()], "float16", filter=gn.Any(ParamState, gn.BatchState))
 gn.cast({"a": leaf()}, float, ...)
 
+# Text of anything.
+
+assert_type(gn.pformat(net), str)
+assert_type(gn.pformat([net, 3], width=100, depth=2, lines=None), str)
+
 # A picture, with filters as for nodes.
 
 assert_type(gn.diagram(net), gn.Diagram)

@@ -1,0 +1,1 @@
+"""What objects look like: one description, and text, HTML, rich and treescope from it."""
