@@ -140,7 +140,7 @@ class Called(gn.Node):
 
 called = Called()
 assert_type(gn.summary(net), gn.Summary)
-assert_type(gn.summary(called, "rows", jax.ShapeDtypeStruct((2,), "float32"), flag=True), gn.Summary)
+assert_type(gn.summary(called, "rows", jnp.ones(2), flag=True), gn.Summary)
 assert_type(gn.summary(called.encode, x="2 rows"), gn.Summary)
 assert_type(gn.summary(called, ...).view(depth=1, states=True, fold=False), gn.Summary)
 assert_type(gn.summary(net).parameters, int)
