@@ -549,7 +549,7 @@ def test_anything_is_shown_within_the_bounds(value: Any, width: int, depth: int 
     assert len(rows) <= lines
     assert depth is None or max(indents) <= 2 * depth
     # Names, keys and what is closed are not cut.
-    assert all(len(row) <= width or len(row) - indent <= 60 for row, indent in zip(rows, indents, strict=True))
+    assert all(len(row) <= width or len(row) - indent <= 70 for row, indent in zip(rows, indents, strict=True))
     whole = gn.pformat(value, width=width, depth=100, lines=None)
     assert "..." in text or text == whole
 
