@@ -25,6 +25,9 @@ _LOOKS_INTO_CALLER: Final = frozenset(
     {"super", "locals", "vars", "eval", "exec", "_getframe", "currentframe"}
 )
 
+# What every object has: no field, and no code of the class.
+_CLASS: Final = "__class__"
+
 # Run-time type checkers, ours included.
 _CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
 
@@ -62,7 +65,8 @@ def _used_in(code: CodeType, variable: str) -> Set[str] | None:
     for instruction, following in _uses(code, variable):
         if not _is_load(instruction, variable) or following.opname not in _ATTRIBUTE:
             return None
-        used.add(following.argval)
+        if following.argval != _CLASS:
+            used.add(following.argval)
     inside = _read_inside(code, variable)
     return None if inside is None else used | inside
 
@@ -168,7 +172,7 @@ def _transparent_start(
                 return  # it is passed on, or from here on another object
             # Reading a lazy field runs its factory, which may read others.
             allowed = fields if following.opname == "STORE_ATTR" else plain
-            if following.argval not in allowed:
+            if following.argval not in allowed and following.argval != _CLASS:
                 return
         yield instruction, following
 

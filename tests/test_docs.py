@@ -31,6 +31,7 @@ def names_of_pages() -> Iterator[None]:
 # These run the other libraries, too, whose first calls take long; or compile many layers and steps.
 _SLOW_PAGES = (
     "docs/coming_from/",
+    "docs/guides/display.md",
     "docs/guides/families.md",
     "docs/guides/generation.md",
     "docs/guides/layers.md",
@@ -41,6 +42,7 @@ _SLOW_PAGES = (
     "docs/guides/save_and_load.md",
     "docs/guides/sharding.md",
     "docs/guides/state_and_modes.md",
+    "docs/guides/surgery.md",
     "docs/transforms.md",
 )
 

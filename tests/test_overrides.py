@@ -37,7 +37,8 @@ def test_a_field_that_the_layer_makes_is_not_declared_with_a_value(layer: Any, n
     for specifier in (made, default, factory, gn.state(kw_only=True)):
         with pytest.raises(gn.SchemaError) as caught:
             declare((layer,), defaults={name: specifier}, **{name: ParamState})
-        assert str(caught.value).startswith(f"Probe.{name}: {layer.__name__} makes this field in its __post_init__")
+        owner = next(cls for cls in layer.__mro__ if name in cls.__annotations__)
+        assert str(caught.value).startswith(f"Probe.{name}: {owner.__name__} makes this field in its __post_init__")
 
 
 def test_what_is_written_instead_is_said():

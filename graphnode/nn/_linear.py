@@ -115,8 +115,9 @@ class Linear(Layer):
         b_init: Initializer,
         param_dtype: DTypeLike,
     ) -> None:
-        # That of the class itself: others extend it.
-        name = type(self).__name__
+        # That of the class itself, as others extend it; `type(self)` would hide from
+        # `dataclasses.replace` which fields are used here.
+        name = self.__class__.__name__
         self.in_size = before_in = _checked_sizes(f"{name}.in_size", self.in_size)
         self.out_size = before_out = _checked_sizes(f"{name}.out_size", self.out_size)
         self.dtype = inexact(f"{name}.dtype", self.dtype)

@@ -227,7 +227,7 @@ def test_a_summary_tells_every_fault_of_a_shape_at_its_line(models: Path):
 
 def test_a_summary_of_a_method_takes_inputs_by_name(models: Path):
     """`...` stands for what the annotations describe, where there are some."""
-    (models / "embedding.yaml").write_text("{type: Embedding, num_embeddings: 5, width: 3}")
+    (models / "embedding.yaml").write_text("{type: graphnode.nn.Embedding, num_embeddings: 5, width: 3}")
     result = run("summary", "embedding.yaml", "--method", "attend", "--input", "x=batch 3", "--format", "json")
     data = json.loads(result.stdout)
     assert (data["flops"], data["rows"][0]["calls"][0]["method"]) == ("30*batch", "attend")

@@ -70,7 +70,7 @@ def test_a_computed_field_may_be_left_out():
     config = CONFIG(width=8)
     assert list(CONFIG.model_fields) == ["width", "heads", "head_size", "sizes"]
     assert config.head_size is DEFAULT
-    assert str(config) == "Heads(\n  width=8,\n  heads=2\n)"
+    assert str(config) == "Heads(width=8, heads=2)"
     node = build(config)
     assert (node.head_size, node.sizes, node.total, node.weight.value.shape) == (4, (8, 4), 12, (4,))
 

@@ -113,6 +113,9 @@ TRANSFORMS: dict[str, Function] = {
     "custom_jvp": custom_jvp,
     "custom_vjp": custom_vjp,
     "checkify": gn.checkify,
+    "capture": lambda function: gn.capture(function, ..., missing_ok=True),
+    "capture_grads": beside(lambda function: gn.capture_grads(function, ..., missing_ok=True)),
+    "intervene": lambda function: gn.intervene(function, {}),
     "shard_map": shard_map,
 }
 KEEPING_SHAPES: dict[str, Function] = {

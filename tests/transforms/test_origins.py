@@ -40,7 +40,7 @@ class Norm(gn.Node):
         return jnp.asarray(jnp.linalg.norm(x))
 
 
-class Checked(gn.Node):
+class PositiveOnly(gn.Node):
     def __call__(self, x: jax.Array) -> jax.Array:
         """With a check of the user's own."""
         checkify.check(x[0] > 0, "{x} is not positive", x=x[0])
@@ -128,18 +128,18 @@ def test_a_check_of_the_users_own_is_named_too(is_jitted: bool):
     """With the values in its message, and what it is, also for each lane."""
     checked = gn.checkify(lambda net, x: net(x), errors=ERRORS)
     run = gn.jit(checked) if is_jitted else checked
-    error, _ = run(Chain([Log(), Checked()]), X / 2)
+    error, _ = run(Chain([Log(), PositiveOnly()]), X / 2)
     assert error.get() == "-0.6931471824645996 is not positive (`check` failed), in net.layers.1"
-    assert run(Chain([Log(), Checked()]), X * 2)[0].get() is None
-    error, _ = gn.vmap(run, in_axes=(None, 0))(Chain([Log(), Checked()]), jnp.stack([2 * X, X / 2]))
+    assert run(Chain([Log(), PositiveOnly()]), X * 2)[0].get() is None
+    error, _ = gn.vmap(run, in_axes=(None, 0))(Chain([Log(), PositiveOnly()]), jnp.stack([2 * X, X / 2]))
     assert error.get() == "at mapped index 1: -0.6931471824645996 is not positive (`check` failed), in net.layers.1"
 
 
 def test_a_check_in_what_is_traced_once_may_be_of_several_nodes():
     """It is one check for all of them, so all are named."""
-    net = Chain([Checked(), Checked()])
+    net = Chain([PositiveOnly(), PositiveOnly()])
     error = error_of(lambda net, x: [gn.jit(layer)(x) for layer in net.layers], net, -X)
-    places = "net.layers.0/Checked or net.layers.1/Checked"
+    places = "net.layers.0/PositiveOnly or net.layers.1/PositiveOnly"
     assert error.get() == f"-1.0 is not positive (`check` failed), in {places}"
 
 
