@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import jax
 
 from .._contract import Size
-from .._describe import shape_text
 from .._graph._binding_cache import binding_of
 from .._graph._graphdef import GraphDef
 from .._graph._template import NodeSpec
 from .._inspect import aliases, live_objects
 from .._paths import Path
+from ._shapes import shapes_text
 
 
 class CallShapes(NamedTuple):
@@ -198,7 +198,7 @@ class _Tree:
         row = Row(
             path,
             type(item).__name__,
-            "" if self.is_node(number) else _shape_of_value(item._value),
+            "" if self.is_node(number) else shapes_text(item._value),
             self._counts[number],
             self._bytes[number],
             self._others[number],
@@ -244,23 +244,3 @@ def _paths_through(path: Path, shared: Mapping[Path, tuple[Path, ...]]) -> list[
         starts = shared.get(path[:length], ())
         further += [(*start, *path[length:]) for start in starts]
     return further
-
-
-# Any: a pytree of arrays.
-def _shape_of_value(value: Any) -> str:
-    """The dtypes and shapes in the value of a State."""
-    return str(jax.tree.map(lambda leaf: Unquoted(_leaf_text(leaf)), value))
-
-
-def _leaf_text(leaf: Any) -> str:
-    """Dtype and shape of an array; the class of anything else."""
-    return shape_text(leaf) if hasattr(leaf, "dtype") else type(leaf).__name__
-
-
-class Unquoted(str):
-    """A text that stands without quotes in the `repr` of a container."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)

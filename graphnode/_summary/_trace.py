@@ -13,13 +13,13 @@ from .._calls import NodeCall, Proceed, calls_through
 from .._contract import Size
 from .._declare._node import Node
 from .._graph._flatten import is_graph_object
-from .._hints import cut
 from .._method_wrappers import call_method
 from .._paths import Path, path_str
 from ..transforms import make_jaxpr
 from ._flops import Scopes, work_of
 from ._inputs import Inputs
-from ._rows import Activity, CallShapes, Unquoted
+from ._rows import Activity, CallShapes
+from ._shapes import shapes_text
 
 
 class Invocation(NamedTuple):
@@ -127,7 +127,7 @@ class Recorder:
             self._open.pop()
         # What a node calls of itself is a part of the call that is noted.
         if not is_own:
-            shapes = CallShapes(call.method, inputs_text(args, kwargs), text_of(result))
+            shapes = CallShapes(call.method, inputs_text(args, kwargs), shapes_text(result))
             self.calls[call.path][shapes] = None
         return result
 
@@ -159,27 +159,8 @@ class Recorder:
 def inputs_text(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The inputs of a call, as a text; what is `None` by name says nothing."""
     named = [
-        f"{name}={text_of(value)}"
+        f"{name}={shapes_text(value)}"
         for name, value in kwargs.items()
         if value is not None
     ]
-    return ", ".join([*map(text_of, args), *named])
-
-
-# Any: a pytree of anything.
-def text_of(value: Any) -> str:
-    """A pytree with the dtypes and shapes of its arrays."""
-    return str(
-        jax.tree.map(
-            lambda leaf: Unquoted(_leaf_text(leaf)), value, is_leaf=is_graph_object
-        )
-    )
-
-
-def _leaf_text(leaf: Any) -> str:
-    """An array as its dtype and shape, `f32[2,3]`; a node as its class; anything else cut short."""
-    if is_graph_object(leaf):
-        return type(leaf).__name__
-    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return str(jax.typeof(leaf).str_short(short_dtypes=True))
-    return cut(repr(leaf))
+    return ", ".join([*map(shapes_text, args), *named])

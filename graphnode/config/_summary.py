@@ -40,12 +40,12 @@ def summary(config: Config[Any] | Node, /, *inputs: Any, **named: Any) -> Summar
 
     Example:
         >>> gn.config.summary(gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3))
-        path    class       shape         parameters  bytes  shared with
-        ----------------------------------------------------------------
-        bias    ParamState  float32[3]             3     12
-        weight  ParamState  float32[2,3]           6     24
-        ----------------------------------------------------------------
-        Linear                                     9     36
+        path    class       shape     parameters  bytes  shared with
+        ------------------------------------------------------------
+        bias    ParamState  f32[3]             3     12
+        weight  ParamState  f32[2,3]           6     24
+        ------------------------------------------------------------
+        Linear                                 9     36
     """
     model = config if isinstance(config, Node) else abstract_model(config)
     return summarize(model, inputs, named)

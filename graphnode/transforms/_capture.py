@@ -99,7 +99,7 @@ def capture(
         >>> model = gn.nn.MLP(2, 8, 3)
         >>> out, seen = gn.capture(model, "layers.*")(jnp.ones((1, 2)))
         >>> seen
-        Captured(layers.0: float32[1,8], layers.1: float32[1,3])
+        Captured(layers.0: f32[1,8], layers.1: f32[1,3])
 
     See also: `capture_grads`, derivatives with respect to these results; `intervene`,
     which puts others in their place.

@@ -8,7 +8,7 @@ from jax.tree_util import DictKey
 
 from .._errors import CaptureError
 from .._hints import did_you_mean, with_hint
-from ._type_text import is_jax_type, leaf_text
+from .._pretty._values import is_array
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Captured(Mapping[str, T], Generic[T]):
         >>> model = gn.nn.MLP(2, 8, 3)
         >>> _, seen = gn.capture(model, gn.nn.Linear)(jnp.ones((1, 2)))
         >>> seen
-        Captured(layers.0: float32[1,8], layers.1: float32[1,3])
+        Captured(layers.0: f32[1,8], layers.1: f32[1,3])
         >>> seen["layers.1"].shape
         (1, 3)
     """
@@ -87,8 +87,9 @@ class _Type:
     """What stands for an array in the `repr` of a result."""
 
     def __init__(self, leaf: Any) -> None:
-        text = leaf_text(leaf) if is_jax_type(leaf) else repr(leaf)
-        self._text = text.removesuffix(", weak_type=True")
+        self._text = repr(leaf)
+        if is_array(leaf):
+            self._text = jax.typeof(leaf).str_short(short_dtypes=True)
 
     def __repr__(self) -> str:
         return self._text

@@ -333,12 +333,12 @@ def test_summary_is_literal():
     found = gn.config.summary(gn.config.loads(text, Net))
     assert repr(found) == "\n".join(
         [
-            "path             class       shape                          parameters              bytes  shared with",
-            "-------------------------------------------------------------------------------------------------------",
-            "blocks.0.weight  ParamState  float32[3]                              3                 12  first.weight",
-            "blocks.1.weight  ParamState  float32[1000000000000]  1,000,000,000,000  4,000,000,000,000",
-            "-------------------------------------------------------------------------------------------------------",
-            "Net                                                  1,000,000,000,003  4,000,000,000,012",
+            "path             class       shape                      parameters              bytes  shared with",
+            "---------------------------------------------------------------------------------------------------",
+            "blocks.0.weight  ParamState  f32[3]                              3                 12  first.weight",
+            "blocks.1.weight  ParamState  f32[1000000000000]  1,000,000,000,000  4,000,000,000,000",
+            "---------------------------------------------------------------------------------------------------",
+            "Net                                              1,000,000,000,003  4,000,000,000,012",
         ]
     )
 
@@ -501,12 +501,12 @@ def test_summary_takes_a_live_model():
     linear = gn.nn.Linear(2, 3)
     linear.bias = None
     assert repr(gn.config.summary(Tied(linear, linear, gn.ShortTermState(1.0)))) == (
-        "path            class           shape                      parameters  bytes  shared with\n"
-        "--------------------------------------------------------------------------------------------\n"
-        "decoder.weight  ParamState      float32[2,3]                        6     24  encoder.weight\n"
-        "scale           ShortTermState  float32[], weak_type=True           1      4\n"
-        "--------------------------------------------------------------------------------------------\n"
-        "Tied                                                                7     28"
+        "path            class           shape     parameters  bytes  shared with\n"
+        "---------------------------------------------------------------------------\n"
+        "decoder.weight  ParamState      f32[2,3]           6     24  encoder.weight\n"
+        "scale           ShortTermState  f32[]              1      4\n"
+        "---------------------------------------------------------------------------\n"
+        "Tied                                               7     28"
     )
     assert isinstance(linear.weight.value, jax.Array)
 

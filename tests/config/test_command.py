@@ -27,6 +27,10 @@ class Layer(gn.Node):
     gains_: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
 
 
+class ShownEmbedding(gn.nn.Embedding):
+    """By a name of its own: other tests declare an `Embedding`."""
+
+
 class ShownNet(gn.Node):
     first: Layer
     second: Layer | None = None
@@ -168,11 +172,11 @@ def test_summary_shows_what_a_model_takes(models: Path):
     result = run("summary", "net.yaml", "-s", "first.width=5")
     assert result.exit_code == 0
     assert result.stdout == (
-        "path          class       shape       parameters  bytes  shared with\n"
-        "----------------------------------------------------------------------\n"
-        "first.gains_  ParamState  float32[5]           5     20  second.gains_\n"
-        "----------------------------------------------------------------------\n"
-        "ShownNet                                       5     20\n"
+        "path          class       shape   parameters  bytes  shared with\n"
+        "------------------------------------------------------------------\n"
+        "first.gains_  ParamState  f32[5]           5     20  second.gains_\n"
+        "------------------------------------------------------------------\n"
+        "ShownNet                                   5     20\n"
     )
 
 
@@ -204,7 +208,7 @@ def test_a_summary_with_inputs_shows_what_nodes_are_called_with(models: Path):
         "for every size of batch\n"
     )
     states = run("summary", "sequence.yaml", "--input", "batch 4", "--states", *change)
-    assert ["layers.0.weight", "ParamState", "float32[4,8]", "32", "128"] in list(
+    assert ["layers.0.weight", "ParamState", "f32[4,8]", "32", "128"] in list(
         map(str.split, states.stdout.splitlines())
     )
 
@@ -227,7 +231,7 @@ def test_a_summary_tells_every_fault_of_a_shape_at_its_line(models: Path):
 
 def test_a_summary_of_a_method_takes_inputs_by_name(models: Path):
     """`...` stands for what the annotations describe, where there are some."""
-    (models / "embedding.yaml").write_text("{type: graphnode.nn.Embedding, num_embeddings: 5, width: 3}")
+    (models / "embedding.yaml").write_text("{type: ShownEmbedding, num_embeddings: 5, width: 3}")
     result = run("summary", "embedding.yaml", "--method", "attend", "--input", "x=batch 3", "--format", "json")
     data = json.loads(result.stdout)
     assert (data["flops"], data["rows"][0]["calls"][0]["method"]) == ("30*batch", "attend")

@@ -64,13 +64,13 @@ def test_the_table_without_inputs_is_of_states():
     """Equal neighbours in one row."""
     assert repr(gn.summary(net(4, 4))) == "\n".join(
         [
-            "path                       class           shape         parameters  bytes  shared with",
-            "---------------------------------------------------------------------------------------",
-            "blocks.0..1.first.weight   2 × ParamState  float32[2,4]          16     64",
-            "blocks.0..1.second.weight  2 × ParamState  float32[4,2]          16     64",
-            "head.weight                ParamState      float32[2,5]          10     40",
-            "---------------------------------------------------------------------------------------",
-            "Net                                                              42    168",
+            "path                       class           shape     parameters  bytes  shared with",
+            "-----------------------------------------------------------------------------------",
+            "blocks.0..1.first.weight   2 × ParamState  f32[2,4]          16     64",
+            "blocks.0..1.second.weight  2 × ParamState  f32[4,2]          16     64",
+            "head.weight                ParamState      f32[2,5]          10     40",
+            "-----------------------------------------------------------------------------------",
+            "Net                                                          42    168",
         ]
     )
 
@@ -80,14 +80,14 @@ def test_a_view_shows_fewer_nodes_or_states_too():
     summary = gn.summary(net(4, 4), "3 2")
     assert repr(summary.view(depth=1, fold=False, states=True)) == "\n".join(
         [
-            "path         class       shape         inputs    outputs   parameters  bytes  flops  shared with",
-            "------------------------------------------------------------------------------------------------",
-            "blocks.0     Block                     f32[3,2]  f32[3,2]          16     64     96",
-            "blocks.1     Block                     f32[3,2]  f32[3,2]          16     64     96",
-            "head         Scale                     f32[3,2]  f32[3,5]          10     40     60",
-            "head.weight  ParamState  float32[2,5]                              10     40",
-            "------------------------------------------------------------------------------------------------",
-            "Net                                    f32[3,2]  f32[3,5]          42    168    252",
+            "path         class       shape     inputs    outputs   parameters  bytes  flops  shared with",
+            "--------------------------------------------------------------------------------------------",
+            "blocks.0     Block                 f32[3,2]  f32[3,2]          16     64     96",
+            "blocks.1     Block                 f32[3,2]  f32[3,2]          16     64     96",
+            "head         Scale                 f32[3,2]  f32[3,5]          10     40     60",
+            "head.weight  ParamState  f32[2,5]                              10     40",
+            "--------------------------------------------------------------------------------------------",
+            "Net                                f32[3,2]  f32[3,5]          42    168    252",
         ]
     )
     assert [row.path for row in summary.view(depth=0).rows] == []
@@ -238,7 +238,7 @@ def test_a_state_may_hold_an_empty_container():
     model = Holder(gn.ShortTermState({}), gn.ShortTermState({"a": jnp.ones(2), "b": (jnp.int32(1),)}))
     assert [(row.shape, row.parameters) for row in gn.summary(model).rows] == [
         ("{}", 0),
-        ("{'a': float32[2], 'b': (int32[],)}", 3),
+        ("{'a': f32[2], 'b': (i32[],)}", 3),
     ]
 
 
@@ -347,7 +347,7 @@ def test_data_is_json():
                 flops="12*batch",
                 calls=[call("f32[batch,2]", "f32[batch,3]")],
             ),
-            row(of="state", path="layers.0.weight", cls="ParamState", shape="float32[2,3]", flops=None, calls=[]),
+            row(of="state", path="layers.0.weight", cls="ParamState", shape="f32[2,3]", flops=None, calls=[]),
         ],
         "notes": [],
     }

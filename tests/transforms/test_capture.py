@@ -160,7 +160,7 @@ def test_each_call_counts():
     again = net(1).blocks[0]
     assert np.array_equal(first, again(X))
     assert np.array_equal(second, again(first))
-    assert repr(seen) == "Captured(blocks.0 (2 calls): float32[2,3], float32[2,3])"
+    assert repr(seen) == "Captured(blocks.0 (2 calls): f32[2,3], f32[2,3])"
     assert fault(lambda: seen["blocks.0"]) == "blocks.0 was called 2 times: .calls['blocks.0'] has all results"
     assert model.blocks[0].count.value == 2
 
@@ -222,7 +222,7 @@ def test_results_may_be_any_pytree():
     tree, four = seen["parts"]
     assert (tree["factor"], tree["none"], four) == (3, None, 4)
     assert isinstance(tree["factor"], jax.Array)
-    assert repr(seen) == ("Captured(parts: ({'factor': int32[], 'none': None, 'y': float32[2,3]}, int32[]))")
+    assert repr(seen) == ("Captured(parts: ({'factor': i32[], 'none': None, 'y': f32[2,3]}, i32[]))")
 
 
 def test_another_method_is_named():
@@ -664,7 +664,7 @@ def test_captured_is_a_mapping_and_a_pytree():
     """Transforms take it apart and put it together again; it equals itself alone."""
     _, seen = gn.capture(net(), Block)(X)
     assert (len(seen), "blocks.0" in seen, "head" in seen) == (2, True, False)
-    assert repr(seen) == "Captured(blocks.0: float32[2,3], blocks.1: float32[2,3])"
+    assert repr(seen) == "Captured(blocks.0: f32[2,3], blocks.1: f32[2,3])"
     with pytest.raises(KeyError) as caught:
         seen["blocks.00"]
     assert caught.value.args == ("nothing was captured at 'blocks.00'; did you mean 'blocks.0'?",)
