@@ -27,8 +27,9 @@ class Layer(gn.Node):
     gains_: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
 
 
+# By a name of its own: other tests declare an `Embedding`.
 class ShownEmbedding(gn.nn.Embedding):
-    """By a name of its own: other tests declare an `Embedding`."""
+    pass
 
 
 class ShownNet(gn.Node):
