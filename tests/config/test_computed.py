@@ -134,7 +134,7 @@ def test_a_static_array_that_the_class_computes_is_made(cls: type[Masked | Maske
     masked = cls(2)
     assert gn.graphdef(build(to_config(masked))) is gn.graphdef(masked)
     summary = gn.config.summary(to_config(masked))
-    assert [(row.path, row.shape) for row in summary.rows] == [(("weight",), "float32[2]")]
+    assert [(row.path, row.shape) for row in summary.rows] == [(("weight",), "f32[2]")]
     path = tmp_path / "masked.yaml"
     path.write_text("width: 2")
     assert load_checked(path, cls) == to_config(masked)
