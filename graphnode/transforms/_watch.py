@@ -24,7 +24,7 @@ from .._static import GraphObject
 from ._boundary import Call
 from ._captured import Captured
 from ._choice import Choice, Item, Place, place_of
-from ._taps import Arrays, Found, Refused, Tapped
+from ._taps import AGAIN, Arrays, Found, Refused, Tapped
 from ._type_text import is_jax_type
 
 
@@ -136,24 +136,37 @@ class Watch:
         leaves: Sequence[Any],
         *,
         replaces: bool = False,
+        adds: bool = False,
     ) -> list[Any]:
-        """Arrays with a tap on them, which is noted; `replaces` as in `tapped`."""
+        """Arrays with a tap on them, which is noted; `replaces` and `adds` as in `tapped`."""
         tap = Tap(self)
         self.marks[tap] = Mark(place, self.selected[place][0], treedef)
-        return tapped(map(jnp.asarray, leaves), tap, replaces=replaces)
+        return tapped(map(jnp.asarray, leaves), tap, replaces=replaces, adds=adds)
 
     def captured(
         self, taps: Sequence[Found], arrays: Sequence[Arrays]
     ) -> Captured[Any]:
-        """What was taken at some taps, by node and call."""
-        marks = [self.marks[found.tap] for found in taps]
-        is_named = len({mark.place.argument for mark in marks}) > 1
-        calls: dict[str, tuple[Any, ...]] = {}
-        for mark, leaves in zip(marks, arrays, strict=True):
-            key = mark.place.text if is_named else path_str(mark.place.path)
+        """What was taken at some taps, by the text of the node's path, and call."""
+        results = self.results(taps, arrays)
+        is_named = len({place.argument for place in results}) > 1
+        return Captured(
+            {
+                place.text if is_named else path_str(place.path): tuple(calls)
+                for place, calls in results.items()
+            }
+        )
+
+    # Any: as above.
+    def results(
+        self, taps: Sequence[Found], arrays: Sequence[Arrays]
+    ) -> dict[Place, list[Any]]:
+        """What was taken at some taps, by node, call by call."""
+        results: dict[Place, list[Any]] = {}
+        for found, leaves in zip(taps, arrays, strict=True):
+            mark = self.marks[found.tap]
             result = jax.tree.unflatten(mark.treedef, leaves)
-            calls[key] = (*calls.get(key, ()), result)
-        return Captured(calls)
+            results.setdefault(mark.place, []).append(result)
+        return results
 
     # What is wrong
 
@@ -226,6 +239,10 @@ class Watch:
 
 _RULE: Final = "a function with a derivative rule of its own, which would not know of another value"
 _REASONS: Final = {
+    AGAIN: (
+        "a gradient of gn.remat, which computes it once more, and JAX does not say for which of its calls or rounds: "
+        "leave the gn.remat (jax.checkpoint) out"
+    ),
     "while": (
         "a while loop, whose number of rounds is not known: use gn.scan, or gn.fori_loop with bounds that are Python "
         "integers"
