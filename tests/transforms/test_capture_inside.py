@@ -1,4 +1,4 @@
-"""capture, capture_grads and intervene of functions that differentiate: gradients inside, with remat and loops there."""
+"""capture, capture_grads and intervene of functions that differentiate, with remat and loops inside."""
 
 from collections.abc import Callable
 from typing import Any
