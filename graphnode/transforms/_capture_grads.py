@@ -73,7 +73,8 @@ def capture_grads(
     Raises:
         TypeError: At a call: `fun` does not return one real number.
         CaptureError: At a call: as of `capture`; or a node is called in a function with a
-            derivative rule of its own.
+            derivative rule of its own, under `jacfwd` or `hessian`, or where a gradient
+            inside of `fun` computes it again and JAX does not say for which call.
 
     Example:
         >>> model = gn.nn.MLP(2, 8, 3)

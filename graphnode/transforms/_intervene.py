@@ -79,9 +79,10 @@ def intervene(
     Raises:
         FilterTypeError: A key in `changes` does not select nodes.
         PathError: A text is not a path.
-        CaptureError: At a call: as of `capture`; or two changes are for one node, or a
-            change has another structure, shape or dtype than what the node returns; names
-            all.
+        CaptureError: At a call: as of `capture`; two changes are for one node, or one is a
+            part of the model that is changed; a change has another structure, shape or
+            dtype than what the node returns; or a value stands where none can, as for
+            `capture_grads`; names all.
 
     Example:
         >>> model, x = gn.nn.MLP(2, 8, 3), jnp.ones((1, 2))

@@ -8,7 +8,7 @@
 Taps say where in the program values are, marks what they belong to.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -203,7 +203,7 @@ class Watch:
         return self.error(f"{place.text} is called inside of {where}")
 
     @contextmanager
-    def explaining_axes(self) -> Iterator[None]:
+    def explaining_axes(self) -> Generator[None]:
         """While it is open, an error of JAX about `out_axes` names the nodes by which the lanes of a `vmap` differ.
 
         Raises:

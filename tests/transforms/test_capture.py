@@ -444,7 +444,7 @@ def test_a_method_that_no_selected_node_has_is_refused():
     assert fault(lambda: run(one, X)) == "gn.capture: one has no method 'encod' (did you mean 'encode'?)"
     both = gn.capture(lambda one, x: one.lin(one.encode(x)), ["", "lin"], method="encode", missing_ok=True)
     assert list(both(one, X)[1]) == [""]
-    assert fault(lambda: gn.capture(one, "", method="_encode")) == (
+    assert fault(lambda: gn.capture(lambda one, x: x, "", method="_encode")) == (
         "gn.capture: only calls of public methods and of __call__ are seen; found '_encode'"
     )
 
