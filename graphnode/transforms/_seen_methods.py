@@ -28,6 +28,8 @@ def method_fault(cls: type[Any], name: str) -> str:
     """Why calls of a method of a class cannot be seen, to stand after the name of a node; empty if they can."""
     # Not by `getattr_static`, which finds what the class of the class has, too.
     attributes = [vars(base)[name] for base in cls.__mro__ if name in vars(base)]
+    if not attributes and name == "__call__":
+        return ""  # the default: nobody has misspelt it
     if not attributes:
         hint = did_you_mean(name, _public_names(cls))
         return f"has no method {name!r}" + (f" ({hint})" if hint else "")
