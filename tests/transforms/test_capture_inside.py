@@ -10,6 +10,7 @@ import pytest
 from jaxtyping import Array
 
 import graphnode as gn
+from graphnode.transforms._capture_grads import _have_shapes_of
 
 X = jnp.array([1.0, 2.0, 3.0])
 
@@ -155,6 +156,14 @@ def test_a_value_stands_wherever_a_derivative_computes_it_again(name: str, inner
     of_values = gn.intervene(lambda model: inner(run, model), {"first": jnp.broadcast_to(value, (*shape, 3))})
     of_function = gn.intervene(lambda model: inner(run, model), {"first": lambda y: value})
     np.testing.assert_allclose(of_values(model), of_function(model), rtol=1e-6)
+
+
+def test_gradients_have_the_shapes_of_what_was_captured():
+    """Each of its own result; the check knows more or fewer axes, and more or fewer calls."""
+    result = {"y": jnp.zeros((2, 3)), "count": 4}
+    assert _have_shapes_of([{"y": jnp.ones((2, 3)), "count": None}], [result])
+    assert not _have_shapes_of([{"y": jnp.ones(3), "count": None}], [result])
+    assert not _have_shapes_of([], [result])
 
 
 class Constant(gn.Node):

@@ -1,5 +1,6 @@
 """intervene: other values in the place of what nodes return."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -268,7 +269,8 @@ def test_a_part_of_the_model_is_not_a_change():
     """Its States are arguments of the call, and no constants."""
     model = net()
     for change in (model.head, model.head.__call__):
-        assert fault(lambda change=change: gn.intervene(model, {"blocks.0": change})(X)) == (
+        run = gn.intervene(model, {"blocks.0": change})
+        assert fault(functools.partial(run, X)) == (
             "gn.intervene: the change for 'blocks.0' is Net.head, a part of the model that is changed; give "
             "gn.clone(...) of it, or a function that does not use it"
         )
