@@ -127,9 +127,7 @@ class Recorder:
             self._open.pop()
         # What a node calls of itself is a part of the call that is noted.
         if not is_own:
-            shapes = CallShapes(
-                call.method, inputs_text(args, kwargs), shapes_text(result)
-            )
+            shapes = CallShapes(call.method, inputs_text(args, kwargs), shapes_text(result))
             self.calls[call.path][shapes] = None
         return result
 
