@@ -484,7 +484,9 @@ _TAP.def_abstract_eval(lambda *avals, **_: list(avals))
 mlir.register_lowering(_TAP, lambda _, *operands, **__: list(operands))
 
 
-def tapped(values: Iterable[Any], tap: Tap, *, replaces: bool = False) -> list[Any]:
+def tapped(
+    values: Iterable[Any], tap: Tap, *, replaces: bool = False, adds: bool = False
+) -> list[Any]:
     """Some arrays, marked in the jaxpr of whatever traces them.
 
     Each `vmap` around adds an axis in front, also where an array is the same in all
@@ -495,10 +497,13 @@ def tapped(values: Iterable[Any], tap: Tap, *, replaces: bool = False) -> list[A
         tap: What the mark is known by.
         replaces: Whether other arrays are put there: they have no derivative with
             respect to what stands there, and are others in each lane of a `vmap`.
+        adds: Whether other arrays are added, which are others in each lane as well.
     """
     if replaces:
         values = [jax.lax.stop_gradient(value) for value in values]
-    return _TAP.bind(*values, tap=tap, replaces=replaces)  # type: ignore[no-any-return]  # as bound
+    return _TAP.bind(  # type: ignore[no-any-return]  # as bound
+        *values, tap=tap, replaces=replaces, adds=adds, is_again=False
+    )
 
 
 def _batch_tap(
@@ -506,6 +511,9 @@ def _batch_tap(
 ) -> tuple[list[Any], list[int | None]]:
     """JAX's rule for `vmap`: the axis of the lanes goes to the front, and what had none goes on without it."""
     dims = list(dims)
+    # Lanes of a backward pass alone, as of `jax.jacrev`: what it computes again is that of the forward pass.
+    if params["is_again"] and all(dim is None for dim in dims):
+        return _TAP.bind(*operands, **params), dims
     mapped = [
         jnp.broadcast_to(value, (axis.size, *jnp.shape(value)))
         if dim is None
@@ -513,7 +521,7 @@ def _batch_tap(
         for value, dim in zip(operands, dims, strict=True)
     ]
     outputs = _TAP.bind(*mapped, **params)
-    if params["replaces"]:
+    if _is_changed(params):
         return outputs, [0] * len(dims)
     # Otherwise what depends on it would be computed in each lane.
     return [
@@ -532,7 +540,7 @@ def _differentiate_tap(
 def _partially_evaluate_tap(
     _: object, unknown: Sequence[bool], instantiated: Sequence[bool], equation: Any
 ) -> tuple[Any, Any, list[bool], list[bool], list[Any]]:
-    """JAX's rule for `jax.checkpoint`: what the backward pass computes again is not marked a second time."""
+    """JAX's rule for `jax.checkpoint`: what the backward pass computes again is marked only if it is changed there."""
     count = len(equation.outvars)
     residuals = [
         operand
@@ -541,8 +549,18 @@ def _partially_evaluate_tap(
     ]
     if any(unknown):
         return None, equation, [True] * count, [True] * count, residuals
-    unmarked = equation.replace(params={**equation.params, "tap": Tap(None)})
-    return equation, unmarked, [False] * count, [True] * count, residuals
+    # A change belongs to both: the backward pass computes with what it made.
+    if _is_changed(equation.params):
+        params = {**equation.params, "is_again": True}
+    else:
+        params = {**equation.params, "tap": Tap(None)}
+    again = equation.replace(params=params)
+    return equation, again, [False] * count, [True] * count, residuals
+
+
+def _is_changed(params: Any) -> bool:
+    """Whether arrays are put at a tap, by its parameters."""
+    return params["replaces"] or params["adds"]  # type: ignore[no-any-return]  # as bound
 
 
 batching.fancy_primitive_batchers[_TAP] = _batch_tap

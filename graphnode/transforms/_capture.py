@@ -76,8 +76,8 @@ def capture(
         selection: Which nodes: paths below an argument or globs, such as
             `"blocks.*.mlp"`, node classes, filters such as `gn.Under("encoder")`, what
             `gn.select` gives, or a list of these; `...` for all that is called. Where
-            several arguments have a node at a path, the name of one may come first:
-            `"student.blocks.3"`.
+            several arguments have nodes, the name of one may come first, as it does in
+            the keys of the result: `"student.blocks.3"`.
         method: The name of the method whose results are meant.
         missing_ok: Whether selected nodes need not be called.
 
@@ -90,7 +90,9 @@ def capture(
     Raises:
         FilterTypeError: Something in `selection` does not select nodes.
         PathError: A text in it is not a path.
-        CaptureError: At a call: nothing is at a path, a selected node is not called, it
+        CaptureError: `method` is private. At a call: nothing is at a path, or one node by
+            the name of an argument and another by a field; no selected node has the
+            method, or its calls are never seen; a selected node is not called, it
             returns what is not made of arrays, or it is called where its values cannot be
             had: in a `while_loop`, a `cond` or a `shard_map`; names all.
         StructureError: At a call: the function changes the structure of a node.

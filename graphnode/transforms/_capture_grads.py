@@ -1,6 +1,6 @@
 """`capture_grads`: the gradient of a loss with respect to what selected nodes give.
 
-Zeros are added to what a node gives, and these are what is differentiated:
+Zeros are added to what a node gives, by a tap, and these are what is differentiated:
 
     blocks.3 ──► y ──► y + zeros ──► the rest of the function ──► loss
                          ▲                                          │
@@ -73,7 +73,8 @@ def capture_grads(
     Raises:
         TypeError: At a call: `fun` does not return one real number.
         CaptureError: At a call: as of `capture`; or a node is called in a function with a
-            derivative rule of its own.
+            derivative rule of its own, under `jacfwd` or `hessian`, or where a gradient
+            inside of `fun` computes it again and JAX does not say for which call.
 
     Example:
         >>> model = gn.nn.MLP(2, 8, 3)
@@ -103,6 +104,7 @@ def capture_grads(
 def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any:
     """The outcome, what was taken, and the gradients with respect to it."""
     program = trace.program
+    _check_shapes(trace)
 
     def loss(added: Sequence[Arrays]) -> tuple[Any, Any]:
         """The result of the function, and all that the program gives."""
@@ -119,6 +121,37 @@ def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any
     (gradients,) = pullback(jnp.ones_like(value))
     seen = trace.watch.captured(program.taken, taken)
     return outcome, seen, trace.watch.captured(program.put, gradients)
+
+
+def _check_shapes(trace: WatchedTrace) -> None:
+    """Raise if there would be gradients of other shapes than what was captured.
+
+    Raises:
+        CaptureError: Names the nodes.
+    """
+    watch, program = trace.watch, trace.program
+    seen = watch.results(program.taken, [found.shapes for found in program.taken])
+    added = watch.results(program.put, [found.shapes for found in program.put])
+    faults = [
+        f"{place.text} has not the same axes in the gradients as in what is captured; use it outside of inner gradients"
+        for place, results in seen.items()
+        if not _have_shapes_of(added.get(place, ()), results)
+    ]
+    if faults:
+        raise watch.error(*faults)
+
+
+def _have_shapes_of(gradients: Sequence[Any], results: Sequence[Any]) -> bool:
+    """Whether gradients, as shapes and dtypes, have the shapes of results, wherever they are not `None`."""
+    if len(gradients) != len(results):
+        return False
+    is_alike = jax.tree.map(
+        lambda gradient, result: gradient is None or gradient.shape == result.shape,
+        list(gradients),
+        list(results),
+        is_leaf=lambda leaf: leaf is None,
+    )
+    return all(jax.tree.leaves(is_alike))
 
 
 def _real_number(result: Any) -> Any:
@@ -144,18 +177,13 @@ class _Perturbing(Watch):
         self, place: Place, result: Any, leaves: list[Any], treedef: Any
     ) -> Any:
         # Where there is no derivative, `None` stands in the tree, which has no leaf.
-        zeros = [jnp.zeros_like(leaf) if _is_float(leaf) else None for leaf in leaves]
-        tree = jax.tree.unflatten(treedef, zeros)
-        added = iter(
-            self.tap(
-                place, jax.tree.structure(tree), jax.tree.leaves(tree), replaces=True
-            )
+        tree = jax.tree.unflatten(
+            treedef, [leaf if _is_float(leaf) else None for leaf in leaves]
         )
-        sums = [
-            leaf if zero is None else leaf + next(added)
-            for leaf, zero in zip(leaves, zeros, strict=True)
-        ]
-        return with_arrays(treedef, leaves, self.tap(place, treedef, sums))
+        floats, floats_treedef = jax.tree.flatten(tree)
+        sums = iter(self.tap(place, floats_treedef, floats, adds=True))
+        results = [next(sums) if _is_float(leaf) else leaf for leaf in leaves]
+        return with_arrays(treedef, leaves, self.tap(place, treedef, results))
 
 
 def _is_float(leaf: Any) -> bool:

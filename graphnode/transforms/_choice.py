@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from .._calls import Label
 from .._declare._node import Node
 from .._describe import describe
-from .._errors import FilterError, FilterTypeError
+from .._errors import CaptureError, FilterError, FilterTypeError
 from .._filters import Everything, Matcher, Nothing, OfType, PathIn, as_filter
 from .._graph._template import NodeSpec
 from .._hints import with_article
 from .._inspect import live_objects, nodes
 from .._paths import Path, path_str
 from ._boundary import Call
+from ._seen_methods import is_seen_by_name
 
 
 class Item(NamedTuple):
@@ -121,10 +122,15 @@ def checked_method(method: object, function: str) -> str:
 
     Raises:
         TypeError: It is not a text.
+        CaptureError: Calls of it are never seen, as it is private.
     """
     if not isinstance(method, str):
         raise TypeError(
             f"{function}: method is the name of a method; found {describe(method)}"
+        )
+    if not is_seen_by_name(method):
+        raise CaptureError(
+            f"{function}: only calls of public methods and of __call__ are seen; found {method!r}"
         )
     return method
 
@@ -151,18 +157,36 @@ class Choice:
         """The nodes that an item selects, in canonical order.
 
         Raises:
-            FilterError: There are none.
+            FilterError: There are none, or paths may begin at arguments and at their names,
+                and lead to different nodes.
         """
         if not self._arguments:
             raise FilterError("no argument has a node; pass the model as an argument")
-        ids = {id(node) for root in self._roots() for node in _nodes(root, item)}
-        if not ids:
+        below = self._places(self._arguments.values(), item)
+        # With a single argument its name says nothing: `*` are its own nodes.
+        by_name = (
+            self._places([self._arguments], item)
+            if self.is_named or not below
+            else below
+        )
+        if not below and not by_name:
             raise FilterError(self._missing_text(item))
-        return [place for number, place in self.places.items() if number in ids]
+        if below - by_name and by_name - below:
+            raise FilterError(_ambiguous_text(item, below, by_name))
+        return [
+            place
+            for place in self.places.values()
+            if place in below or place in by_name
+        ]
 
-    def _roots(self) -> list[Any]:
-        """What paths may begin at: each argument, and all of them by name."""
-        return [*self._arguments.values(), self._arguments]
+    @property
+    def is_named(self) -> bool:
+        """Whether several arguments have nodes, so that a path alone does not say which is meant."""
+        return len({place.argument for place in self.places.values()}) > 1
+
+    def _places(self, roots: Iterable[Any], item: Item) -> set[Place]:
+        """The nodes that an item selects by paths from some roots on."""
+        return {self.places[id(node)] for root in roots for node in _nodes(root, item)}
 
     def _missing_text(self, item: Item) -> str:
         """What is wrong with an item that selects nothing."""
@@ -183,6 +207,16 @@ def _nodes(root: Any, item: Item) -> Iterable[Node]:
         return nodes(root, item.matcher).values()
     except FilterError:
         return ()
+
+
+def _ambiguous_text(item: Item, below: set[Place], by_name: set[Place]) -> str:
+    """What is wrong with an item that selects other nodes below the arguments than by their names."""
+    of_path = min([place.text for place in below - by_name])
+    of_name = min([place.text for place in by_name - below])
+    return (
+        f"{item.text} is {of_path} by its path in an argument, and {of_name} by the name of an argument; "
+        f"write {of_path!r} for the first, or give the argument another name"
+    )
 
 
 def _arguments(roots: Sequence[Any], labels: Sequence[Label]) -> Mapping[str, Any]:

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from .._arguments import wrong_argument
 from .._declare._node import Node
 from .._describe import describe
+from .._graph._binding_cache import binding_of
 from ._arguments import Function
 from ._boundary import Call
 from ._capture import Selector
 from ._captured import Captured
-from ._choice import Item, Place, checked_method, items_of
+from ._choice import Choice, Item, Place, checked_method, items_of
+from ._methods import target_of
 from ._taps import Arrays, Found
 from ._type_text import type_text
 from ._watch import Mark, Watch, is_of_arrays
@@ -77,9 +79,10 @@ def intervene(
     Raises:
         FilterTypeError: A key in `changes` does not select nodes.
         PathError: A text is not a path.
-        CaptureError: At a call: as of `capture`; or two changes are for one node, or a
-            change has another structure, shape or dtype than what the node returns; names
-            all.
+        CaptureError: At a call: as of `capture`; two changes are for one node, or one is a
+            part of the model that is changed; a change has another structure, shape or
+            dtype than what the node returns; or a value stands where none can, as for
+            `capture_grads`; names all.
 
     Example:
         >>> model, x = gn.nn.MLP(2, 8, 3), jnp.ones((1, 2))
@@ -232,6 +235,21 @@ class _Putting(Watch):
                 self.faults.append(
                     f"{place.text} is selected by {texts}; give one change for it"
                 )
+
+        self._check_nodes(call)
+
+    def _check_nodes(self, call: Call) -> None:
+        """Note as a fault each change that is a node of the arguments, whose States are not constants in this trace."""
+        for item, change in zip(self.items, self._changes, strict=True):
+            bound = () if change is None else target_of(change)[1]
+            # Only then, as this walks the arguments again.
+            places = Choice(call).places if bound else {}
+            self.faults += [
+                f"the change for {item.text} is {places[id(node)].text}, a part of the model that is changed; give "
+                "gn.clone(...) of it, or a function that does not use it"
+                for node in bound
+                if id(node) in places and binding_of(node).states
+            ]
 
     def _through(
         self, place: Place, result: Any, leaves: list[Any], treedef: Any

@@ -26,6 +26,9 @@ from .._compat import (
     tap_of,
 )
 
+# In place of the name of a primitive: the tap is computed again, and it is not known for which call.
+AGAIN: Final = "again"
+
 # The arrays at one tap, or those of several.
 Arrays: TypeAlias = Sequence[Any]
 
@@ -36,20 +39,22 @@ class Found(NamedTuple):
     Attributes:
         tap: The tap.
         shapes: Of the arrays there, with an axis for each loop around.
-        replaces: Whether other arrays are to be put there.
+        is_put: Whether arrays are to be put there, in the place of others or added.
+        is_again: Whether it is what a backward pass computes a second time.
     """
 
     tap: Tap
     shapes: tuple[jax.ShapeDtypeStruct, ...]
-    replaces: bool
+    is_put: bool
+    is_again: bool
 
 
 class Refused(Exception):
     """A tap stands where what flows through it cannot be had."""
 
-    def __init__(self, tap: Tap, primitive: str, replaces: bool) -> None:
+    def __init__(self, tap: Tap, primitive: str) -> None:
         super().__init__()
-        self.tap, self.primitive, self.replaces = tap, primitive, replaces
+        self.tap, self.primitive = tap, primitive
 
 
 class Tapped:
@@ -71,14 +76,17 @@ class Tapped:
             Refused: One stands where it is of no use.
         """
         taps = _taps_in(jaxpr, owner)
-        self.taken: list[Found] = [found for found in taps if not found.replaces]
-        self.put: list[Found] = [found for found in taps if found.replaces]
+        self.taken: list[Found] = [found for found in taps if not found.is_put]
+        changed = [found for found in taps if found.is_put]
+        self.put: list[Found] = [found for found in changed if not found.is_again]
+        sources = _sources(changed)
 
         def run(
             arguments: Arrays, put: Sequence[Arrays]
         ) -> tuple[Arrays, list[Arrays]]:
             """What is traced: the equations, with what is put and taken."""
-            return _evaluated(jaxpr, arguments, put, owner)
+            everywhere = [put[source] for source in sources]
+            return _evaluated(jaxpr, arguments, everywhere, owner)
 
         put = [found.shapes for found in self.put]
         # Once: JAX knows by its identity what it has compiled of a loop inside.
@@ -106,10 +114,37 @@ def _taps_in(jaxpr: Any, owner: object) -> list[Found]:
         tap = tap_of(equation)
         if tap is not None and tap.owner is owner:
             shapes = tuple([_shape_of(variable.aval) for variable in equation.outvars])
-            taps.append(Found(tap, shapes, equation.params["replaces"]))
+            params = equation.params
+            is_put = params["replaces"] or params["adds"]
+            taps.append(Found(tap, shapes, is_put, params["is_again"]))
         elif tap is None:
             taps += _taps_inside(equation, owner)
     return taps
+
+
+def _sources(changed: Sequence[Found]) -> list[int]:
+    """The number, among the first evaluations, of the one that each evaluation of a tap belongs to.
+
+    What is put at a tap is put wherever it is computed again, too.
+
+    Raises:
+        Refused: It cannot be known: JAX has one tap for several calls of a function that
+            it has traced once.
+    """
+    first = [found for found in changed if not found.is_again]
+    numbers = iter(range(len(first)))
+    return [
+        _number_of_first(found, first) if found.is_again else next(numbers)
+        for found in changed
+    ]
+
+
+def _number_of_first(again: Found, first: Sequence[Found]) -> int:
+    """For `_sources`: that of what a backward pass computes again."""
+    same = [number for number, found in enumerate(first) if found.tap is again.tap]
+    if len(same) != 1 or first[same[0]].shapes != again.shapes:
+        raise Refused(again.tap, AGAIN)
+    return same[0]
 
 
 def _shape_of(aval: Any, *above: int) -> jax.ShapeDtypeStruct:
@@ -131,11 +166,11 @@ def _taps_inside(equation: Any, owner: object) -> list[Found]:
         return []
     name = equation.primitive.name
     if name not in _RULES:
-        raise Refused(taps[0].tap, name, taps[0].replaces)
+        raise Refused(taps[0].tap, name)
     if name in _WITH_RULES:
         for tap in taps:
-            if tap.replaces or equation.effects:
-                raise Refused(tap.tap, name, tap.replaces)
+            if tap.is_put or equation.effects:
+                raise Refused(tap.tap, name)
     if name != "scan":
         return taps
     length = equation.params["length"]
@@ -160,12 +195,14 @@ def _evaluated(
         if tap is not None and tap.owner is owner:
             if equation.params["replaces"]:
                 return list(rest.pop(0))
+            if equation.params["adds"]:
+                return list(map(jax.lax.add, operands, rest.pop(0)))
             taken.append(operands)
             return operands
         inside = _taps_inside(equation, owner)
         if not inside:
             return bind_again(equation, operands)
-        count = len([tap for tap in inside if tap.replaces])
+        count = len([tap for tap in inside if tap.is_put])
         own, rest[:] = rest[:count], rest[count:]
         outputs, more = _RULES[equation.primitive.name](equation, operands, own, owner)
         taken.extend(more)

@@ -8,7 +8,8 @@
 Taps say where in the program values are, marks what they belong to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -24,7 +25,8 @@ from .._static import GraphObject
 from ._boundary import Call
 from ._captured import Captured
 from ._choice import Choice, Item, Place, place_of
-from ._taps import Arrays, Found, Refused, Tapped
+from ._seen_methods import method_fault
+from ._taps import AGAIN, Arrays, Found, Refused, Tapped
 from ._type_text import is_jax_type
 
 
@@ -47,6 +49,7 @@ class Watch:
 
     Attributes:
         marks: By tap.
+        changed: The nodes of taps at which arrays are put.
     """
 
     def __init__(self, call: Call, items: Sequence[Item], method: str) -> None:
@@ -58,6 +61,7 @@ class Watch:
             method: The name of the method whose calls are meant.
         """
         self.marks: dict[Tap, Mark] = {}
+        self.changed: list[Place] = []
         self._transform = f"gn.{call.transform}"
         self.items, self._method = items, method
         self._own = call.site.labels()
@@ -66,6 +70,7 @@ class Watch:
         self.faults: list[str] = []
         self.selected: dict[Place, list[int]] = {}
         choice = Choice(call)
+        self._is_named = choice.is_named
         for number, item in enumerate(items):
             try:
                 places = choice.selected(item)
@@ -74,6 +79,22 @@ class Watch:
                 continue
             for place in places:
                 self.selected.setdefault(place, []).append(number)
+        self._unseen = self._unseen_methods(choice)
+        if self.selected and len(self._unseen) == len(self.selected):
+            self.faults += self._unseen_texts()
+
+    def _unseen_methods(self, choice: Choice) -> dict[Place, str]:
+        """Of selected nodes why calls of the method cannot be seen, where they cannot."""
+        faults = {
+            place: method_fault(choice.classes[place], self._method)
+            for place in self.selected
+        }
+        return {place: fault for place, fault in faults.items() if fault}
+
+    def _unseen_texts(self) -> list[str]:
+        """What is said of them: each fault once, of the first node."""
+        first = {fault: place for place, fault in reversed(self._unseen.items())}
+        return [f"{place.text} {fault}" for fault, place in reversed(first.items())]
 
     # Any: a method takes and gives whatever it likes.
     def __call__(
@@ -136,24 +157,38 @@ class Watch:
         leaves: Sequence[Any],
         *,
         replaces: bool = False,
+        adds: bool = False,
     ) -> list[Any]:
-        """Arrays with a tap on them, which is noted; `replaces` as in `tapped`."""
+        """Arrays with a tap on them, which is noted; `replaces` and `adds` as in `tapped`."""
         tap = Tap(self)
         self.marks[tap] = Mark(place, self.selected[place][0], treedef)
-        return tapped(map(jnp.asarray, leaves), tap, replaces=replaces)
+        if replaces or adds:
+            self.changed.append(place)
+        return tapped(map(jnp.asarray, leaves), tap, replaces=replaces, adds=adds)
 
     def captured(
         self, taps: Sequence[Found], arrays: Sequence[Arrays]
     ) -> Captured[Any]:
-        """What was taken at some taps, by node and call."""
-        marks = [self.marks[found.tap] for found in taps]
-        is_named = len({mark.place.argument for mark in marks}) > 1
-        calls: dict[str, tuple[Any, ...]] = {}
-        for mark, leaves in zip(marks, arrays, strict=True):
-            key = mark.place.text if is_named else path_str(mark.place.path)
+        """What was taken at some taps, by the text of the node's path, and call."""
+        results = self.results(taps, arrays)
+        return Captured(
+            {
+                place.text if self._is_named else path_str(place.path): tuple(calls)
+                for place, calls in results.items()
+            }
+        )
+
+    # Any: as above.
+    def results(
+        self, taps: Sequence[Found], arrays: Sequence[Arrays]
+    ) -> dict[Place, list[Any]]:
+        """What was taken at some taps, by node, call by call."""
+        results: dict[Place, list[Any]] = {}
+        for found, leaves in zip(taps, arrays, strict=True):
+            mark = self.marks[found.tap]
             result = jax.tree.unflatten(mark.treedef, leaves)
-            calls[key] = (*calls.get(key, ()), result)
-        return Captured(calls)
+            results.setdefault(mark.place, []).append(result)
+        return results
 
     # What is wrong
 
@@ -166,6 +201,25 @@ class Watch:
         where = _REASONS.get(refused.primitive, _OTHER_REASON.format(refused.primitive))
         place = self.marks[refused.tap].place
         return self.error(f"{place.text} is called inside of {where}")
+
+    @contextmanager
+    def explaining_axes(self) -> Generator[None]:
+        """While it is open, an error of JAX about `out_axes` names the nodes by which the lanes of a `vmap` differ.
+
+        Raises:
+            CaptureError: In its place, if arrays are put at taps.
+        """
+        try:
+            yield
+        except ValueError as error:
+            names = dict.fromkeys([place.text for place in self.changed])
+            # JAX has no class for it.
+            if not names or "out_axes" not in str(error):
+                raise
+            raise self.error(
+                f"{', '.join(names)} would differ between the lanes of a vmap whose out_axes has None, such as that of "
+                "jacfwd and hessian: use gn.jacrev, or functions as changes in gn.intervene"
+            ) from error
 
     def check_selected(self) -> None:
         """Raise before anything is traced if an item selects no node.
@@ -216,6 +270,8 @@ class Watch:
 
     def _uncalled_text(self, place: Place) -> str:
         """What is wrong with a selected node that is not called."""
+        if place in self._unseen:
+            return f"{place.text} {self._unseen[place]}"
         others = dict.fromkeys(self._called.get(place, []))
         text = f"{self._method} of {place.text} is not called"
         names = " or ".join([f"method={name!r}" for name in others])
@@ -226,6 +282,10 @@ class Watch:
 
 _RULE: Final = "a function with a derivative rule of its own, which would not know of another value"
 _REASONS: Final = {
+    AGAIN: (
+        "a gradient of gn.remat, which computes it once more, and JAX does not say for which of its calls or rounds: "
+        "leave the gn.remat (jax.checkpoint) out"
+    ),
     "while": (
         "a while loop, whose number of rounds is not known: use gn.scan, or gn.fori_loop with bounds that are Python "
         "integers"

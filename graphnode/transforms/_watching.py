@@ -64,7 +64,7 @@ class WatchedTrace(Trace):
             CaptureError: The watch has found what it cannot serve.
         """
         watch.check_selected()
-        with calls_through(watch):
+        with calls_through(watch), watch.explaining_axes():
             super().__init__(call, call.pure().noted, values, other_leaves)
         self.watch = watch
         try:

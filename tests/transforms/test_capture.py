@@ -1,5 +1,6 @@
 """capture and capture_grads: what nodes return while a function runs, and gradients with respect to it."""
 
+import functools
 import gc
 import threading
 import weakref
@@ -29,6 +30,10 @@ class Block(gn.Node):
         """Call it."""
         self.count.value += 1
         return x + jnp.tanh(self.lin(x))
+
+    def twice(self, x: Any) -> Any:
+        """Call it, and again."""
+        return self(self(x))
 
 
 class Net(gn.Node):
@@ -265,14 +270,45 @@ def two(student: Net, teacher: Net, x: Any) -> Any:
 
 
 def test_the_argument_stands_in_front_where_there_are_several():
-    """A path selects in all arguments, one with a name in that argument alone."""
+    """A path selects in all arguments, one with a name in that argument alone; keys have the name in any case."""
     _, seen = gn.capture(two, "head")(net(), net(), X)
     assert list(seen) == ["student.head", "teacher.head"]
-    assert list(gn.capture(two, "teacher.head")(net(), net(), X)[1]) == ["head"]
+    assert list(gn.capture(two, "teacher.head")(net(), net(), X)[1]) == ["teacher.head"]
     both = gn.capture(two, ["teacher.blocks.0", "student.head"])(net(), net(), X)[1]
     assert list(both) == ["student.head", "teacher.blocks.0"]
     models = {"a": net(), "b": net()}
     assert list(gn.capture(lambda models, x: models["a"](x) + models["b"](x), "a.head")(models, X)[1]) == ["a.head"]
+
+
+def test_a_path_that_may_mean_two_nodes_is_refused():
+    """By the name of an argument, and by a field of an argument; both are named."""
+
+    class Named(gn.Node):
+        student: nn.Linear
+
+        def __call__(self, x: Any) -> Any:
+            return self.student(x)
+
+    def run(student: Net, other: Named, x: Any) -> Any:
+        return student(x) + other(x)[:, :2]
+
+    with gn.random.scope(0):
+        other = Named(nn.Linear(3, 3))
+    text = (
+        "'student' is other.student by its path in an argument, and student by the name of an argument; "
+        "write 'other.student' for the first, or give the argument another name"
+    )
+    assert fault(lambda: gn.capture(run, "student")(net(), other, X)) == f"gn.capture: {text}"
+    changes = {"student": jnp.zeros_like}
+    assert fault(lambda: gn.intervene(run, changes)(net(), other, X)) == f"gn.intervene: {text}"
+    assert list(gn.capture(run, "other.student")(net(), other, X)[1]) == ["other.student"]
+
+
+def test_a_star_of_a_single_argument_is_what_is_in_it():
+    """The argument itself, which has a name, is not meant."""
+    with gn.random.scope(0):
+        head = Head(nn.Linear(3, 3))
+    assert list(gn.capture(lambda head, x: head(x), "*")(head, X)[1]) == ["lin"]
 
 
 SELECTIONS: dict[str, tuple[Any, list[str]]] = {
@@ -333,15 +369,84 @@ def test_a_selected_node_that_is_not_called_is_named():
         return model.blocks[0](x)
 
     assert fault(lambda: gn.capture(first, Block)(model, X)) == ("gn.capture: __call__ of model.blocks.1 is not called")
-    assert fault(lambda: gn.capture(first, "blocks.0", method="encode")(model, X)) == (
-        "gn.capture: encode of model.blocks.0 is not called; what is called is selected by method='__call__'"
+    assert fault(lambda: gn.capture(first, "blocks.0", method="twice")(model, X)) == (
+        "gn.capture: twice of model.blocks.0 is not called; what is called is selected by method='__call__'"
     )
-    assert fault(lambda: gn.capture(first, ..., method="encode")(model, X)) == (
-        "gn.capture: encode of no node is called"
-    )
+    assert fault(lambda: gn.capture(first, ..., method="twice")(model, X)) == ("gn.capture: twice of no node is called")
     assert model.blocks[0].count.value == 0
     assert list(gn.capture(first, Block, missing_ok=True)(model, X)[1]) == ["blocks.0"]
     assert list(gn.capture(first, "head", missing_ok=True)(model, X)[1]) == []
+
+
+class Methods(gn.Node):
+    """Has methods of all kinds."""
+
+    lin: nn.Linear
+
+    def encode(self, x: Any) -> Any:
+        """Is seen."""
+        return x
+
+    def later(self, x: Any) -> Any:
+        """Runs later."""
+        yield x
+
+    async def elsewhere(self, x: Any) -> Any:
+        """Runs elsewhere."""
+        return x
+
+    @property
+    def size(self) -> int:
+        """A number."""
+        return 3
+
+    @staticmethod
+    def of_none(x: Any) -> Any:
+        """Of no node."""
+        return x
+
+    @classmethod
+    def of_class(cls, x: Any) -> Any:
+        """Of the class."""
+        return x
+
+    half = functools.partialmethod(encode, x=0.5)
+
+
+KINDS = {
+    "later": "a generator",
+    "elsewhere": "a coroutine",
+    "size": "a property",
+    "of_none": "a static method",
+    "of_class": "a class method",
+    "half": "a partialmethod",
+}
+
+
+@pytest.mark.parametrize("missing_ok", [True, False])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_method_whose_calls_are_never_seen_is_refused(name: str, missing_ok: bool):
+    """Also where nodes need not be called."""
+    with gn.random.scope(0):
+        one = Methods(nn.Linear(3, 3))
+    run = gn.capture(lambda one, x: x, "", method=name, missing_ok=missing_ok)
+    assert fault(lambda: run(one, X)) == (
+        f"gn.capture: one has {name!r} as {KINDS[name]}, whose calls cannot be seen; select a method that it calls, "
+        "or is called by"
+    )
+
+
+def test_a_method_that_no_selected_node_has_is_refused():
+    """It may be misspelt, which `missing_ok` must not hide; private ones are refused where they are written."""
+    with gn.random.scope(0):
+        one = Methods(nn.Linear(3, 3))
+    run = gn.capture(lambda one, x: one.encode(x), "", method="encod", missing_ok=True)
+    assert fault(lambda: run(one, X)) == "gn.capture: one has no method 'encod' (did you mean 'encode'?)"
+    both = gn.capture(lambda one, x: one.lin(one.encode(x)), ["", "lin"], method="encode", missing_ok=True)
+    assert list(both(one, X)[1]) == [""]
+    assert fault(lambda: gn.capture(lambda one, x: x, "", method="_encode")) == (
+        "gn.capture: only calls of public methods and of __call__ are seen; found '_encode'"
+    )
 
 
 class Head(gn.Node):

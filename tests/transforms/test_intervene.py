@@ -1,5 +1,6 @@
 """intervene: other values in the place of what nodes return."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -118,6 +119,21 @@ def test_what_was_captured_of_another_call_goes_in_as_it_is(make: Any, factor: f
 def test_no_change_changes_nothing():
     """For loops over sets of changes, of which one is empty."""
     assert np.array_equal(gn.intervene(net(), {})(X), net()(X))
+
+
+def test_what_was_captured_of_one_argument_goes_back_into_that_alone():
+    """Its keys have the name of the argument, as the other has nodes at the same paths."""
+    student, teacher = net(), net()
+    teacher.head.weight.value = 2 * teacher.head.weight.value
+
+    def distance(student: Net, teacher: Net, x: Any) -> Any:
+        return student(x) - teacher(x)
+
+    plain = distance(student, teacher, X)
+    for path in ("teacher.head", "student.head"):
+        _, seen = gn.capture(distance, path)(student, teacher, X)
+        assert list(seen) == [path]
+        assert_close(gn.intervene(distance, seen)(student, teacher, X), plain)
 
 
 def test_one_layer_of_another_run():
@@ -247,6 +263,40 @@ def test_what_does_not_fit_is_named():
     assert fault(lambda: gn.intervene(model, {"blocks.7": double})(X)) == (
         "gn.intervene: no node is at 'blocks.7' (did you mean 'blocks.1'?)"
     )
+
+
+def test_a_part_of_the_model_is_not_a_change():
+    """Its States are arguments of the call, and no constants."""
+    model = net()
+    for change in (model.head, model.head.__call__):
+        run = gn.intervene(model, {"blocks.0": change})
+        assert fault(functools.partial(run, X)) == (
+            "gn.intervene: the change for 'blocks.0' is Net.head, a part of the model that is changed; give "
+            "gn.clone(...) of it, or a function that does not use it"
+        )
+
+
+def test_a_value_that_would_differ_in_lanes_that_have_one_result_is_refused():
+    """As under `jacfwd`, whose lanes have the same result."""
+    model = net()
+    text = (
+        "net.head would differ between the lanes of a vmap whose out_axes has None, such as that of jacfwd and "
+        "hessian: use gn.jacrev, or functions as changes in gn.intervene"
+    )
+
+    def slopes(net: Net, x: Any) -> Any:
+        return jnp.sum(jax.jacfwd(lambda x: net(x))(x))
+
+    _, seen = gn.capture(slopes, "head")(model, X)
+    assert fault(lambda: gn.intervene(slopes, seen)(model, X)) == f"gn.intervene: {text}"
+    assert fault(lambda: gn.capture_grads(slopes, "head")(model, X)) == f"gn.capture_grads: {text}"
+    assert gn.intervene(slopes, {"head": jnp.zeros_like})(model, X) == 0
+    with pytest.raises(ValueError, match="of the user"):
+        gn.intervene(_failing, seen)(model, X)
+
+
+def _failing(net: Net, x: Any) -> Any:
+    raise ValueError("of the user")
 
 
 @pytest.mark.no_runtime_types

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graphnode._compat import Tap, tapped
-from graphnode.transforms._taps import Refused, Tapped
+from graphnode.transforms._taps import AGAIN, Refused, Tapped
 
 OWNER = object()
 X, W = jnp.linspace(0.1, 1.0, 3), jnp.linspace(-1.0, 1.0, 36).reshape(4, 3, 3)
@@ -155,6 +155,18 @@ def test_nothing_of_what_is_replaced_is_differentiated():
     assert jax.grad(lambda put: outer([X, W], [[put]])[0][0])(jnp.ones((4, 3))).tolist() == [[0] * 3] * 3 + [[1] * 3]
 
 
+def test_what_is_added_has_the_derivative_of_a_sum():
+    """With respect to it, and to what stood there; what a backward pass computes again has it too."""
+    inner = jax.grad(jax.checkpoint(lambda x: jnp.sum(jnp.sin(mark(jnp.sin(x), adds=True)))))
+    tapped_program = program(inner, X)
+    (found,) = tapped_program.put
+    assert [shape.shape for shape in found.shapes] == [(3,)]
+    (slopes,), _ = tapped_program([X], [[2 * X]])
+    np.testing.assert_allclose(slopes, jnp.cos(jnp.sin(X) + 2 * X) * jnp.cos(X), rtol=1e-6)
+    of_put = jax.grad(lambda put: jnp.sum(tapped_program([X], [[put]])[0][0]))(2 * X)
+    np.testing.assert_allclose(of_put, -jnp.sin(jnp.sin(X) + 2 * X) * jnp.cos(X), rtol=1e-6)
+
+
 @jax.custom_jvp
 def ruled_and_replaced(x: Any) -> Any:
     """What is put in its place inside, its rule does not know."""
@@ -163,6 +175,9 @@ def ruled_and_replaced(x: Any) -> Any:
 
 ruled_and_replaced.defjvp(lambda primals, tangents: (primals[0], tangents[0]))
 
+# JAX traces it once, for all its calls.
+moved = jax.jit(lambda x: jnp.sin(mark(jnp.sin(x), adds=True)))
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "while": (lambda x: jax.lax.while_loop(lambda x: x[0] < 3, lambda x: mark(x + 1), x), "while"),
     "cond": (lambda x: jax.lax.cond(x[0] > 0, mark, jnp.sin, x), "cond"),
@@ -170,6 +185,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda x: jax.nn.relu(x) + ruled_and_replaced(x),
         "custom_jvp_call",
     ),
+    "computed again for one of two calls": (jax.grad(jax.checkpoint(lambda x: jnp.sum(moved(moved(x))))), AGAIN),
 }
 
 

@@ -16,6 +16,9 @@ class Block(gn.Node):
         y = self.lin(x)
         return y, x
 
+    def encode(self, x: Array) -> Array:
+        return self.lin(x)
+
 
 class Net(gn.Node):
     blocks: list[Block]
