@@ -27,6 +27,7 @@ from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._graph._graphdef import GraphDef
 from .._graph._template import NodeSpec
+from .._method_wrappers import original_of
 from .._paths import path_str
 from .._state import State
 from .._static import GraphObject
@@ -447,7 +448,8 @@ class _Search:
         self._around[around.key] = around, keys
         function = around.function
         if is_of(function, MethodType):
-            self._todo.append(around._replace(function=function.__func__))
+            target = original_of(function.__func__)
+            self._todo.append(around._replace(function=target))
         if is_of(function, FunctionType) and not _is_of_library(function):
             self.names.update(*[code.co_names for code in _codes(function)])
         for place in _places_around(function, has_globals=around.has_globals):
@@ -567,6 +569,7 @@ def _is_of_library(function: FunctionType) -> bool:
 
 def _plain(attribute: object) -> object:
     """The function of a method, a property or the like; any other attribute itself."""
+    attribute = original_of(attribute)
     if isinstance(attribute, (staticmethod, classmethod)):
         attribute = attribute.__func__
     elif isinstance(attribute, property):
