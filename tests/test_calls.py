@@ -398,10 +398,11 @@ def test_what_is_kept_on_a_method_is_kept_inside_of_a_trace_too():
 
     @gn.jit
     def run(left: Counted, right: Counted) -> jax.Array:
-        return gn.jit(left)(gn.jit(right)(X))
+        return gn.jit(left)(gn.jit(right.__call__)(X))
 
-    run(Counted(gn.ParamState(X)), Counted(gn.ParamState(X)))
-    assert count == 1
+    for make in (lambda: run, lambda: gn.jit(lambda left, right: run(left, right))):
+        make()(Counted(gn.ParamState(X)), Counted(gn.ParamState(X)))
+        assert count == 1
 
 
 def test_a_label_is_made_for_what_is_called_alone(monkeypatch: pytest.MonkeyPatch):
@@ -592,4 +593,32 @@ def test_a_transform_inside_finds_the_nodes_around_a_method(monkeypatch: pytest.
     assert gn.jit(lambda node, x: inner(node, x))(UsesGlobal(), X) == 14
     monkeypatch.setitem(globals(), "around", layer(3))
     assert gn.jit(lambda node, x: inner(node, x))(UsesGlobal(), X) == 17
+    assert count == 1
+
+
+class UnnamedInside(gn.Node):
+    def unnamed(self, x: jax.Array) -> jax.Array:
+        """What another node makes of it; no other function of the class has its name."""
+        return around(x)
+
+
+def test_a_transform_inside_finds_what_is_around_a_method_that_it_is_given(monkeypatch: pytest.MonkeyPatch):
+    """A bound method that was made in the trace leads to the same nodes as its function."""
+    count = 0
+    found: dict[str, Callable[[jax.Array], jax.Array]] = {}
+
+    @gn.jit
+    def inner(x: jax.Array) -> jax.Array:
+        nonlocal count
+        count += 1
+        return found["method"](x)
+
+    def run(node: UnnamedInside, x: jax.Array) -> jax.Array:
+        found["method"] = node.unnamed
+        return inner(x)
+
+    node = UnnamedInside()
+    assert gn.jit(lambda node, x: run(node, x))(node, X) == 7
+    monkeypatch.setitem(globals(), "around", layer(3))
+    assert gn.jit(lambda node, x: run(node, x))(node, X) == 10
     assert count == 1

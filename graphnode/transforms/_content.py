@@ -23,7 +23,6 @@ from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, overload
 
 from .._describe import describe
-from .._method_wrappers import original_of
 from .._paths import key_str
 from .._static import GraphObject
 from ._arguments import BoundFirst
@@ -326,7 +325,7 @@ _OPENINGS: Final[tuple[tuple[type, _Opening], ...]] = (
         MethodType,
         _Opening(
             lambda part: ["__self__", "__func__"],
-            lambda part: [part.__self__, original_of(part.__func__)],
+            lambda part: [part.__self__, part.__func__],
         ),
     ),
 )

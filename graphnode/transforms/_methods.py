@@ -45,6 +45,8 @@ def target_of(function: Function) -> Target:
     Raises:
         TypeError: It is nothing that can be called.
     """
+    # Not what a trace around this one has put in its place: nothing would be kept.
+    function = original_of(function)
     target, bound = method_target_of(function)
     if bound:
         # A method may have a node as a default, too.
@@ -63,8 +65,6 @@ def method_target_of(function: Function) -> Target:
     Raises:
         TypeError: It is nothing that can be called.
     """
-    # Not what a trace around this one has put in its place: nothing would be kept.
-    function = original_of(function)
     # Before the test for a method: a transform of a transformed method must find the
     # node, as if it were given the plain function.
     if isinstance(function, Transformed) and function._bound:
@@ -72,7 +72,7 @@ def method_target_of(function: Function) -> Target:
     if isinstance(function, GraphObject) and callable(function):
         return type(function).__call__, (function,)
     if isinstance(function, MethodType) and isinstance(function.__self__, GraphObject):
-        return original_of(function.__func__), (function.__self__,)
+        return function.__func__, (function.__self__,)
     if not callable(function):
         raise TypeError(
             wrong_argument("a function, a method or a callable node", function)

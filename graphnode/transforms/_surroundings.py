@@ -448,8 +448,7 @@ class _Search:
         self._around[around.key] = around, keys
         function = around.function
         if is_of(function, MethodType):
-            target = original_of(function.__func__)
-            self._todo.append(around._replace(function=target))
+            self._todo.append(around._replace(function=function.__func__))
         if is_of(function, FunctionType) and not _is_of_library(function):
             self.names.update(*[code.co_names for code in _codes(function)])
         for place in _places_around(function, has_globals=around.has_globals):
