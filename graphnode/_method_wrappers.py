@@ -8,19 +8,19 @@ an instance is of no use to Python, and for all threads: in one that traces noth
 calls the method. Each class has a count of the traces that need it; the last one takes the
 wrappers out again.
 
-Python 3.13 gives up its cache of attributes for a class that was changed a thousand times, and
-each look-up would take longer from then on. So from some number of traces on a class keeps its
-wrappers.
+A wrapper is a descriptor, so that code in a trace finds what it finds outside:
+
+    Net.encode            the function itself: as a key, in a static field, for pickle
+    net.encode            a bound method, whose function is the wrapper
+    net.encode.__code__   and all else that is asked of it: that of the function
 """
 
 import inspect
 import threading
-import weakref
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
-from functools import wraps
-from types import FunctionType, TracebackType
-from typing import Any, Final
+from types import FunctionType, MethodType, TracebackType
+from typing import Any, Final, SupportsIndex, TypeGuard
 
 from ._calls import (
     Arguments,
@@ -40,38 +40,35 @@ _OWN_FILES: Final = (__file__, through_handlers.__code__.co_filename)
 _BASES: Final = frozenset(Node.__mro__)
 # Generators and coroutines run later, and elsewhere.
 _LATER: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-# How often the wrappers of one class are taken out. It is changed twice each time, and so are
-# classes with it that extend it.
-_MOST_REMOVALS: Final = 100
 
 _LOCK: Final = threading.RLock()
 
 
-class _Wrapped:
-    """A class that has wrappers now.
+# Any: a property of another type than the attribute that each class has.
+def _forwarded(name: str) -> Any:
+    """For `_Wrapper`: an attribute that is that of the function."""
+    return property(lambda wrapper: getattr(wrapper._function, name))
 
-    Attributes:
-        count: How many traces need them.
-        methods: Of each wrapper the name, what was there before, and itself.
+
+class _Wrapper:
+    """What takes the place of a method in its class; to whoever looks at it, the function of the method.
+
+    No function itself: that would show its own code and defaults.
     """
 
-    __slots__ = ("count", "methods")
+    __slots__ = ("__weakref__", "_function", "_name")
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.methods: list[tuple[str, FunctionType, FunctionType]] = []
+    def __init__(self, function: FunctionType, name: str) -> None:
+        self._function = function
+        self._name = name
 
+    def __get__(self, node: object, owner: type | None = None, /) -> Callable[..., Any]:
+        return self._function if node is None else MethodType(self, node)
 
-_WRAPPED: Final[dict[type, _Wrapped]] = {}
-_REMOVALS: Final[weakref.WeakKeyDictionary[type, int]] = weakref.WeakKeyDictionary()
-
-
-def _wrapper_of(function: Callable[..., Any], name: str) -> FunctionType:
-    """What takes the place of a method in its class, under that name."""
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    # Any: whatever the method takes and gives.
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """The method, under the name of the node where that is traced."""
+        function, name = self._function, self._name
         try:
             label = label_of(args[0]) if args else None
             # Not by `super()`: the call of what extends the method has the name.
@@ -86,15 +83,28 @@ def _wrapper_of(function: Callable[..., Any], name: str) -> FunctionType:
             error.__traceback__ = _without_first_frames(error.__traceback__)
             raise
 
-    assert isinstance(call, FunctionType)
-    call.__dict__["__wrapped__"] = function
-    _WRAPPERS.add(call)
-    return call
+    # Any: whatever a function has.
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
 
+    # Every class has these, so `__getattr__` is not asked for them.
+    __module__ = _forwarded("__module__")
+    __doc__ = _forwarded("__doc__")
+    # For `inspect`, which finds the source of functions alone.
+    __class__ = _forwarded("__class__")  # pyright: ignore[reportIncompatibleMethodOverride]
 
-# Known by itself: an attribute is handed on by `functools.wraps`, and the code may be that of
-# a type checker at run time.
-_WRAPPERS: Final[weakref.WeakSet[FunctionType]] = weakref.WeakSet()
+    def __eq__(self, other: object) -> bool:
+        return original_of(other) is self._function
+
+    def __hash__(self) -> int:
+        return hash(self._function)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        # A copy is the function.
+        return original_of, (self._function,)
 
 
 def _without_first_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -110,8 +120,7 @@ def original_of(value: Any) -> Any:
 
     For what looks at functions, or keeps something on them: a wrapper does not last.
     """
-    is_wrapper = type(value) is FunctionType and value in _WRAPPERS
-    return value.__dict__["__wrapped__"] if is_wrapper else value
+    return value._function if type(value) is _Wrapper else value
 
 
 def _is_method(function: object, name: str, node: object) -> bool:
@@ -148,9 +157,27 @@ def call_method(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> A
 def _is_behind(function: Callable[..., Any], node: object, name: str) -> bool:
     """For `call_method`: whether a function is what a wrapper, or a transformed function, in a class stands for."""
     attribute = _attribute(type(node), name)
-    if type(attribute) is FunctionType:
-        return attribute is not function and original_of(attribute) is function
+    if type(attribute) is _Wrapper:
+        return attribute._function is function
     return getattr(attribute, "__wrapped__", None) is function
+
+
+class _Wrapped:
+    """A class that has wrappers now.
+
+    Attributes:
+        count: How many traces need them.
+        methods: Of each wrapper the name, what was there before, and itself.
+    """
+
+    __slots__ = ("count", "methods")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.methods: list[tuple[str, FunctionType, _Wrapper]] = []
+
+
+_WRAPPED: Final[dict[type, _Wrapped]] = {}
 
 
 @contextmanager
@@ -203,9 +230,11 @@ def _install(classes: Collection[type]) -> None:
 def _put_in(cls: type, wrapped: _Wrapped) -> None:
     """Put a wrapper in the place of each public method of a class itself."""
     for name, value in list(cls.__dict__.items()):
-        if type(value) is FunctionType and _is_public(name) and _is_wrappable(value):
-            wrapper = _wrapper_of(value, name)
-            wrapped.methods.append((name, value, wrapper))
+        # A wrapper is there where somebody has put back what a trace had there, as `mock.patch` may.
+        function = original_of(value)
+        if _is_public(name) and _is_wrappable(function):
+            wrapper = _Wrapper(function, name)
+            wrapped.methods.append((name, function, wrapper))
             type.__setattr__(cls, name, wrapper)
 
 
@@ -214,10 +243,9 @@ def _is_public(name: str) -> bool:
     return not name.startswith("_") or name == "__call__"
 
 
-def _is_wrappable(function: FunctionType) -> bool:
-    """Whether a function runs when it is called, and has no wrapper."""
-    runs_later = function.__code__.co_flags & _LATER
-    return not runs_later and function not in _WRAPPERS
+def _is_wrappable(value: object) -> TypeGuard[FunctionType]:
+    """Whether something is a function that runs when it is called."""
+    return type(value) is FunctionType and not value.__code__.co_flags & _LATER
 
 
 def _remove(classes: Collection[type]) -> None:
@@ -233,10 +261,6 @@ def _remove(classes: Collection[type]) -> None:
 
 def _take_out(cls: type, wrapped: _Wrapped) -> None:
     """Put back what was there before the wrappers, unless somebody has put something else there since."""
-    removals = _REMOVALS.get(cls, 0)
-    if removals >= _MOST_REMOVALS:
-        return
-    _REMOVALS[cls] = removals + 1
     for name, function, wrapper in wrapped.methods:
         if cls.__dict__.get(name) is wrapper:
             type.__setattr__(cls, name, function)

@@ -1,12 +1,15 @@
 """Calls of nodes in a trace: the wrappers that see them, and the handlers that they go through."""
 
+import copy
 import functools
 import inspect
 import pickle
 import threading
 import traceback
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +73,23 @@ class Pair(gn.Node):
     right: Layer
 
 
+class Adapter(gn.Node):
+    inner: Layer
+    via: Callable[..., Any] = gn.static()
+
+
 def layer(value: float = 2) -> Layer:
     return Layer(gn.ParamState(jnp.float32(value)))
+
+
+LAYER = layer()
+# What a method has of its function.
+TOLD = ["__code__", "__defaults__", "__kwdefaults__", "__name__", "__qualname__", "__module__", "__doc__", "__dict__"]
+
+
+def cloned(value: Any) -> Any:
+    """What pickle makes of it."""
+    return pickle.loads(pickle.dumps(value))
 
 
 def seen(run: Callable[[], object]) -> list[tuple[str, str]]:
@@ -141,17 +159,118 @@ def test_what_somebody_puts_into_a_class_meanwhile_stays():
     assert vars(Patched)["__call__"] is new
 
 
-def test_a_wrapper_looks_like_the_method():
-    """To `inspect`, and to pickle, which finds a method by its name."""
+def test_a_class_has_its_own_methods_in_a_trace():
+    """`Layer.twice` is the function itself: a key, a static value, with attributes, and for pickle."""
+    table, outside = {Layer.twice: 1}, Adapter(layer(), Layer.twice)
 
-    def run(layer: Layer) -> tuple[str, str, bool]:
-        method = layer.twice
-        names = ", ".join(inspect.signature(method).parameters)
-        return names, method.__name__, pickle.loads(pickle.dumps(Layer.twice)) is Layer.twice
+    def run(adapter: Adapter) -> Adapter:
+        Layer.twice.__dict__.setdefault("seen", []).append(type(adapter.inner) is Layer)
+        assert Layer.twice is adapter.via
+        assert is_wrapped(Base, "twice")
+        assert table[type(adapter.inner).twice] == 1
+        assert pickle.loads(pickle.dumps(Layer.twice)) is Layer.twice
+        return Adapter(adapter.inner, Layer.twice)
 
-    found: list[tuple[str, str, bool]] = []
-    gn.jit(lambda layer: found.append(run(layer)))(layer())
-    assert found == [("x, by", "twice", True)]
+    try:
+        made = gn.jit(run)(outside)
+        assert Layer.twice.__dict__["seen"] == [True]
+    finally:
+        Layer.twice.__dict__.pop("seen", None)
+    assert gn.treefy_split(made)[0] == gn.treefy_split(outside)[0]
+    assert pickle.loads(pickle.dumps(made)).via is Layer.twice
+
+
+def test_a_method_of_a_node_tells_of_the_function_in_a_trace():
+    """Its code, its defaults, its signature and its source; and it equals itself."""
+
+    def told(method: Any) -> list[object]:
+        return [
+            inspect.getfullargspec(method),
+            inspect.signature(method),
+            inspect.getsource(method),
+            inspect.getfile(method),
+            inspect.isfunction(method.__func__),
+            typing.get_type_hints(method),
+            functools.wraps(method)(lambda: None).__dict__.keys(),
+            *[getattr(method, name) for name in TOLD],
+        ]
+
+    def run(layer: Layer) -> None:
+        assert told(layer.twice) == outside
+        assert told(layer.__call__) != outside
+        assert layer.twice == layer.twice
+        assert {layer.twice: 1}[layer.twice] == 1
+        function = typing.cast(Any, layer.twice).__func__
+        assert repr(function) == repr(Layer.twice)
+        assert {Layer.twice: 1}[function] == 1
+        assert function != Layer.__call__
+        assert dict(inspect.getmembers(layer))["twice"] == layer.twice
+        found.append(layer.twice)
+
+    outside, found = told(LAYER.twice), list[Any]()
+    gn.eval_shape(run, LAYER)
+    for function in (copy.copy, copy.deepcopy, cloned):
+        assert function(found[0].__func__) is Layer.twice
+
+
+def test_a_function_that_looks_at_a_signature_finds_the_same_in_a_trace():
+    """One that passes on what a method takes, as libraries do, would compute another number."""
+
+    def scaled(layer: Layer, x: jax.Array, **kwargs: Any) -> jax.Array:
+        known = inspect.getfullargspec(layer.twice).kwonlyargs
+        by_code = layer.twice.__code__.co_varnames
+        taken = {name: value for name, value in kwargs.items() if name in known and name in by_code}
+        return layer.twice(x, **taken)
+
+    eager = scaled(LAYER, X, by=5, other=1)
+    assert gn.jit(lambda layer: scaled(layer, X, by=5, other=1))(LAYER) == eager
+
+
+def test_what_is_put_back_after_a_trace_does_no_harm():
+    """A patch that begins in a trace and ends outside of it puts a wrapper back, which the next trace takes out."""
+
+    class Patched(Base):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return x
+
+    function = vars(Patched)["__call__"]
+    patch = mock.patch.object(Patched, "__call__", lambda self, x: -x)
+    node = Patched(gn.ParamState(X))
+
+    def run(node: Patched) -> jax.Array:
+        patch.start()
+        return node(X)
+
+    gn.eval_shape(run, node)
+    patch.stop()
+    assert type(vars(Patched)["__call__"]) is _method_wrappers._Wrapper
+    assert Patched.__call__ is function
+    assert node(X) == X
+    assert seen(lambda: gn.eval_shape(node, X)) == [("Patched", "__call__")]
+    assert vars(Patched)["__call__"] is function
+
+
+def test_a_method_that_is_borrowed_in_a_trace_is_the_function():
+    """Also the entry of another class: under its new name it is a method of the new class."""
+    made: list[Any] = []
+
+    def run(layer: Layer) -> None:
+        class Borrower(gn.Node):
+            weight: gn.ParamState
+            first = Base.twice
+            second = vars(Base)["twice"]
+
+            def __call__(self, x: jax.Array) -> jax.Array:
+                return x
+
+        made.append(Borrower)
+
+    gn.eval_shape(run, LAYER)
+    (borrower,) = made
+    assert borrower.first is borrower.second is Base.twice
+    node = borrower(gn.ParamState(X))
+    assert seen(lambda: gn.eval_shape(lambda node: node.second(X), node)) == [("node", "second"), ("node", "__call__")]
+    assert node.second(X) == 6
 
 
 def test_a_thread_that_traces_nothing_calls_the_method_alone():
@@ -169,31 +288,41 @@ def test_a_thread_that_traces_nothing_calls_the_method_alone():
     assert results == [7]
 
 
-def test_a_class_that_is_traced_often_keeps_its_wrappers(monkeypatch: pytest.MonkeyPatch):
-    """Python gives up its caches for a class that changes without end; a wrapper leaves no frame."""
-    monkeypatch.setattr(_method_wrappers, "_MOST_REMOVALS", 2)
-
-    class Often(gn.Node):
-        weight: gn.ParamState
-
-        def __call__(self, x: jax.Array) -> jax.Array:
-            raise ValueError("no")
-
-        def last(self, x: jax.Array) -> jax.Array:
-            return x
-
-    node = Often(gn.ParamState(X))
-    wrapped: list[bool] = []
-    for _ in range(4):
-        gn.eval_shape(node.last, X)
-        wrapped.append(is_wrapped(Often, "last"))
-    assert wrapped == [False, False, True, True]
-    assert seen(lambda: gn.eval_shape(node.last, X)) == [("Often", "last")]
-    with pytest.raises(ValueError, match="no") as caught:
-        node(X)
-    assert [frame.name for frame in traceback.extract_tb(caught.tb)][1:] == ["__call__"]
+def test_no_trace_leaves_anything_in_a_class():
+    """However many there are: each method is the one that was written, with its code, and can be pickled."""
+    before = dict(vars(Layer))
+    code, table = Layer.__call__.__code__, {Layer.twice: 1}
+    for _ in range(120):
+        gn.eval_shape(lambda layer: layer(X), LAYER)
+    assert all(vars(Layer)[name] is value for name, value in before.items())
+    assert Layer.__call__.__code__ is code
+    assert table[Layer.twice] == 1
+    assert pickle.loads(pickle.dumps(before["__call__"])) is Layer.__call__
 
 
+def test_a_class_is_changed_once_for_all_that_is_traced_inside(monkeypatch: pytest.MonkeyPatch):
+    """Python gives up its cache of attributes for a class that changes too often: the outermost trace counts alone."""
+    changed: list[type] = []
+    put_in = _method_wrappers._put_in
+
+    def counted(cls: type, wrapped: _method_wrappers._Wrapped) -> None:
+        changed.append(cls)
+        put_in(cls, wrapped)
+
+    monkeypatch.setattr(_method_wrappers, "_put_in", counted)
+
+    def run(pair: Pair) -> Any:
+        for _ in range(3):
+            gn.vmap(pair.left)(gn.jit(pair.right)(jnp.ones(2)))
+        return gn.grad(lambda layer: layer(X))(pair.left)["weight",].value
+
+    step = gn.jit(run)
+    step(Pair(layer(), layer(3)))
+    step(Pair(layer(), layer(3)))
+    assert sorted(cls.__name__ for cls in changed) == ["Base", "Layer", "Pair"]
+
+
+@pytest.mark.no_runtime_types
 def test_an_error_that_the_traced_function_catches_has_no_frame_of_a_wrapper():
     """Nor has one that leaves a transform, which has no frame of graphnode at all."""
     frames: list[str] = []
@@ -269,10 +398,11 @@ def test_what_is_kept_on_a_method_is_kept_inside_of_a_trace_too():
 
     @gn.jit
     def run(left: Counted, right: Counted) -> jax.Array:
-        return gn.jit(left)(gn.jit(right)(X))
+        return gn.jit(left)(gn.jit(right.__call__)(X))
 
-    run(Counted(gn.ParamState(X)), Counted(gn.ParamState(X)))
-    assert count == 1
+    for make in (lambda: run, lambda: gn.jit(lambda left, right: run(left, right))):
+        make()(Counted(gn.ParamState(X)), Counted(gn.ParamState(X)))
+        assert count == 1
 
 
 def test_a_label_is_made_for_what_is_called_alone(monkeypatch: pytest.MonkeyPatch):
@@ -463,4 +593,32 @@ def test_a_transform_inside_finds_the_nodes_around_a_method(monkeypatch: pytest.
     assert gn.jit(lambda node, x: inner(node, x))(UsesGlobal(), X) == 14
     monkeypatch.setitem(globals(), "around", layer(3))
     assert gn.jit(lambda node, x: inner(node, x))(UsesGlobal(), X) == 17
+    assert count == 1
+
+
+class UnnamedInside(gn.Node):
+    def unnamed(self, x: jax.Array) -> jax.Array:
+        """What another node makes of it; no other function of the class has its name."""
+        return around(x)
+
+
+def test_a_transform_inside_finds_what_is_around_a_method_that_it_is_given(monkeypatch: pytest.MonkeyPatch):
+    """A bound method that was made in the trace leads to the same nodes as its function."""
+    count = 0
+    found: dict[str, Callable[[jax.Array], jax.Array]] = {}
+
+    @gn.jit
+    def inner(x: jax.Array) -> jax.Array:
+        nonlocal count
+        count += 1
+        return found["method"](x)
+
+    def run(node: UnnamedInside, x: jax.Array) -> jax.Array:
+        found["method"] = node.unnamed
+        return inner(x)
+
+    node = UnnamedInside()
+    assert gn.jit(lambda node, x: run(node, x))(node, X) == 7
+    monkeypatch.setitem(globals(), "around", layer(3))
+    assert gn.jit(lambda node, x: run(node, x))(node, X) == 10
     assert count == 1

@@ -195,6 +195,17 @@ def test_graph_operations_see_the_new_class_alone(write: Write):
     assert gn.graphdef(Holder(module.Net(3))) is gn.graphdef(holder)
 
 
+def test_a_class_that_was_traced_often_gets_the_new_code(write: Write):
+    """Its methods are functions of the module, as no trace leaves a wrapper in a class."""
+    module = write(NET)
+    node, method = module.Net(3), module.Net.f
+    for _ in range(105):
+        gn.eval_shape(lambda node: node.f(), node)
+    write(NET.replace("return 1", "return 2"))
+    assert [node.f(), module.Net(3).f(), method(node)] == [2, 2, 2]
+    assert gn.eval_shape(lambda node: jnp.zeros(node.f()), node).shape == (2,)
+
+
 @pytest.mark.slow
 def test_a_compiled_function_is_traced_with_the_new_code(write: Write):
     """The new class is another structure: what was compiled for the old one is not used."""

@@ -27,6 +27,7 @@ from .._errors import TraceError
 from .._graph._binding_cache import binding_of_list
 from .._graph._graphdef import GraphDef
 from .._graph._template import NodeSpec
+from .._method_wrappers import original_of
 from .._paths import path_str
 from .._state import State
 from .._static import GraphObject
@@ -567,6 +568,7 @@ def _is_of_library(function: FunctionType) -> bool:
 
 def _plain(attribute: object) -> object:
     """The function of a method, a property or the like; any other attribute itself."""
+    attribute = original_of(attribute)
     if isinstance(attribute, (staticmethod, classmethod)):
         attribute = attribute.__func__
     elif isinstance(attribute, property):
