@@ -416,20 +416,23 @@ class Selection(Generic[N_co]):
     def reinit(self, key: jax.Array | SupportsIndex, /, **arguments: object) -> None:
         """Make the States of the nodes again, as their constructors make them: other values in the same States.
 
-        Each node is constructed once more from its own fields, and from the nodes that
-        it holds, which are then made again in turn. The draws of a node follow from the
-        key and its path alone. An initialiser that was passed to a constructor is not
-        kept: pass it again, as `w_init=...`.
+        The node whose constructor makes a State is constructed once more, from its own
+        fields: where a layer makes its own linear maps, that is the layer, also if only
+        the maps are selected. A State that is shared is made as at its first path. The
+        draws follow from the key and the path of that node, and not from what else is
+        selected. What an init variable was given, such as an initialiser, is not kept,
+        and its default is taken: pass it again, as `w_init=...`.
 
         Args:
             key: A key, or the integer that it is made from.
-            **arguments: For the constructors of the selected nodes, beside their
-                fields.
+            **arguments: Init variables for the constructors of the selected nodes, which
+                must make States themselves.
 
         Raises:
             FieldError: A class whose `__init__` is written by hand; a constructor that
-                makes another structure, other shapes or dtypes; a State that it was
-                given; names all. Nothing was written.
+                makes another structure, other shapes or dtypes, or needs further
+                arguments; a State that it was given; an argument that would be ignored;
+                an abstract model; names all. Nothing was written.
             FilterError: Nothing is selected.
             TraceError: A JAX transformation runs that the States are not part of.
             TypeError: `key` is neither an integer nor a key.
@@ -448,8 +451,7 @@ class Selection(Generic[N_co]):
             return
         selected = self.states()
         members = [graph.items[at] for at in sorted(graph.numbers(_below(items)))]
-        numbers = {item.number for item in items}
-        values = values_anew(members, numbers, seed, arguments)
+        values = values_anew(self._root, items, members, seed, arguments)
         faults = [
             f"{path_str(path)} was given to a constructor, and not made by one"
             for path, state in selected.items()
