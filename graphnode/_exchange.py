@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._declare._containers import TrackedDict, TrackedList
-from ._declare._node import plan_of
+from ._declare._node import Node, plan_of
 from ._declare._plan import changed_faults
 from ._declare._schema import Field, schema
 from ._describe import describe
@@ -217,8 +217,30 @@ def _with_nodes(value: Any, new: Mapping[Path, NodeBase]) -> Any:
 
 def _commit(exchanges: Sequence[_Exchange]) -> None:
     """For `exchange_nodes`: make the changes. All was checked; no signal handler interrupts it."""
-    for exchange in exchanges:
-        _assign(exchange.holder, exchange.key, exchange.value)
+    _assign_all(
+        [(exchange.holder, exchange.key, exchange.value) for exchange in exchanges]
+    )
+
+
+def _assign_all(assignments: Sequence[tuple[Any, Key, Any]]) -> None:
+    """Assign to fields and items, each given as holder, key and value: all, or none if an assignment raises."""
+    undo: list[tuple[Any, Key, Any]] = []
+    try:
+        for holder, key, value in assignments:
+            undo.append((holder, key, _item(holder, key)))
+            _assign(holder, key, value)
+    except BaseException:
+        for holder, key, value in reversed(undo):
+            _put_back(holder, key, value)
+        raise
+
+
+def _put_back(holder: Any, key: Key, value: Any) -> None:
+    """Assign what was there before: past a `__setattr__` of a class of the user, which may have raised."""
+    if isinstance(holder, NodeBase):
+        Node.__setattr__(holder, str(key), value)
+    else:
+        holder[key] = value
 
 
 def _assign(holder: Any, key: Key, value: Any) -> None:
@@ -257,9 +279,13 @@ def assign_fields(nodes: Iterable[NodeItem], fields: Mapping[str, object]) -> No
 
     def commit() -> None:
         """Make the changes. All was checked; no signal handler interrupts it."""
-        for change in changes:
-            for name, value in change.assigned.items():
-                setattr(change.node, name, value)
+        _assign_all(
+            [
+                (change.node, name, value)
+                for change in changes
+                for name, value in change.assigned.items()
+            ]
+        )
         store_all([state for state, _, _ in writes], contents)
 
     undivided(commit)
