@@ -8,8 +8,9 @@
 Which nodes are meant is the affair of `select`.
 """
 
+import contextlib
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from ._declare._containers import TrackedDict, TrackedList
@@ -21,7 +22,7 @@ from ._errors import FieldError, GraphnodeError, listed
 from ._fields import Kind, NodeBase
 from ._graph._graphdef import GraphDef
 from ._hints import did_you_mean, with_hint
-from ._inspect import NodeItem, references_to
+from ._inspect import NodeItem, Reference, references_to
 from ._nesting import items, rebuilt
 from ._paths import Key, Path, path_str
 from ._signals import store_all, undivided
@@ -57,6 +58,84 @@ def exchange_nodes(
     for exchange in exchanges:
         check_may_change(exchange.holder, exchange.key)
     undivided(lambda: _commit(exchanges))
+
+
+@contextlib.contextmanager
+def undone_on_error(
+    objects: Sequence[Any],
+) -> Generator[Callable[[], list[int]]]:
+    """A block at whose failure States get back what they held; it is given what tells which States were written so far.
+
+    For `replace`, whose function may write, as `fold` does.
+
+    Args:
+        objects: The nodes and States of a graph, by number.
+    """
+    before = {
+        number: state._value
+        for number, state in enumerate(objects)
+        if isinstance(state, State)
+    }
+
+    def written() -> list[int]:
+        """The numbers of the States that hold something else now."""
+        return [
+            number
+            for number, content in before.items()
+            if objects[number]._value is not content
+        ]
+
+    try:
+        yield written
+    except BaseException:
+        numbers = written()
+        store_all(
+            [objects[number] for number in numbers],
+            [before[number] for number in numbers],
+        )
+        raise
+
+
+def shared_write_faults(
+    graphdef: GraphDef[Any], written: Iterable[int], replaced: Set[int]
+) -> list[str]:
+    """The States that were written for a new node, and that others hold too, which would map otherwise.
+
+    Args:
+        graphdef: The structure of the graph.
+        written: The States, by their numbers.
+        replaced: The nodes that get a new one in their place.
+    """
+    references = references_to(graphdef)
+    faults: list[str] = []
+    for number in written:
+        holders = _holders(references, number, replaced)
+        if len(holders) > 1 and holders & replaced:
+            places = [
+                f"{path_str(graphdef.path(parent))}.{path_str(edge)}"
+                for parent, edge in references[number]
+            ]
+            faults.append(
+                f"fn has written a State that is shared: {', '.join(places)}"
+            )
+    return faults
+
+
+def _holders(
+    references: Sequence[Sequence[Reference]], number: int, replaced: Set[int]
+) -> set[int]:
+    """The nodes that hold an object: on each way up the first that is replaced, or else the top (-1 above the root)."""
+    holders: set[int] = set()
+    seen: set[int] = set()
+    todo = [parent for parent, _ in references[number]]
+    while todo:
+        at = todo.pop()
+        if at in replaced or at < 0:
+            holders.add(at)
+        elif at not in seen:  # a node may stand below itself
+            seen.add(at)
+            todo += [parent for parent, _ in references[at]]
+    return holders
 
 
 def _result_faults(graphdef: GraphDef[Any], new: Mapping[int, object]) -> list[str]:

@@ -124,9 +124,14 @@ class OfClass(Step):
         if after:
             return ""
         names = [with_article(cls.__name__) for cls in self.classes]
-        others = dict.fromkeys([graph.items[at].cls.__name__ for at in sorted(before)])
-        of_nodes = f"{nodes_text(len(before))}, of {', '.join(others)}"
-        return f"none of the {of_nodes}, is {' or '.join(names)}"
+        if not before:
+            return "there are no nodes"
+        others_text = ", ".join(
+            dict.fromkeys([graph.items[at].cls.__name__ for at in sorted(before)])
+        )
+        if len(before) == 1:
+            return f"the one node, of {others_text}, is not {' or '.join(names)}"
+        return f"none of the {nodes_text(len(before))}, of {others_text}, is {' or '.join(names)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +165,12 @@ class AtPaths(Step):
         """
         if not paths:
             raise FilterTypeError(f"{method} takes at least one path")
+        for path in paths:
+            if isinstance(path, list):
+                raise FilterTypeError(
+                    f"{method} takes texts and tuples of keys; found {describe(path)}; "
+                    f"pass several paths as arguments of their own: {method}(*paths)"
+                )
         # One filter for each: every path has to lead to something.
         matchers = tuple([matcher(path, missing_ok=True) for path in paths])
         return cls(method, matchers, is_outside)
@@ -219,7 +230,15 @@ class Condition(Step):
         return f"where({getattr(self.function, '__name__', '...')})"
 
     def narrow(self, graph: Graph, before: Set[int]) -> Set[int]:
-        return {at for at in sorted(before) if self.function(graph.items[at].live)}
+        return {at for at in sorted(before) if self._accepts(graph.items[at])}
+
+    def _accepts(self, item: NodeItem) -> bool:
+        """Whether the function accepts a node. An error says at which it was raised."""
+        try:
+            return bool(self.function(item.live))
+        except Exception as error:
+            error.add_note(f"while {where(item)} was asked for by {self.text}")
+            raise
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
         return "" if after else _none_of(graph, before, "is accepted")
