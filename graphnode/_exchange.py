@@ -26,7 +26,7 @@ from ._inspect import NodeItem, Reference, references_to
 from ._nesting import items, rebuilt
 from ._paths import Key, Path, path_str
 from ._signals import store_all, undivided
-from ._state import State, contract_faults, value_to_store
+from ._state import LongTermState, State, contract_faults, value_to_store
 from ._update import check_may_change
 
 
@@ -109,6 +109,9 @@ def shared_write_faults(
     references = references_to(graphdef)
     faults: list[str] = []
     for number in written:
+        # Counters of random streams and caches are there to be written by all who share them.
+        if not issubclass(graphdef.table.specs[number].cls, LongTermState):
+            continue
         holders = _holders(references, number, replaced)
         if len(holders) > 1 and holders & replaced:
             places = [

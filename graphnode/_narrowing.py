@@ -192,9 +192,17 @@ class AtPaths(Step):
         for matcher in self.matchers:
             if not before & graph.numbers(matcher):
                 nearest = ", ".join(_nearest(matcher.texts[0], graph.texts(before)))
-                of_nodes = f"none of the {nodes_text(len(before))} so far is"
+                of_nodes = (
+                    "the only node so far is not"
+                    if len(before) == 1
+                    else f"none of the {nodes_text(len(before))} so far is"
+                )
                 return f"{of_nodes} {self._where()} {_path_text(matcher)}; the nearest: {nearest}"
-        return "" if after else f"all of the {nodes_text(len(before))} so far are there"
+        if after:
+            return ""
+        if len(before) == 1:
+            return "the only node so far is there"
+        return f"all of the {nodes_text(len(before))} so far are there"
 
     def _where(self) -> str:
         """How messages call the places of the paths."""
@@ -241,7 +249,9 @@ class Condition(Step):
             raise
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
-        return "" if after else _none_of(graph, before, "is accepted")
+        return "" if after else _none_of(
+            graph, before, "is accepted", "is not accepted"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +269,9 @@ class Holding(Step):
         return {at for at in before if _holds(graph.items[at].live, selected)}
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
-        return "" if after else _none_of(graph, before, "holds such a State")
+        return "" if after else _none_of(
+            graph, before, "holds such a State", "holds no such State"
+        )
 
 
 def _holds(node: NodeBase, states_by_id: Set[int]) -> bool:
@@ -271,8 +283,17 @@ def _holds(node: NodeBase, states_by_id: Set[int]) -> bool:
     )
 
 
-def _none_of(graph: Graph, before: Set[int], what: str) -> str:
-    """For a message: none of the nodes so far is what a step looks for; with the first of their paths."""
+def _none_of(graph: Graph, before: Set[int], what: str, negated: str) -> str:
+    """For a message: none of the nodes so far is what a step looks for; with the first of their paths.
+
+    Args:
+        graph: The graph.
+        before: The nodes.
+        what: What the step looks for: `is accepted`.
+        negated: That it is not so of a single node: `is not accepted`.
+    """
     paths = ", ".join(graph.texts(before)[:3])
+    if len(before) == 1:
+        return f"the only node so far {negated}: {paths}"
     further = f" and {len(before) - 3} more" if len(before) > 3 else ""
     return f"none of the {nodes_text(len(before))} so far {what}: {paths}{further}"

@@ -60,6 +60,7 @@ def values_anew(
     selected = {item.number for item in nodes}
     if arguments:
         faults += _argument_faults(makers, nodes, made, arguments)
+        faults += _elsewhere_faults(makers, below, made)
     values: dict[int, Any] = {}
     # After a fault, calls would only complain of what follows from it.
     for number, numbers in {} if faults else made.items():
@@ -178,6 +179,26 @@ def _argument_faults(
             yield f"{where}: made by the constructor of the {makers.text(maker)}; pass the arguments to that: select it alone"
 
 
+def _elsewhere_faults(
+    makers: _Makers, below: Sequence[NodeItem], made: Mapping[int, Sequence[int]]
+) -> Iterator[str]:
+    """The shared States that a node elsewhere makes, which is given no arguments.
+
+    Args:
+        makers: Which node makes what.
+        below: The selected nodes and all below them.
+        made: The States, by what makes them.
+    """
+    numbers = {item.number for item in below}
+    owners = {makers.maker(number) for number in numbers}
+    for maker, states in made.items():
+        if maker in numbers or maker in owners:
+            continue
+        for number in states:
+            path = path_str(makers.graphdef.path(number))
+            yield f"{path} is made by the constructor of the {makers.text(maker)}, which is not selected"
+
+
 def _twin_values(
     makers: _Makers, number: int, key: jax.Array | int, arguments: Mapping[str, object]
 ) -> tuple[dict[int, Any], list[str]]:
@@ -281,6 +302,11 @@ def _form_of(value: Any) -> _Form:
     )
 
 
+def _is_abstract(value: Any) -> bool:
+    """Whether a value has shapes in place of arrays."""
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(value))
+
+
 def _form_faults(
     graphdef: GraphDef[Any], pairs: Sequence[tuple[Any, Any]]
 ) -> Iterator[str]:
@@ -292,6 +318,10 @@ def _form_faults(
     """
     for number, (state, other) in enumerate(pairs):
         if state is other or not isinstance(state, State):
+            continue
+        if _is_abstract(looked_at(state)):
+            path = path_str(graphdef.path(number))
+            yield f"{path} is abstract, and has no values; call reinit in the function that gn.eval_shape is given"
             continue
         form, new = _form_of(looked_at(state)), _form_of(other._value)
         if form.forms != new.forms:

@@ -134,7 +134,7 @@ class LoRALinear(Linear):
 
         Raises:
             ContractError: `linear` is of a class that extends `Linear`, is stacked or
-                has a mask; or as the constructor.
+                abstract, or has a mask; or as the constructor.
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
@@ -220,7 +220,7 @@ class LoRALinear(Linear):
         that.
 
         Raises:
-            ContractError: The layer is stacked.
+            ContractError: The layer is stacked, or abstract.
             TraceError: A JAX transformation runs that the layer is not part of.
 
         Example:

@@ -102,8 +102,8 @@ class SpectralNormLinear(Linear):
             deterministic: As for the constructor.
 
         Raises:
-            ContractError: `linear` is of a class that extends `Linear`, or is stacked; or as
-                the constructor.
+            ContractError: `linear` is of a class that extends `Linear`, or is stacked or
+                abstract; or as the constructor.
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
@@ -154,7 +154,7 @@ class SpectralNormLinear(Linear):
         otherwise from then on: `gn.Selection.replace` refuses that.
 
         Raises:
-            ContractError: The layer is stacked.
+            ContractError: The layer is stacked, or abstract.
             TraceError: A JAX transformation runs that the layer is not part of.
 
         Example:

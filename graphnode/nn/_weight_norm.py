@@ -63,7 +63,8 @@ class WeightNormLinear(Linear):
             linear: A plain `Linear`, which stays as it is.
 
         Raises:
-            ContractError: `linear` is of a class that extends `Linear`, or is stacked.
+            ContractError: `linear` is of a class that extends `Linear`, or is stacked or
+                abstract.
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
@@ -94,7 +95,7 @@ class WeightNormLinear(Linear):
         `gn.Selection.replace` refuses that.
 
         Raises:
-            ContractError: The layer is stacked.
+            ContractError: The layer is stacked, or abstract.
             TraceError: A JAX transformation runs that the layer is not part of.
 
         Example:
