@@ -10,7 +10,7 @@ constructed once more, from its own fields: a twin, whose States have the new va
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -28,7 +28,7 @@ from ._keys import number_of
 from ._paths import Path, path_str
 from ._reads import looked_at
 from ._state import State
-from ._stream import Stream, scope_of
+from ._stream import Stream, scope, scope_of
 from ._update import leaf_form, leaf_text
 
 _OF_REINIT: Final = number_of("gn.Selection.reinit")
@@ -85,6 +85,13 @@ class _Makers:
         self.graphdef = binding_of(root).graphdef
         self.objects = live_objects(root, self.graphdef)
         self._references = references_to(self.graphdef)
+        self._defaults: dict[int, Set[str]] = {}
+
+    def defaults(self, number: int) -> Set[str]:
+        """The fields of a node that its constructor fills where it is given nothing for them."""
+        if number not in self._defaults:
+            self._defaults[number] = _defaults_of(self.objects[number])
+        return self._defaults[number]
 
     def id_of(self, number: int) -> int:
         """What a live object is known by."""
@@ -140,7 +147,9 @@ class _Makers:
             return False
         fields = schema(type(self.objects[parent])).fields
         edges = [edge for above, edge in self._references[number] if above == parent]
-        return not any(fields[str(edge[0])].init for edge in edges)
+        names = {str(edge[0]) for edge in edges}
+        given = {name for name in names if fields[name].init}
+        return not given or given <= self.defaults(parent)
 
 
 def _by_hand(node: Node, path: Path) -> str:
@@ -220,7 +229,7 @@ def _twin_values(
     )
     try:
         with scope_of(stream):
-            twin = _twin_of(node, where, arguments)
+            twin = _twin_of(node, where, arguments, makers.defaults(number))
     except ConfigError as error:  # of a method `__init_vars__`
         return {}, [fault.below(path_str(path)) for fault in error.faults]
     except _CallError as error:
@@ -245,13 +254,48 @@ class _CallError(Exception):
     """The arguments that are known do not suffice to call a constructor."""
 
 
-def _twin_of(node: Node, where: str, arguments: Mapping[str, object]) -> Node:
+def _defaults_of(node: Node) -> Set[str]:
+    """The fields with `None` for a default in which a node has what its constructor puts there of itself.
+
+    So it is with the attention of a block. Whether it was given just the same is not
+    kept; by the constructor, it gets the initialisers that this passes on.
+    """
+    names = {
+        name
+        for name, field in schema(type(node)).fields.items()
+        if field.init
+        and isinstance(node.__dict__.get(name), Node)
+        and field.default is not None
+        and field.default() is None
+    }
+    if not names:
+        return frozenset()
+    try:
+        with scope(0):
+            bare = _twin_of(node, "", {}, names)
+    except Exception:  # of any kind: the constructor needs to be given them
+        return frozenset()
+    return {name for name in names if _is_same(node, bare, name)}
+
+
+def _is_same(node: Node, other: Node, name: str) -> bool:
+    """Whether two nodes have nodes of one structure in a field."""
+    mine, its = node.__dict__[name], other.__dict__.get(name)
+    if not isinstance(its, Node):
+        return False
+    return _objects(binding_of(mine).graphdef) == _objects(binding_of(its).graphdef)
+
+
+def _twin_of(
+    node: Node, where: str, arguments: Mapping[str, object], left_out: Set[str]
+) -> Node:
     """The node once more, constructed from its fields and its init variables.
 
     Args:
         node: The node.
         where: Its path, for errors.
         arguments: Further arguments for the constructor.
+        left_out: The fields that the constructor fills of itself.
     """
     # Any: a method that no common class declares.
     maker: Any = node
@@ -259,7 +303,7 @@ def _twin_of(node: Node, where: str, arguments: Mapping[str, object]) -> Node:
     fields = {
         name: node.__dict__[name]
         for name, field in schema(type(node)).fields.items()
-        if field.init and name in node.__dict__
+        if field.init and name in node.__dict__ and name not in left_out
     }
     every = {**fields, **variables, **arguments}
     try:

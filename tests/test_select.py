@@ -958,6 +958,17 @@ def test_a_shared_state_is_made_again_as_at_its_first_path():
     assert np.array_equal(model.items[0].weight.value, twin.items[0].weight.value)
 
 
+def test_a_part_that_may_be_left_out_is_made_by_the_constructor_that_makes_it():
+    """A block passes its MLP other initialisers than that takes by default; a part of another class was given."""
+    gated = nn.TransformerBlock(8, 2, mlp=nn.GatedMLP(8, 4))
+    gn.select(gated, nn.GatedMLP).reinit(0, w_init=nn.initializers.ones)
+    block = nn.TransformerBlock(64, 2)
+    weight = gn.states(block)["mlp.layers.0.weight"]
+    before = float(weight.value.std())
+    gn.select(block, nn.Linear).reinit(0)
+    assert abs(float(weight.value.std()) / before - 1) < 0.1
+
+
 class Scaled(gn.Node):
     width: int
     std: InitVar[float]
