@@ -118,9 +118,7 @@ def shared_write_faults(
                 f"{path_str(graphdef.path(parent))}.{path_str(edge)}"
                 for parent, edge in references[number]
             ]
-            faults.append(
-                f"fn has written a State that is shared: {', '.join(places)}"
-            )
+            faults.append(f"fn has written a State that is shared: {', '.join(places)}")
     return faults
 
 

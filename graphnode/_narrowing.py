@@ -249,8 +249,8 @@ class Condition(Step):
             raise
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
-        return "" if after else _none_of(
-            graph, before, "is accepted", "is not accepted"
+        return (
+            "" if after else _none_of(graph, before, "is accepted", "is not accepted")
         )
 
 
@@ -269,8 +269,10 @@ class Holding(Step):
         return {at for at in before if _holds(graph.items[at].live, selected)}
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
-        return "" if after else _none_of(
-            graph, before, "holds such a State", "holds no such State"
+        return (
+            ""
+            if after
+            else _none_of(graph, before, "holds such a State", "holds no such State")
         )
 
 

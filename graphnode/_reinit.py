@@ -185,7 +185,8 @@ def _argument_faults(
         if maker is None:
             yield f"{where}: the constructor of {name} makes no State that could follow from {', '.join(arguments)}"
         else:
-            yield f"{where}: made by the constructor of the {makers.text(maker)}; pass the arguments to that: select it alone"
+            what = f"made by the constructor of the {makers.text(maker)}"
+            yield f"{where}: {what}; pass the arguments to that: select it alone"
 
 
 def _elsewhere_faults(
@@ -224,9 +225,7 @@ def _twin_values(
     where = path_str(path) or type(node).__name__
     if type(node)._has_own_init:
         return {}, [_by_hand(node, path)]
-    stream = Stream(
-        key, _OF_REINIT, number_of(path_str(path)), trace=current_trace()
-    )
+    stream = Stream(key, _OF_REINIT, number_of(path_str(path)), trace=current_trace())
     try:
         with scope_of(stream):
             twin = _twin_of(node, where, arguments, makers.defaults(number))
@@ -348,7 +347,9 @@ def _form_of(value: Any) -> _Form:
 
 def _is_abstract(value: Any) -> bool:
     """Whether a value has shapes in place of arrays."""
-    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(value))
+    return any(
+        isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(value)
+    )
 
 
 def _form_faults(

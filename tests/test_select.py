@@ -917,7 +917,8 @@ FEW: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a list of paths": (
         lambda: gn.select(linear()).at(["a", "b"]),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         gn.FilterTypeError,
-        "at takes texts and tuples of keys; found list ['a', 'b']; pass several paths as arguments of their own: at(*paths)",
+        "at takes texts and tuples of keys; found list ['a', 'b']; "
+        "pass several paths as arguments of their own: at(*paths)",
     ),
 }
 

@@ -23,7 +23,7 @@ _FIRST_STEPS = 15
 
 
 class SpectralNormLinear(Linear):
-    """A linear map whose weight is `weight / sigma`, with its largest singular value sigma: it stretches hardly any input.
+    """A linear map whose weight is `weight / sigma`, with its largest singular value sigma: it hardly stretches inputs.
 
     Sigma is estimated from below, by a power iteration from the vector `u`, so that the
     largest singular value of `weight / sigma` is 1 or a little more. Each call in training
@@ -81,7 +81,8 @@ class SpectralNormLinear(Linear):
         shape = (self.out_features,)
         u = drawn(initializers.normal, shape, dtype)
         self.u = BatchState(
-            self._iterated(_unit(u, u), _FIRST_STEPS), sharding=self.axes and self.axes[1:]
+            self._iterated(_unit(u, u), _FIRST_STEPS),
+            sharding=self.axes and self.axes[1:],
         )
 
     @classmethod

@@ -98,9 +98,8 @@ def kept_memory(
             continue
         kept[part.path] = state
         if mirrors is None and not is_same_row and _is_of_all(part.value):
-            faults.append(
-                f"{path_str(part.path)} holds {_text(state.value)} of all States together, which are others now, or in another order"
-            )
+            what = f"{path_str(part.path)} holds {_text(state.value)} of all States together"
+            faults.append(f"{what}, which are others now, or in another order")
             continue
         if _forms(state.value) != _forms(part.value):
             found, expected = _text(state.value), _text(part.value)
