@@ -317,7 +317,7 @@ def _assign_all(assignments: Sequence[tuple[Any, Key, Any]]) -> None:
 
 def _put_back(holder: Any, key: Key, value: Any) -> None:
     """Assign what was there before: past a `__setattr__` of a class of the user, which may have raised."""
-    if isinstance(holder, NodeBase):
+    if isinstance(holder, Node):
         Node.__setattr__(holder, str(key), value)
     else:
         holder[key] = value

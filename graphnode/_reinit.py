@@ -124,7 +124,7 @@ class _Makers:
         return made
 
     def maker(self, number: int) -> int | None:
-        """The number of the topmost node whose constructor makes an object; `None` if that is a constructor of its own."""
+        """The number of the topmost node whose constructor makes an object; `None` if only its own makes it."""
         maker: int | None = None
         seen: set[int] = set()  # a node may stand below itself
         while number not in seen:

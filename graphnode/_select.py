@@ -20,6 +20,7 @@ from typing_extensions import TypeVar
 from ._declare._node import Node
 from ._describe import describe
 from ._errors import (
+    ContractError,
     FieldError,
     FilterError,
     FilterTypeError,
@@ -58,7 +59,7 @@ from ._patterns import pattern_of
 from ._reinit import values_anew
 from ._signals import write_all
 from ._split import states
-from ._state import ParamState, State
+from ._state import ParamState, State, contract_faults
 from ._statetree import S1, FlatStates
 from ._stream import checked_seed
 
@@ -423,7 +424,8 @@ class Selection(Generic[N_co]):
             only: Which of the States.
 
         Raises:
-            ContractError: A value that a field does not take. Nothing was written.
+            ContractError: A value that a field does not take; names all, by their paths.
+                Nothing was written.
             FilterError: There are no such States; or nothing is selected.
             TraceError: A JAX transformation runs that the States are not part of.
 
@@ -436,6 +438,13 @@ class Selection(Generic[N_co]):
         selected = self.states(only)
         members = list(selected.values())
         values = [_mapped(fn, path, state) for path, state in selected.items()]
+        faults = [
+            f"{path_str(path)}: {fault}"
+            for (path, state), value in zip(selected.items(), values, strict=True)
+            for fault in contract_faults(state, value)
+        ]
+        if faults:
+            raise ContractError(f"cannot map: {listed(faults)}")
         write_all(members, values, _names(list(selected)))
 
     def reinit(self, key: jax.Array | SupportsIndex, /, **arguments: object) -> None:

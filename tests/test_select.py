@@ -640,7 +640,7 @@ def test_a_value_that_a_contract_refuses_is_written_nowhere():
     model = net()
     assert refuse(
         model, lambda: gn.select(model, nn.Linear).at("head").map(lambda value: value[:1]), gn.ContractError
-    ).startswith("Linear.bias: expected out_features = 2")
+    ).startswith("cannot map: 2 faults:\n  head.bias: Linear.bias: expected out_features = 2")
 
 
 def test_freeze_gives_a_filter_and_changes_nothing():
@@ -812,12 +812,14 @@ ADAPTERS: dict[str, Callable[[nn.Linear], nn.Linear]] = {
 def test_a_write_into_a_shared_weight_is_refused_and_undone(name: str, which: str):
     """`fold` cannot see who shares its weight: the other layer would map otherwise."""
     model = tied()
-    gn.select(model).at(which).replace(ADAPTERS[name])
+    gn.select(model, nn.Linear).at(which).replace(ADAPTERS[name])
     gn.select(model).at(which).map(lambda value: value + 1, gn.Not("items.*.bias"))
     before = {path: state.value for path, state in gn.states(model).items()}
-    text = message(lambda: gn.select(model).at(which).replace(lambda layer: layer.fold()), gn.StructureError)
+    adapters: tuple[Any, ...] = (nn.LoRALinear, nn.WeightNormLinear, nn.SpectralNormLinear)
+    selection: gn.Selection[Any] = gn.select(model, adapters).at(which)
+    text = message(lambda: selection.replace(lambda layer: layer.fold()), gn.StructureError)
     assert text == (
-        f"gn.select(Pair).at('{which}'): fn has written a State that is shared: items.0.weight, items.1.weight; "
+        f"gn.select(Pair, (LoRALinear, WeightNormLinear, SpectralNormLinear)).at('{which}'): fn has written a State that is shared: items.0.weight, items.1.weight; "
         "the others would map otherwise, so give each a State of its own first. Nothing was replaced or written"
     )
     assert all(state.value is before[path] for path, state in gn.states(model).items())
@@ -837,11 +839,12 @@ def test_a_shared_layer_folds():
 def test_writes_of_the_function_are_undone_when_it_raises():
     """The first was folded already."""
     model = Pair([linear(), linear()])
-    gn.select(model).at("items.0").replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    gn.select(model, nn.Linear).at("items.0").replace(lambda layer: nn.LoRALinear.of(layer, 1))
     gn.select(model).map(lambda value: value + 1, nn.LoRAState)
     before = model.items[0].weight.value
+    selection: gn.Selection[Any] = gn.select(model, nn.Linear)
     with pytest.raises(AttributeError) as caught:
-        gn.select(model, nn.Linear).replace(lambda layer: layer.fold())
+        selection.replace(lambda layer: layer.fold())
     assert caught.value.__notes__ == ["while items.1 was replaced"]
     assert model.items[0].weight.value is before
 
