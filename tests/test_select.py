@@ -819,7 +819,8 @@ def test_a_write_into_a_shared_weight_is_refused_and_undone(name: str, which: st
     selection: gn.Selection[Any] = gn.select(model, adapters).at(which)
     text = message(lambda: selection.replace(lambda layer: layer.fold()), gn.StructureError)
     assert text == (
-        f"gn.select(Pair, (LoRALinear, WeightNormLinear, SpectralNormLinear)).at('{which}'): fn has written a State that is shared: items.0.weight, items.1.weight; "
+        f"gn.select(Pair, (LoRALinear, WeightNormLinear, SpectralNormLinear)).at('{which}'): "
+        "fn has written a State that is shared: items.0.weight, items.1.weight; "
         "the others would map otherwise, so give each a State of its own first. Nothing was replaced or written"
     )
     assert all(state.value is before[path] for path, state in gn.states(model).items())
@@ -918,7 +919,7 @@ FEW: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "gn.select(Pair, Linear).at('items.0').at(''): the only node so far is not at ''; the nearest: items.0",
     ),
     "a list of paths": (
-        lambda: gn.select(linear()).at(["a", "b"]),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: UNTYPED.select(linear()).at(["a", "b"]),
         gn.FilterTypeError,
         "at takes texts and tuples of keys; found list ['a', 'b']; "
         "pass several paths as arguments of their own: at(*paths)",
