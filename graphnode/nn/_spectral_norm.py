@@ -35,7 +35,7 @@ class SpectralNormLinear(Linear):
 
     Args:
         steps: Rounds of the power iteration at each call in training.
-        epsilon: Added to sigma, which is divided by.
+        epsilon: Added to sigma and to a length, which are divided by.
         deterministic: Whether `u` stays; `gn.view(model, deterministic=True)` sets it
             everywhere.
 
@@ -56,7 +56,7 @@ class SpectralNormLinear(Linear):
     steps: int = 1
     """Rounds of the power iteration at each call in training."""
     epsilon: float = 1e-12
-    """Added to sigma, which is divided by."""
+    """Added to sigma and to a length, which are divided by."""
     deterministic: bool = False
     """Whether `u` stays as it is."""
     u: BatchState[Float[Array, "out=out_features"]] = state(init=False)
@@ -143,7 +143,8 @@ class SpectralNormLinear(Linear):
         """What inputs are multiplied with, before the mask: `weight / sigma`, with sigma as `u` estimates it."""
         weight, u = self._widened(), whole(self.u.value)
         gathered = whole(weight)
-        v = jax.lax.stop_gradient(_unit(gathered @ u, 0))
+        v = gathered @ u
+        v = jax.lax.stop_gradient(v / (jnp.linalg.norm(v) + self.epsilon))
         sigma = v @ (gathered @ jax.lax.stop_gradient(u))
         return (weight / (sigma + self.epsilon)).astype(self.weight.value.dtype)
 

@@ -81,10 +81,7 @@ class WeightNormLinear(Linear):
     def effective_weight(self) -> jax.Array:
         """What inputs are multiplied with, before the mask: `scale * weight / |weight|`."""
         weight = _widened(self.weight.value)
-        lengths = _lengths(weight)
-        # Nothing can divide a direction of zeros.
-        divisors = jnp.where(lengths == 0, 1, lengths)
-        factors = self.scale.value.astype(weight.dtype) / divisors
+        factors = self.scale.value.astype(weight.dtype) / _divisors(weight)
         return (weight * factors[None]).astype(self.weight.value.dtype)
 
     def fold(self) -> Linear:
@@ -120,10 +117,18 @@ def _widened(weight: jax.Array) -> jax.Array:
     return weight.astype(at_least_float32(weight.dtype))
 
 
+def _squares(weight: jax.Array) -> jax.Array:
+    """The square of the length of the weight of each output."""
+    return jnp.sum((weight * weight.conj()).real, axis=0)
+
+
+def _divisors(weight: jax.Array) -> jax.Array:
+    """What makes the weight of each output one of length 1: its length; 1 of zeros, which nothing can divide."""
+    squares = _squares(weight)
+    return jnp.sqrt(jnp.where(squares == 0, 1, squares)).astype(weight.dtype)
+
+
 def _lengths(weight: jax.Array) -> jax.Array:
     """The length of the weight of each output, in its dtype."""
-    squares = jnp.sum((weight * weight.conj()).real, axis=0)
-    is_zero = squares == 0
-    # The root of zero has no finite gradient, not even where it is left out.
-    roots = jnp.sqrt(jnp.where(is_zero, 1, squares))
-    return jnp.where(is_zero, 0, roots).astype(weight.dtype)
+    # Not the root of the squares: that of zero has no finite gradient.
+    return jnp.where(_squares(weight) == 0, 0, _divisors(weight))
