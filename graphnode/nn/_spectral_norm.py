@@ -143,8 +143,9 @@ class SpectralNormLinear(Linear):
         """What inputs are multiplied with, before the mask: `weight / sigma`, with sigma as `u` estimates it."""
         weight, u = self._widened(), whole(self.u.value)
         gathered = whole(weight)
-        v = gathered @ u
-        v = jax.lax.stop_gradient(v / (jnp.linalg.norm(v) + self.epsilon))
+        product = gathered @ u
+        length: jax.Array = jnp.linalg.norm(product)
+        v: jax.Array = jax.lax.stop_gradient(product / (length + self.epsilon))
         sigma = v @ (gathered @ jax.lax.stop_gradient(u))
         return (weight / (sigma + self.epsilon)).astype(self.weight.value.dtype)
 
