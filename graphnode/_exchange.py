@@ -8,12 +8,13 @@
 Which nodes are meant is the affair of `select`.
 """
 
+import contextlib
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from ._declare._containers import TrackedDict, TrackedList
-from ._declare._node import plan_of
+from ._declare._node import Node, plan_of
 from ._declare._plan import changed_faults
 from ._declare._schema import Field, schema
 from ._describe import describe
@@ -21,11 +22,11 @@ from ._errors import FieldError, GraphnodeError, listed
 from ._fields import Kind, NodeBase
 from ._graph._graphdef import GraphDef
 from ._hints import did_you_mean, with_hint
-from ._inspect import NodeItem, references_to
+from ._inspect import NodeItem, Reference, references_to
 from ._nesting import items, rebuilt
 from ._paths import Key, Path, path_str
 from ._signals import store_all, undivided
-from ._state import State, contract_faults, value_to_store
+from ._state import LongTermState, State, contract_faults, value_to_store
 from ._update import check_may_change
 
 
@@ -57,6 +58,85 @@ def exchange_nodes(
     for exchange in exchanges:
         check_may_change(exchange.holder, exchange.key)
     undivided(lambda: _commit(exchanges))
+
+
+@contextlib.contextmanager
+def undone_on_error(
+    objects: Sequence[Any],
+) -> Generator[Callable[[], list[int]]]:
+    """A block at whose failure States get back what they held; it is given what tells which States were written so far.
+
+    For `replace`, whose function may write, as `fold` does.
+
+    Args:
+        objects: The nodes and States of a graph, by number.
+    """
+    before = {
+        number: state._value
+        for number, state in enumerate(objects)
+        if isinstance(state, State)
+    }
+
+    def written() -> list[int]:
+        """The numbers of the States that hold something else now."""
+        return [
+            number
+            for number, content in before.items()
+            if objects[number]._value is not content
+        ]
+
+    try:
+        yield written
+    except BaseException:
+        numbers = written()
+        store_all(
+            [objects[number] for number in numbers],
+            [before[number] for number in numbers],
+        )
+        raise
+
+
+def shared_write_faults(
+    graphdef: GraphDef[Any], written: Iterable[int], replaced: Set[int]
+) -> list[str]:
+    """The States that were written for a new node, and that others hold too, which would map otherwise.
+
+    Args:
+        graphdef: The structure of the graph.
+        written: The States, by their numbers.
+        replaced: The nodes that get a new one in their place.
+    """
+    references = references_to(graphdef)
+    faults: list[str] = []
+    for number in written:
+        # Counters of random streams and caches are there to be written by all who share them.
+        if not issubclass(graphdef.table.specs[number].cls, LongTermState):
+            continue
+        holders = _holders(references, number, replaced)
+        if len(holders) > 1 and holders & replaced:
+            places = [
+                f"{path_str(graphdef.path(parent))}.{path_str(edge)}"
+                for parent, edge in references[number]
+            ]
+            faults.append(f"fn has written a State that is shared: {', '.join(places)}")
+    return faults
+
+
+def _holders(
+    references: Sequence[Sequence[Reference]], number: int, replaced: Set[int]
+) -> set[int]:
+    """The nodes that hold an object: on each way up the first that is replaced, or else the top (-1 above the root)."""
+    holders: set[int] = set()
+    seen: set[int] = set()
+    todo = [parent for parent, _ in references[number]]
+    while todo:
+        at = todo.pop()
+        if at in replaced or at < 0:
+            holders.add(at)
+        elif at not in seen:  # a node may stand below itself
+            seen.add(at)
+            todo += [parent for parent, _ in references[at]]
+    return holders
 
 
 def _result_faults(graphdef: GraphDef[Any], new: Mapping[int, object]) -> list[str]:
@@ -217,8 +297,30 @@ def _with_nodes(value: Any, new: Mapping[Path, NodeBase]) -> Any:
 
 def _commit(exchanges: Sequence[_Exchange]) -> None:
     """For `exchange_nodes`: make the changes. All was checked; no signal handler interrupts it."""
-    for exchange in exchanges:
-        _assign(exchange.holder, exchange.key, exchange.value)
+    _assign_all(
+        [(exchange.holder, exchange.key, exchange.value) for exchange in exchanges]
+    )
+
+
+def _assign_all(assignments: Sequence[tuple[Any, Key, Any]]) -> None:
+    """Assign to fields and items, each given as holder, key and value: all, or none if an assignment raises."""
+    undo: list[tuple[Any, Key, Any]] = []
+    try:
+        for holder, key, value in assignments:
+            undo.append((holder, key, _item(holder, key)))
+            _assign(holder, key, value)
+    except BaseException:
+        for holder, key, value in reversed(undo):
+            _put_back(holder, key, value)
+        raise
+
+
+def _put_back(holder: Any, key: Key, value: Any) -> None:
+    """Assign what was there before: past a `__setattr__` of a class of the user, which may have raised."""
+    if isinstance(holder, Node):
+        Node.__setattr__(holder, str(key), value)
+    else:
+        holder[key] = value
 
 
 def _assign(holder: Any, key: Key, value: Any) -> None:
@@ -257,9 +359,13 @@ def assign_fields(nodes: Iterable[NodeItem], fields: Mapping[str, object]) -> No
 
     def commit() -> None:
         """Make the changes. All was checked; no signal handler interrupts it."""
-        for change in changes:
-            for name, value in change.assigned.items():
-                setattr(change.node, name, value)
+        _assign_all(
+            [
+                (change.node, name, value)
+                for change in changes
+                for name, value in change.assigned.items()
+            ]
+        )
         store_all([state for state, _, _ in writes], contents)
 
     undivided(commit)

@@ -124,9 +124,14 @@ class OfClass(Step):
         if after:
             return ""
         names = [with_article(cls.__name__) for cls in self.classes]
-        others = dict.fromkeys([graph.items[at].cls.__name__ for at in sorted(before)])
-        of_nodes = f"{nodes_text(len(before))}, of {', '.join(others)}"
-        return f"none of the {of_nodes}, is {' or '.join(names)}"
+        if not before:
+            return "there are no nodes"
+        others_text = ", ".join(
+            dict.fromkeys([graph.items[at].cls.__name__ for at in sorted(before)])
+        )
+        if len(before) == 1:
+            return f"the one node, of {others_text}, is not {' or '.join(names)}"
+        return f"none of the {nodes_text(len(before))}, of {others_text}, is {' or '.join(names)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +165,12 @@ class AtPaths(Step):
         """
         if not paths:
             raise FilterTypeError(f"{method} takes at least one path")
+        for path in paths:
+            if isinstance(path, list):
+                raise FilterTypeError(
+                    f"{method} takes texts and tuples of keys; found {describe(path)}; "
+                    f"pass several paths as arguments of their own: {method}(*paths)"
+                )
         # One filter for each: every path has to lead to something.
         matchers = tuple([matcher(path, missing_ok=True) for path in paths])
         return cls(method, matchers, is_outside)
@@ -181,9 +192,17 @@ class AtPaths(Step):
         for matcher in self.matchers:
             if not before & graph.numbers(matcher):
                 nearest = ", ".join(_nearest(matcher.texts[0], graph.texts(before)))
-                of_nodes = f"none of the {nodes_text(len(before))} so far is"
+                of_nodes = (
+                    "the only node so far is not"
+                    if len(before) == 1
+                    else f"none of the {nodes_text(len(before))} so far is"
+                )
                 return f"{of_nodes} {self._where()} {_path_text(matcher)}; the nearest: {nearest}"
-        return "" if after else f"all of the {nodes_text(len(before))} so far are there"
+        if after:
+            return ""
+        if len(before) == 1:
+            return "the only node so far is there"
+        return f"all of the {nodes_text(len(before))} so far are there"
 
     def _where(self) -> str:
         """How messages call the places of the paths."""
@@ -219,10 +238,20 @@ class Condition(Step):
         return f"where({getattr(self.function, '__name__', '...')})"
 
     def narrow(self, graph: Graph, before: Set[int]) -> Set[int]:
-        return {at for at in sorted(before) if self.function(graph.items[at].live)}
+        return {at for at in sorted(before) if self._accepts(graph.items[at])}
+
+    def _accepts(self, item: NodeItem) -> bool:
+        """Whether the function accepts a node. An error says at which it was raised."""
+        try:
+            return bool(self.function(item.live))
+        except Exception as error:
+            error.add_note(f"while {where(item)} was asked for by {self.text}")
+            raise
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
-        return "" if after else _none_of(graph, before, "is accepted")
+        return (
+            "" if after else _none_of(graph, before, "is accepted", "is not accepted")
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +269,11 @@ class Holding(Step):
         return {at for at in before if _holds(graph.items[at].live, selected)}
 
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
-        return "" if after else _none_of(graph, before, "holds such a State")
+        return (
+            ""
+            if after
+            else _none_of(graph, before, "holds such a State", "holds no such State")
+        )
 
 
 def _holds(node: NodeBase, states_by_id: Set[int]) -> bool:
@@ -252,8 +285,17 @@ def _holds(node: NodeBase, states_by_id: Set[int]) -> bool:
     )
 
 
-def _none_of(graph: Graph, before: Set[int], what: str) -> str:
-    """For a message: none of the nodes so far is what a step looks for; with the first of their paths."""
+def _none_of(graph: Graph, before: Set[int], what: str, negated: str) -> str:
+    """For a message: none of the nodes so far is what a step looks for; with the first of their paths.
+
+    Args:
+        graph: The graph.
+        before: The nodes.
+        what: What the step looks for: `is accepted`.
+        negated: That it is not so of a single node: `is not accepted`.
+    """
     paths = ", ".join(graph.texts(before)[:3])
+    if len(before) == 1:
+        return f"the only node so far {negated}: {paths}"
     further = f" and {len(before) - 3} more" if len(before) > 3 else ""
     return f"none of the {nodes_text(len(before))} so far {what}: {paths}{further}"

@@ -1,14 +1,15 @@
 """Make the States of nodes again, as their constructors make them, from a key.
 
-A node is constructed once more, from its own fields: a twin. What the constructor has
-made in the twin gives the new values; what it was given stands in both, and is made
-again by a constructor of its own:
+A State is made by the topmost node above it whose constructor makes what leads to it; a
+node that was given to another one is made by a constructor of its own. That node is
+constructed once more, from its own fields: a twin, whose States have the new values.
 
     Net(encoder, width=3)      twin: Net(encoder, width=3)
-      encoder  ..............  encoder                       the same node: gets a twin, too
+      encoder  ..............  encoder                       the same node: gets a twin of its own
       head     (made)          head                          new values of head.weight, head.bias
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
@@ -22,28 +23,30 @@ from ._graph._binding_cache import binding_of
 from ._graph._diff import diff
 from ._graph._graphdef import GraphDef
 from ._hints import with_article
-from ._inspect import NodeItem, live_objects
+from ._inspect import NodeItem, live_objects, references_to
 from ._keys import number_of
-from ._paths import path_str
+from ._paths import Path, path_str
 from ._reads import looked_at
 from ._state import State
-from ._stream import Stream, scope_of
+from ._stream import Stream, scope, scope_of
 from ._update import leaf_form, leaf_text
 
 _OF_REINIT: Final = number_of("gn.Selection.reinit")
 
 
 def values_anew(
+    root: object,
     nodes: Sequence[NodeItem],
-    selected: Set[int],
+    below: Sequence[NodeItem],
     key: jax.Array | int,
     arguments: Mapping[str, object],
 ) -> dict[int, Any]:
-    """What the constructors of nodes make of a key: the values of their States, by the ids of these.
+    """What constructors make of a key: the values of the States of some nodes, by the ids of these.
 
     Args:
-        nodes: The selected nodes and all below them, in canonical order.
-        selected: Which of them are selected, by their number in the graph.
+        root: The root of the graph.
+        nodes: The selected nodes.
+        below: These and all nodes below them.
         key: Each node draws from a stream that follows from it and the node's path.
         arguments: Further arguments for the constructors of the selected nodes.
 
@@ -51,71 +54,247 @@ def values_anew(
         FieldError: A constructor cannot be called again, or makes something else than
             what is there; names all.
     """
-    below = {id(item.live): item for item in nodes}
-    # A node that is given to one of another class is made again after it.
-    todo = [item for item in reversed(nodes) if item.number in selected]
-    done: set[int] = set()
+    makers = _Makers(root)
+    faults = [_by_hand(item.live, item.path) for item in below if makers.is_lost(item)]
+    made = makers.states_by_maker(below)
+    selected = {item.number for item in nodes}
+    if arguments:
+        faults += _argument_faults(makers, nodes, made, arguments)
+        faults += _elsewhere_faults(makers, below, made)
     values: dict[int, Any] = {}
-    faults: list[str] = []
-    while todo:
-        item = todo.pop()
-        if id(item.live) in done:
-            continue
-        done.add(id(item.live))
-        further = arguments if item.number in selected else {}
-        pairs, texts = _twin_pairs(item, key, further)
+    # After a fault, calls would only complain of what follows from it.
+    for number, numbers in {} if faults else made.items():
+        further = arguments if number in selected else {}
+        twins, texts = _twin_values(makers, number, key, further)
         faults += texts
-        for node, twin in pairs:
-            if node is twin and id(node) in below:
-                todo.append(below[id(node)])
-            elif node is not twin and isinstance(node, State):
-                values[id(node)] = twin._value
-            elif node is not twin:
-                done.add(id(node))
+        values |= {at: twins[at] for at in map(makers.id_of, numbers) if at in twins}
     if faults:
         raise FieldError(f"cannot make States again: {listed(faults)}")
     return values
 
 
-def _twin_pairs(
-    item: NodeItem, key: jax.Array | int, arguments: Mapping[str, object]
-) -> tuple[list[tuple[Any, Any]], list[str]]:
-    """The nodes and States of a node, each with that of its twin, and what is wrong with the twin.
+class _Makers:
+    """Which node's constructor makes each object of a graph.
+
+    Attributes:
+        graphdef: The structure of the graph.
+        objects: Its nodes and States, by number.
+    """
+
+    def __init__(self, root: object) -> None:
+        self.graphdef = binding_of(root).graphdef
+        self.objects = live_objects(root, self.graphdef)
+        self._references = references_to(self.graphdef)
+        self._defaults: dict[int, Set[str]] = {}
+
+    def defaults(self, number: int) -> Set[str]:
+        """The fields of a node that its constructor fills where it is given nothing for them."""
+        if number not in self._defaults:
+            self._defaults[number] = _defaults_of(self.objects[number])
+        return self._defaults[number]
+
+    def id_of(self, number: int) -> int:
+        """What a live object is known by."""
+        return id(self.objects[number])
+
+    def text(self, number: int) -> str:
+        """The class and path of a node, for messages."""
+        path = path_str(self.graphdef.path(number)) or "the root"
+        return f"{type(self.objects[number]).__name__} at {path}"
+
+    def is_lost(self, item: NodeItem) -> bool:
+        """Whether nobody knows how a node was constructed."""
+        return item.cls._has_own_init and self.maker(item.number) is None
+
+    def states_by_maker(self, nodes: Sequence[NodeItem]) -> dict[int, list[int]]:
+        """The numbers of the States that some nodes hold, by the number of the node that makes them.
+
+        Args:
+            nodes: The nodes, in canonical order.
+        """
+        numbers = {item.number for item in nodes}
+        made: dict[int, list[int]] = {}
+        for number, references in enumerate(self._references):
+            if not isinstance(self.objects[number], State):
+                continue
+            if any(parent in numbers for parent, _ in references):
+                maker = self.maker(number)
+                holder = references[0][0] if maker is None else maker
+                made.setdefault(holder, []).append(number)
+        return made
+
+    def maker(self, number: int) -> int | None:
+        """The number of the topmost node whose constructor makes an object; `None` if only its own makes it."""
+        maker: int | None = None
+        seen: set[int] = set()  # a node may stand below itself
+        while number not in seen:
+            seen.add(number)
+            made = [
+                parent
+                for parent, _ in self._references[number]
+                if self._makes(parent, number)
+            ]
+            parent = made[0] if made else self._references[number][0][0]
+            if parent < 0:
+                break
+            maker = parent if made else maker
+            number = parent
+        return maker
+
+    def _makes(self, parent: int, number: int) -> bool:
+        """Whether a node's constructor makes an object in it, and is not given it."""
+        if parent < 0 or type(self.objects[parent])._has_own_init:
+            return False
+        fields = schema(type(self.objects[parent])).fields
+        edges = [edge for above, edge in self._references[number] if above == parent]
+        names = {str(edge[0]) for edge in edges}
+        given = {name for name in names if fields[name].init}
+        return not given or given <= self.defaults(parent)
+
+
+def _by_hand(node: Node, path: Path) -> str:
+    """What is wrong with a node that cannot be constructed again."""
+    where = path_str(path) or type(node).__name__
+    own = f"{type(node).__name__}.__init__ is written by hand, and nobody knows what it was called with"
+    return f"{where}: {own}; select the nodes below it, or construct it again"
+
+
+def _argument_faults(
+    makers: _Makers,
+    nodes: Sequence[NodeItem],
+    made: Mapping[int, Sequence[int]],
+    arguments: Mapping[str, object],
+) -> Iterator[str]:
+    """The arguments of `reinit` that would be ignored.
 
     Args:
-        item: The node.
+        makers: Which node makes what.
+        nodes: The selected nodes.
+        made: The States, by what makes them.
+        arguments: The arguments.
+    """
+    for item in nodes:
+        where, name = path_str(item.path) or item.cls.__name__, item.cls.__name__
+        fields = [text for text in arguments if text in schema(item.cls).fields]
+        if fields:
+            what = f"{', '.join(fields)} would change fields of the {name}, which reinit leaves as they are"
+            yield f"{where}: {what}; use set, or construct it again"
+        if item.number in made:
+            continue
+        maker = makers.maker(item.number)
+        if maker is None:
+            yield f"{where}: the constructor of {name} makes no State that could follow from {', '.join(arguments)}"
+        else:
+            what = f"made by the constructor of the {makers.text(maker)}"
+            yield f"{where}: {what}; pass the arguments to that: select it alone"
+
+
+def _elsewhere_faults(
+    makers: _Makers, below: Sequence[NodeItem], made: Mapping[int, Sequence[int]]
+) -> Iterator[str]:
+    """The shared States that a node elsewhere makes, which is given no arguments.
+
+    Args:
+        makers: Which node makes what.
+        below: The selected nodes and all below them.
+        made: The States, by what makes them.
+    """
+    numbers = {item.number for item in below}
+    owners = {makers.maker(number) for number in numbers}
+    for maker, states in made.items():
+        if maker in numbers or maker in owners:
+            continue
+        for number in states:
+            path = path_str(makers.graphdef.path(number))
+            yield f"{path} is made by the constructor of the {makers.text(maker)}, which is not selected"
+
+
+def _twin_values(
+    makers: _Makers, number: int, key: jax.Array | int, arguments: Mapping[str, object]
+) -> tuple[dict[int, Any], list[str]]:
+    """The values that the constructor of a node makes, by the ids of the States, and what is wrong with them.
+
+    Args:
+        makers: The graph.
+        number: The number of the node.
         key: The key.
         arguments: Further arguments for the constructor.
     """
-    node: Node = item.live
-    where = path_str(item.path) or type(node).__name__
+    node: Node = makers.objects[number]
+    path = makers.graphdef.path(number)
+    where = path_str(path) or type(node).__name__
     if type(node)._has_own_init:
-        own = f"{type(node).__name__}.__init__ is written by hand, and nobody knows what it was called with"
-        return [], [f"{where}: {own}; select the nodes below it, or construct it again"]
-    number = number_of(path_str(item.path))
+        return {}, [_by_hand(node, path)]
+    stream = Stream(key, _OF_REINIT, number_of(path_str(path)), trace=current_trace())
     try:
-        with scope_of(Stream(key, _OF_REINIT, number, trace=current_trace())):
-            twin = _twin_of(node, where, arguments)
+        with scope_of(stream):
+            twin = _twin_of(node, where, arguments, makers.defaults(number))
     except ConfigError as error:  # of a method `__init_vars__`
-        return [], [fault.below(path_str(item.path)) for fault in error.faults]
+        return {}, [fault.below(path_str(path)) for fault in error.faults]
+    except _CallError as error:
+        return {}, [f"{where}: {error}"]
     graphdef, of_twin = binding_of(node).graphdef, binding_of(twin).graphdef
     if graphdef is not of_twin and _objects(graphdef) != _objects(of_twin):
         differences = [str(change) for change in diff(graphdef, of_twin)]
         what = f"{with_article(type(node).__name__)} is made otherwise by its constructor: {listed(differences)}"
-        return [], [f"{where}: {what}"]
+        return {}, [f"{where}: {what}"]
     pairs = list(
         zip(live_objects(node, graphdef), live_objects(twin, of_twin), strict=True)
     )
-    return pairs, [f"{where}: {fault}" for fault in _form_faults(graphdef, pairs)]
+    values = {
+        id(state): other._value
+        for state, other in pairs
+        if isinstance(state, State) and state is not other
+    }
+    return values, [f"{where}: {fault}" for fault in _form_faults(graphdef, pairs)]
 
 
-def _twin_of(node: Node, where: str, arguments: Mapping[str, object]) -> Node:
+class _CallError(Exception):
+    """The arguments that are known do not suffice to call a constructor."""
+
+
+def _defaults_of(node: Node) -> Set[str]:
+    """The fields with `None` for a default in which a node has what its constructor puts there of itself.
+
+    So it is with the attention of a block. Whether it was given just the same is not
+    kept; by the constructor, it gets the initialisers that this passes on.
+    """
+    names = {
+        name
+        for name, field in schema(type(node)).fields.items()
+        if field.init
+        and isinstance(node.__dict__.get(name), Node)
+        and field.default is not None
+        and field.default() is None
+    }
+    if not names:
+        return frozenset()
+    try:
+        with scope(0):
+            bare = _twin_of(node, "", {}, names)
+    except Exception:  # of any kind: the constructor needs to be given them
+        return frozenset()
+    return {name for name in names if _is_same(node, bare, name)}
+
+
+def _is_same(node: Node, other: Node, name: str) -> bool:
+    """Whether two nodes have nodes of one structure in a field."""
+    mine, its = node.__dict__[name], other.__dict__.get(name)
+    if not isinstance(its, Node):
+        return False
+    return _objects(binding_of(mine).graphdef) == _objects(binding_of(its).graphdef)
+
+
+def _twin_of(
+    node: Node, where: str, arguments: Mapping[str, object], left_out: Set[str]
+) -> Node:
     """The node once more, constructed from its fields and its init variables.
 
     Args:
         node: The node.
         where: Its path, for errors.
         arguments: Further arguments for the constructor.
+        left_out: The fields that the constructor fills of itself.
     """
     # Any: a method that no common class declares.
     maker: Any = node
@@ -123,10 +302,17 @@ def _twin_of(node: Node, where: str, arguments: Mapping[str, object]) -> Node:
     fields = {
         name: node.__dict__[name]
         for name, field in schema(type(node)).fields.items()
-        if field.init and name in node.__dict__
+        if field.init and name in node.__dict__ and name not in left_out
     }
+    every = {**fields, **variables, **arguments}
     try:
-        return type(node)(**{**fields, **variables, **arguments})
+        inspect.signature(type(node)).bind(**every)
+    except TypeError as error:
+        raise _CallError(
+            f"{type(node).__name__} cannot be called again: {error}; pass reinit what it needs"
+        ) from None
+    try:
+        return type(node)(**every)
     except Exception as error:
         error.add_note(f"while {where} was constructed again")
         raise
@@ -159,6 +345,13 @@ def _form_of(value: Any) -> _Form:
     )
 
 
+def _is_abstract(value: Any) -> bool:
+    """Whether a value has shapes in place of arrays."""
+    return any(
+        isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(value)
+    )
+
+
 def _form_faults(
     graphdef: GraphDef[Any], pairs: Sequence[tuple[Any, Any]]
 ) -> Iterator[str]:
@@ -170,6 +363,10 @@ def _form_faults(
     """
     for number, (state, other) in enumerate(pairs):
         if state is other or not isinstance(state, State):
+            continue
+        if _is_abstract(looked_at(state)):
+            path = path_str(graphdef.path(number))
+            yield f"{path} is abstract, and has no values; call reinit in the function that gn.eval_shape is given"
             continue
         form, new = _form_of(looked_at(state)), _form_of(other._value)
         if form.forms != new.forms:

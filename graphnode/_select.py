@@ -10,7 +10,7 @@ A selection keeps no nodes. They are found at each use, so that it cannot go sta
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from types import EllipsisType
 from typing import Any, Generic, SupportsIndex, overload
 
@@ -20,13 +20,19 @@ from typing_extensions import TypeVar
 from ._declare._node import Node
 from ._describe import describe
 from ._errors import (
+    ContractError,
     FieldError,
     FilterError,
     FilterTypeError,
     StructureError,
     listed,
 )
-from ._exchange import assign_fields, exchange_nodes
+from ._exchange import (
+    assign_fields,
+    exchange_nodes,
+    shared_write_faults,
+    undone_on_error,
+)
 from ._filters import (
     All,
     Filter,
@@ -53,7 +59,7 @@ from ._patterns import pattern_of
 from ._reinit import values_anew
 from ._signals import write_all
 from ._split import states
-from ._state import ParamState, State
+from ._state import ParamState, State, contract_faults
 from ._statetree import S1, FlatStates
 from ._stream import checked_seed
 
@@ -302,7 +308,8 @@ class Selection(Generic[N_co]):
     def freeze(self, among: Filter = ParamState, /) -> All:
         """A filter for `wrt` that leaves out the States of the nodes, and of all below them; nothing is changed.
 
-        By paths: of a model whose structure is changed, make the filter anew.
+        By paths: of a model whose structure is changed, make the filter anew. Where one of
+        the paths leads to nothing, the use of the filter is an error.
 
         Args:
             among: Which other States it selects.
@@ -321,7 +328,9 @@ class Selection(Generic[N_co]):
         if not items:
             return All(among)
         self.states()
-        return All(among, Not(_below(items)))
+        # Each must lead to States, wherever the filter is used: what froze nothing would not be seen.
+        paths = [item.path for item in items if states(item.live)]
+        return All(among, Not(Under(*paths)))
 
     # Changing
 
@@ -330,7 +339,8 @@ class Selection(Generic[N_co]):
 
         The function is called once for each node. A node that is shared is replaced at
         all its places: fields, and items of lists, tuples and dicts. The fields decide
-        what they take, before anything is changed. For an optimizer of the model see
+        what they take, before anything is changed. If an error is raised, States that
+        the function has written hold again what they held. For an optimizer of the model see
         `gn.optim.Optimizer.following`.
 
         Raises:
@@ -339,7 +349,9 @@ class Selection(Generic[N_co]):
                 Nothing was replaced.
             FilterError: Nothing is selected; or a node is selected inside of another,
                 which is replaced as a whole.
-            StructureError: The function has changed the structure of the graph.
+            StructureError: The function has changed the structure of the graph; or has
+                written a State of a node, as `fold` does, that others share, which would
+                map otherwise.
             TraceError: A JAX transformation runs that the nodes were not made in.
 
         Example:
@@ -350,24 +362,38 @@ class Selection(Generic[N_co]):
         """
         graph, items = self._find()
         self._check_apart(graph, items)
-        new: dict[int, object] = {}
-        for item in items:
-            try:
-                new[item.number] = fn(item.live)
-            except Exception as error:
-                error.add_note(f"while {where(item)} was replaced")
-                raise
+        with undone_on_error(live_objects(self._root, graph.graphdef)) as written:
+            self._exchange(graph, _called(fn, items), written)
+
+    def _exchange(
+        self, graph: Graph, new: Mapping[int, object], written: Callable[[], list[int]]
+    ) -> None:
+        """For `replace`: put the new nodes in place, if what the function has done allows it.
+
+        Args:
+            graph: The graph.
+            new: The new nodes, by the numbers of the old ones.
+            written: Gives the numbers of the States that the function has written.
+        """
         if binding_of(self._root).graphdef is not graph.graphdef:
             raise StructureError(
                 f"{self._text()}: fn has changed the structure of {graph.name} itself; let it return a new node. "
                 "Nothing was replaced"
+            )
+        faults = shared_write_faults(graph.graphdef, written(), new.keys())
+        if faults:
+            raise StructureError(
+                f"{self._text()}: {listed(faults)}; the others would map otherwise, so give each a State of its own "
+                "first. Nothing was replaced or written"
             )
         exchange_nodes(graph.graphdef, live_objects(self._root, graph.graphdef), new)
 
     def set(self, **fields: object) -> None:
         """Give fields of each node a value: a static field by assignment, that of a State by a write to `.value`.
 
-        `None` empties a field that allows it. Nodes are put in with `replace`.
+        `None` empties a field that allows it. Nodes are put in with `replace`. As by
+        assignment, the types of fields and the shapes of States are checked, but not
+        what a constructor checks beyond that: a dtype, a size that follows from another.
 
         Raises:
             FieldError: A node without such a field, or a value that it does not take;
@@ -398,7 +424,8 @@ class Selection(Generic[N_co]):
             only: Which of the States.
 
         Raises:
-            ContractError: A value that a field does not take. Nothing was written.
+            ContractError: A value that a field does not take; names all, by their paths.
+                Nothing was written.
             FilterError: There are no such States; or nothing is selected.
             TraceError: A JAX transformation runs that the States are not part of.
 
@@ -410,26 +437,37 @@ class Selection(Generic[N_co]):
         """
         selected = self.states(only)
         members = list(selected.values())
-        values = [fn(state.value) for state in members]
+        values = [_mapped(fn, path, state) for path, state in selected.items()]
+        faults = [
+            f"{path_str(path)}: {fault}"
+            for (path, state), value in zip(selected.items(), values, strict=True)
+            for fault in contract_faults(state, value)
+        ]
+        if faults:
+            raise ContractError(f"cannot map: {listed(faults)}")
         write_all(members, values, _names(list(selected)))
 
     def reinit(self, key: jax.Array | SupportsIndex, /, **arguments: object) -> None:
         """Make the States of the nodes again, as their constructors make them: other values in the same States.
 
-        Each node is constructed once more from its own fields, and from the nodes that
-        it holds, which are then made again in turn. The draws of a node follow from the
-        key and its path alone. An initialiser that was passed to a constructor is not
-        kept: pass it again, as `w_init=...`.
+        The node whose constructor makes a State is constructed once more, from its own
+        fields: where a layer makes its own linear maps, that is the layer, also if only
+        the maps are selected; so it is where a part may be left out, and is what the
+        constructor makes then. A State that is shared is made as at its first path. The
+        draws follow from the key and the path of that node, and not from what else is
+        selected. What an init variable was given, such as an initialiser, is not kept,
+        and its default is taken: pass it again, as `w_init=...`.
 
         Args:
             key: A key, or the integer that it is made from.
-            **arguments: For the constructors of the selected nodes, beside their
-                fields.
+            **arguments: Init variables for the constructors of the selected nodes, which
+                must make States themselves.
 
         Raises:
             FieldError: A class whose `__init__` is written by hand; a constructor that
-                makes another structure, other shapes or dtypes; a State that it was
-                given; names all. Nothing was written.
+                makes another structure, other shapes or dtypes, or needs further
+                arguments; a State that it was given; an argument that would be ignored;
+                an abstract model; names all. Nothing was written.
             FilterError: Nothing is selected.
             TraceError: A JAX transformation runs that the States are not part of.
             TypeError: `key` is neither an integer nor a key.
@@ -448,8 +486,7 @@ class Selection(Generic[N_co]):
             return
         selected = self.states()
         members = [graph.items[at] for at in sorted(graph.numbers(_below(items)))]
-        numbers = {item.number for item in items}
-        values = values_anew(members, numbers, seed, arguments)
+        values = values_anew(self._root, items, members, seed, arguments)
         faults = [
             f"{path_str(path)} was given to a constructor, and not made by one"
             for path, state in selected.items()
@@ -519,6 +556,30 @@ class Selection(Generic[N_co]):
 def _below(items: Sequence[NodeItem]) -> Under:
     """The filter of all that is at and below some nodes: of States, or of nodes."""
     return Under(*[item.path for item in items], missing_ok=True)
+
+
+def _called(
+    fn: Callable[[Any], object], items: Sequence[NodeItem]
+) -> dict[int, object]:
+    """What a function gives for each node, by the numbers of the nodes. An error says at which it was raised."""
+    new: dict[int, object] = {}
+    for item in items:
+        try:
+            new[item.number] = fn(item.live)
+        except Exception as error:
+            error.add_note(f"while {where(item)} was replaced")
+            raise
+    return new
+
+
+# Any: a value is any pytree.
+def _mapped(fn: Callable[[Any], Any], path: Path, state: State[Any]) -> Any:
+    """What a function gives for the value of a State. An error says of which."""
+    try:
+        return fn(state.value)
+    except Exception as error:
+        error.add_note(f"while {path_str(path)} was mapped")
+        raise
 
 
 def _names(paths: Sequence[Path]) -> list[Callable[[], str]]:

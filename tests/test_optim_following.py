@@ -97,14 +97,76 @@ def test_a_followed_model_goes_on_as_if_nothing_had_changed():
 
 
 def test_groups_follow_by_their_filters():
-    """A State whose group changes is new to the transformation there."""
+    """What is new goes into the group whose filter selects it; the others keep their memory."""
     tx = {gn.Under("layers.0"): optax.sgd(0.1, momentum=0.9), ...: optax.adam(0.1)}
     model, optimizer = model_and_optimizer(tx)
+    before = memory(optimizer)
     with optimizer.following(model):
-        model.layers.reverse()
+        gn.select(model, nn.Linear).replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    after = memory(optimizer)
+    assert all(after[path] is state for path, state in before.items())
+    assert len(after) == len(before) + 2 + 4
     step(model, optimizer)
-    traces = [value for path, value in memory(optimizer).items() if "trace" in path]
-    assert all(np.array_equal(state.value, jnp.ones_like(state.value)) for state in traces)
+
+
+def test_a_state_that_would_lose_its_memory_to_another_group_is_refused():
+    """Each group has a memory of its own, and that of the other would be dropped."""
+    tx = {gn.Under("layers.0"): optax.sgd(0.1, momentum=0.9), ...: optax.sgd(0.2, momentum=0.9)}
+    model, optimizer = model_and_optimizer(tx)
+    before = gn.graphdef(optimizer)
+
+    def drop_first() -> None:
+        with optimizer.following(model):
+            del model.layers[0]
+
+    assert raises(gn.UpdateError, drop_first).startswith(
+        "the memory of the optimizer cannot follow the model: 2 faults:\n"
+        '  layers.0.bias has its memory in memory.inner_states."1".inner_state.0.trace, '
+        'and would have it in memory.inner_states."0".inner_state.0.trace\n'
+    )
+    assert gn.graphdef(optimizer) is before
+
+
+def test_one_array_for_all_states_follows_no_change_of_these():
+    """Nobody knows which of its entries belong to which State."""
+    model, optimizer = model_and_optimizer(optax.flatten(optax.sgd(0.1, momentum=0.9)))
+    before = gn.graphdef(optimizer)
+
+    def swap() -> None:
+        with optimizer.following(model):
+            model.layers.reverse()
+
+    text = (
+        "the memory of the optimizer cannot follow the model: memory.0.trace holds float32[12] of all States "
+        "together, which are others now, or in another order; make a new Optimizer"
+    )
+    assert raises(gn.UpdateError, swap) == text
+    model.layers.reverse()
+    assert gn.graphdef(optimizer) is before
+
+    def exchange() -> None:
+        with optimizer.following(model):
+            gn.select(model).at("layers.0").replace(lambda _: nn.Linear(2, 2))
+
+    assert raises(gn.UpdateError, exchange) == text
+
+
+def test_one_array_for_all_states_follows_where_these_stay_in_order():
+    """Wherever they stand, its entries are theirs."""
+    model, optimizer = model_and_optimizer(optax.flatten(optax.sgd(0.1, momentum=0.9)))
+    before = optimizer.memory[0]["trace"]
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).replace(lambda layer: nn.Sequential([layer]))
+    assert optimizer.memory[0]["trace"] is before
+    step(model, optimizer)
+
+
+def test_a_key_of_a_transformation_is_of_no_state():
+    """The key of noise goes on, whatever the States are."""
+    model, optimizer = model_and_optimizer(optax.add_noise(0.1, 0.5, 0))
+    with optimizer.following(model):
+        gn.select(model).at("layers.0").replace(lambda _: nn.Linear(2, 2))
+    step(model, optimizer)
 
 
 def test_an_optimizer_of_adapters_alone_remembers_nothing_else():

@@ -1,6 +1,7 @@
 """`gn.select`: nodes by class, path and condition; what is done with all of them, or with none."""
 
 from collections.abc import Callable
+from dataclasses import InitVar
 from typing import Any
 
 import jax
@@ -639,7 +640,7 @@ def test_a_value_that_a_contract_refuses_is_written_nowhere():
     model = net()
     assert refuse(
         model, lambda: gn.select(model, nn.Linear).at("head").map(lambda value: value[:1]), gn.ContractError
-    ).startswith("Linear.bias: expected out_features = 2")
+    ).startswith("cannot map: 2 faults:\n  head.bias: Linear.bias: expected out_features = 2")
 
 
 def test_freeze_gives_a_filter_and_changes_nothing():
@@ -778,3 +779,248 @@ def test_what_no_constructor_would_make_is_not_made_again(name: str):
     make, text = REINIT[name]
     model = make()
     assert refuse(model, lambda: gn.select(model).reinit(0)) == text
+
+
+# What others share, and what is undone
+
+
+class Pair(gn.Node):
+    items: list[nn.Linear]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for item in self.items:
+            x = item(x)
+        return x
+
+
+def tied() -> Pair:
+    """Two layers with one weight."""
+    model = Pair([nn.Linear(2, 2), nn.Linear(2, 2)])
+    model.items[1].weight = model.items[0].weight
+    return model
+
+
+ADAPTERS: dict[str, Callable[[nn.Linear], nn.Linear]] = {
+    "LoRALinear": lambda layer: nn.LoRALinear.of(layer, 1),
+    "WeightNormLinear": nn.WeightNormLinear.of,
+    "SpectralNormLinear": nn.SpectralNormLinear.of,
+}
+
+
+@pytest.mark.parametrize("which", ["items.*", "items.0"])
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_write_into_a_shared_weight_is_refused_and_undone(name: str, which: str):
+    """`fold` cannot see who shares its weight: the other layer would map otherwise."""
+    model = tied()
+    gn.select(model, nn.Linear).at(which).replace(ADAPTERS[name])
+    gn.select(model).at(which).map(lambda value: value + 1, gn.Not("items.*.bias"))
+    before = {path: state.value for path, state in gn.states(model).items()}
+    adapters: tuple[Any, ...] = (nn.LoRALinear, nn.WeightNormLinear, nn.SpectralNormLinear)
+    selection: gn.Selection[Any] = gn.select(model, adapters).at(which)
+    text = message(lambda: selection.replace(lambda layer: layer.fold()), gn.StructureError)
+    assert text == (
+        f"gn.select(Pair, (LoRALinear, WeightNormLinear, SpectralNormLinear)).at('{which}'): "
+        "fn has written a State that is shared: items.0.weight, items.1.weight; "
+        "the others would map otherwise, so give each a State of its own first. Nothing was replaced or written"
+    )
+    assert all(state.value is before[path] for path, state in gn.states(model).items())
+    assert isinstance(model.items[0], type(ADAPTERS[name](linear())))
+
+
+def test_a_shared_layer_folds():
+    """Its States are shared by its places alone, which all get the new layer."""
+    model = Pair([linear()] * 2)
+    gn.select(model, nn.Linear).replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    gn.select(model).map(lambda value: value + 1, nn.LoRAState)
+    before = model(jnp.ones(2))
+    gn.select(model, nn.LoRALinear).replace(lambda layer: layer.fold())
+    assert np.allclose(model(jnp.ones(2)), before)
+
+
+def test_writes_of_the_function_are_undone_when_it_raises():
+    """The first was folded already."""
+    model = Pair([linear(), linear()])
+    gn.select(model, nn.Linear).at("items.0").replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    gn.select(model).map(lambda value: value + 1, nn.LoRAState)
+    before = model.items[0].weight.value
+    selection: gn.Selection[Any] = gn.select(model, nn.Linear)
+    with pytest.raises(AttributeError) as caught:
+        selection.replace(lambda layer: layer.fold())
+    assert caught.value.__notes__ == ["while items.1 was replaced"]
+    assert model.items[0].weight.value is before
+
+
+class Stubborn(gn.Node):
+    layer: nn.Linear
+    size: int = 1
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.LoRALinear) or value == 3:
+            raise RuntimeError("no")
+
+
+class Open(gn.Node):
+    layer: nn.Linear
+    size: int = 1
+
+
+def test_an_assignment_that_raises_undoes_those_before():
+    """Also that of the class itself, which had stored it."""
+    model = [Open(linear()), Stubborn(linear())]
+    graphdef = gn.graphdef(model)
+    with pytest.raises(RuntimeError, match="no"):
+        gn.select(model, nn.Linear).replace(lambda layer: nn.LoRALinear.of(layer, 1))
+    assert gn.graphdef(model) is graphdef
+    with pytest.raises(RuntimeError, match="no"):
+        gn.select(model, (Open, Stubborn)).set(size=3)
+    assert gn.graphdef(model) is graphdef
+
+
+def test_a_filter_that_freezes_must_find_what_it_freezes():
+    """Of another model, in which nothing stands at its paths, it would freeze nothing."""
+    model = Pair([linear(), linear()])
+    wrt = gn.select(model).at("items.1").freeze()
+    assert "no State is at or below 'items.1'" in message(lambda: gn.states([model], wrt))
+    models = [nn.Identity(), linear(), linear()]  # the first has no States, and freezes nothing anywhere
+    assert len(gn.states(models, gn.select(models).at("0", "1").freeze())) == 2
+
+
+def test_errors_of_functions_say_at_which_node_or_state():
+    """A function of the user knows no path."""
+
+    def fail(_: object) -> Any:
+        raise KeyError("x")
+
+    model = Pair([linear(), linear()])
+    with pytest.raises(KeyError) as caught:
+        gn.select(model).at("items.1").map(fail)
+    assert caught.value.__notes__ == ["while items.1.bias was mapped"]
+    with pytest.raises(KeyError) as caught:
+        len(gn.select(model, nn.Linear).where(fail))
+    assert caught.value.__notes__ == ["while items.0 was asked for by where(fail)"]
+
+
+FEW: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "no nodes": (lambda: list(gn.select([])), gn.FilterError, "gn.select(list): there are no nodes"),
+    "another class": (
+        lambda: list(gn.select(linear(), nn.Conv)),
+        gn.FilterError,
+        "gn.select(Linear, Conv): the one node, of Linear, is not a Conv",
+    ),
+    "not accepted": (
+        lambda: list(gn.select(linear()).where(lambda _: False)),
+        gn.FilterError,
+        "gn.select(Linear).where(<lambda>): the only node so far is not accepted: the root",
+    ),
+    "elsewhere": (
+        lambda: list(gn.select(Pair([linear()]), nn.Linear).at("items.0").at("")),
+        gn.FilterError,
+        "gn.select(Pair, Linear).at('items.0').at(''): the only node so far is not at ''; the nearest: items.0",
+    ),
+    "a list of paths": (
+        lambda: UNTYPED.select(linear()).at(["a", "b"]),
+        gn.FilterTypeError,
+        "at takes texts and tuples of keys; found list ['a', 'b']; "
+        "pass several paths as arguments of their own: at(*paths)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_messages_of_few_nodes_are_written_as_one_says_it(name: str):
+    """None, one, and a list in place of arguments."""
+    call, error, text = FEW[name]
+    assert message(call, error).startswith(text)
+
+
+# Which constructor makes a State
+
+
+def values(model: Any) -> list[np.ndarray]:
+    return [np.asarray(state.value) for state in gn.states(model).values()]
+
+
+def test_what_is_made_again_is_the_same_whatever_else_is_selected():
+    """A layer's own linear maps are made by the layer, and with its initialisers."""
+    models = [nn.Sequential([nn.MultiHeadAttention(8, 2)]) for _ in range(3)]
+    gn.select(models[0]).reinit(0)
+    gn.select(models[1], nn.Linear).reinit(0)
+    for name in ("out", "query", "key", "value"):
+        gn.select(models[2]).at(f"layers.0.{name}").reinit(0)
+    first, *others = map(values, models)
+    assert all(np.array_equal(*pair) for other in others for pair in zip(first, other, strict=True))
+
+
+def test_a_shared_state_is_made_again_as_at_its_first_path():
+    """Whichever of its holders is selected."""
+    model, other = tied(), tied()
+    gn.select(model, nn.Linear).reinit(0)
+    gn.select(other).at("items.1").reinit(0)
+    assert np.array_equal(model.items[0].weight.value, other.items[0].weight.value)
+    twin = Pair([nn.Linear(2, 2), nn.Linear(2, 2)])
+    gn.select(twin).at("items.0").reinit(0)
+    assert np.array_equal(model.items[0].weight.value, twin.items[0].weight.value)
+
+
+def test_a_part_that_may_be_left_out_is_made_by_the_constructor_that_makes_it():
+    """A block passes its MLP other initialisers than that takes by default; a part of another class was given."""
+    gated = nn.TransformerBlock(8, 2, mlp=nn.GatedMLP(8, 4))
+    gn.select(gated, nn.GatedMLP).reinit(0, w_init=nn.initializers.ones)
+    block = nn.TransformerBlock(64, 2)
+    weight = gn.states(block)["mlp.layers.0.weight"]
+    before = float(weight.value.std())
+    gn.select(block, nn.Linear).reinit(0)
+    assert abs(float(weight.value.std()) / before - 1) < 0.1
+
+
+class Scaled(gn.Node):
+    width: int
+    std: InitVar[float]
+    weight: gn.ParamState[Float[Array, "width"]] = gn.state(init=False)
+
+    def __post_init__(self, std: float) -> None:
+        self.weight = gn.ParamState(jnp.full((self.width,), std))
+
+
+ARGUMENTS: dict[str, tuple[Callable[[], object], str]] = {
+    "a field": (
+        lambda: gn.select(nn.LoRALinear(2, 2, rank=1)).reinit(0, alpha=7.0, dtype=jnp.bfloat16),
+        "LoRALinear: alpha, dtype would change fields of the LoRALinear, which reinit leaves as they are; "
+        "use set, or construct it again",
+    ),
+    "of what is made by another": (
+        lambda: gn.select([nn.MLP(2, 2, 2)]).at("0.layers.0").reinit(0, w_init=nn.initializers.ones),
+        "0.layers.0: made by the constructor of the MLP at 0; pass the arguments to that: select it alone",
+    ),
+    "of what makes no States": (
+        lambda: gn.select(nn.Sequential([linear()])).at("").reinit(0, w_init=nn.initializers.ones),
+        "Sequential: the constructor of Sequential makes no State that could follow from w_init",
+    ),
+    "of one of two holders": (
+        lambda: gn.select(tied()).at("items.1").reinit(0, w_init=nn.initializers.ones),
+        "items.0.weight is made by the constructor of the Linear at items.0, which is not selected",
+    ),
+    "one that is missing": (
+        lambda: gn.select(Scaled(2, 0.1)).reinit(0),
+        "Scaled: Scaled cannot be called again: missing a required argument: 'std'; pass reinit what it needs",
+    ),
+    "an abstract model": (
+        lambda: gn.select(gn.eval_shape(lambda: Scaled(2, 0.1))).reinit(0, std=2.0),
+        "Scaled: weight is abstract, and has no values; call reinit in the function that gn.eval_shape is given",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_of_reinit_are_never_ignored(name: str):
+    """Each goes to a constructor that makes what follows from it, or is refused."""
+    call, text = ARGUMENTS[name]
+    assert message(call, gn.FieldError) == f"cannot make States again: {text}"
+
+
+def test_an_init_variable_without_a_default_is_passed_again():
+    """As the error says."""
+    model = Scaled(2, 0.1)
+    gn.select(model).reinit(0, std=2.0)
+    assert model.weight.value.tolist() == [2.0, 2.0]

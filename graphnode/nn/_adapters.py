@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from .._errors import ContractError
 from .._fields import Initializer
 from .._hints import with_article
+from .._reads import looked_at
 from .._state import State
 from .._stream import scope
 from ._checks import check_unstacked
@@ -27,7 +28,7 @@ def taking_over(cls: type[L], linear: Linear, **arguments: Any) -> L:
 
     Raises:
         ContractError: It is not a plain `Linear`, whose call would be lost; or it is
-            stacked.
+            stacked, or abstract.
     """
     if type(linear) is not Linear:
         found = with_article(type(linear).__name__)
@@ -52,10 +53,15 @@ def _with_states_of(linear: Linear, cls: type[L], **arguments: Any) -> L:
     """A layer of a class, with the fields and the States that `Linear` declares, taken from another layer.
 
     Raises:
-        ContractError: The other layer is stacked.
+        ContractError: The other layer is stacked, or abstract.
     """
     check_unstacked(linear)
     weight, bias = linear.weight, linear.bias
+    if isinstance(looked_at(weight), jax.ShapeDtypeStruct):
+        raise ContractError(
+            f"{type(linear).__name__}.weight is abstract: it has a shape, and no values; "
+            "call of and fold in the function that gn.eval_shape is given"
+        )
     layer = cls(
         linear.in_size,
         linear.out_size,

@@ -94,10 +94,7 @@ class LoRALinear(Linear):
         lora_dtype: DTypeLike | None,
     ) -> None:
         super().__post_init__(use_bias, w_init, b_init, param_dtype)
-        if self.w_mask is not None:
-            raise ContractError(
-                "LoRALinear.w_mask: expected no mask, which the product of lora_a and lora_b would not keep"
-            )
+        self._check_unmasked()
         self.rank = size("LoRALinear.rank", self.rank)
         if self.alpha is not None:
             self.alpha = positive("LoRALinear.alpha", self.alpha)
@@ -137,7 +134,7 @@ class LoRALinear(Linear):
 
         Raises:
             ContractError: `linear` is of a class that extends `Linear`, is stacked or
-                has a mask; or as the constructor.
+                abstract, or has a mask; or as the constructor.
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
@@ -164,10 +161,22 @@ class LoRALinear(Linear):
         is_own = dtype != self.weight.value.dtype
         return {**super().__init_vars__(), **({"lora_dtype": dtype} if is_own else {})}
 
+    def _check_unmasked(self) -> None:
+        """Raise if the layer has a mask."""
+        if self.w_mask is not None:
+            raise ContractError(
+                "LoRALinear.w_mask: expected no mask, which the product of lora_a and lora_b would not keep"
+            )
+
     @property
     def scale(self) -> float:
         """What the adapter is multiplied with."""
-        alpha = self.rank if self.alpha is None else self.alpha
+        # Checked again: an assignment goes past the constructor.
+        alpha = (
+            self.rank
+            if self.alpha is None
+            else positive("LoRALinear.alpha", self.alpha)
+        )
         return float(alpha / (self.rank**0.5 if self.rank_stabilized else self.rank))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -175,8 +184,10 @@ class LoRALinear(Linear):
 
         Raises:
             ContractError: The last axis of `x` is not the last of `in_size`; the layer
-                is stacked.
+                is stacked; it has been assigned a mask, or an `alpha` that is not
+                positive.
         """
+        self._check_unmasked()
         y = super().__call__(x)
         if self.dropout is not None:
             x = self.dropout(x)
@@ -190,6 +201,7 @@ class LoRALinear(Linear):
 
     def delta(self) -> jax.Array:
         """What the adapter adds to the weight, `scale * lora_a @ lora_b`: in the widest of their dtypes, or float32."""
+        self._check_unmasked()
         arrays = [self.weight.value, self.lora_a.value, self.lora_b.value]
         widest = max(
             [array.dtype for array in arrays], key=lambda dtype: dtype.itemsize
@@ -204,10 +216,11 @@ class LoRALinear(Linear):
         `weight + delta()` is added up in at least float32, and rounded once to the dtype
         of the weight. It is written into `weight`, and `lora_b` becomes zero, so that
         this layer goes on mapping as before. The inverse, to subtract `delta()`, is not
-        exact. Of a weight that is shared with another layer, that layer sees the sum too.
+        exact. A layer that shares the weight sees the sum, too: `gn.Selection.replace` refuses
+        that.
 
         Raises:
-            ContractError: The layer is stacked.
+            ContractError: The layer is stacked, or abstract.
             TraceError: A JAX transformation runs that the layer is not part of.
 
         Example:

@@ -23,10 +23,11 @@ _FIRST_STEPS = 15
 
 
 class SpectralNormLinear(Linear):
-    """A linear map whose weight is `weight / sigma`, with its largest singular value sigma: it stretches no input.
+    """A linear map whose weight is `weight / sigma`, with its largest singular value sigma: it hardly stretches inputs.
 
-    Sigma is estimated by a power iteration from the vector `u`, which each call in training
-    moves on by `steps` rounds (Miyato et al. 2018, "Spectral Normalization for Generative
+    Sigma is estimated from below, by a power iteration from the vector `u`, so that the
+    largest singular value of `weight / sigma` is 1 or a little more. Each call in training
+    moves `u` on by `steps` rounds (Miyato et al. 2018, "Spectral Normalization for Generative
     Adversarial Networks", algorithm 1); no gradient passes through the vectors. A
     deterministic call uses `u` as it is, and writes nothing. `weight` and `bias` are at the
     paths that they have in the `Linear` that it was made of, but the layer maps otherwise
@@ -34,7 +35,7 @@ class SpectralNormLinear(Linear):
 
     Args:
         steps: Rounds of the power iteration at each call in training.
-        epsilon: Added to lengths that are divided by.
+        epsilon: Added to sigma and to a length, which are divided by.
         deterministic: Whether `u` stays; `gn.view(model, deterministic=True)` sets it
             everywhere.
 
@@ -55,7 +56,7 @@ class SpectralNormLinear(Linear):
     steps: int = 1
     """Rounds of the power iteration at each call in training."""
     epsilon: float = 1e-12
-    """Added to lengths that are divided by."""
+    """Added to sigma and to a length, which are divided by."""
     deterministic: bool = False
     """Whether `u` stays as it is."""
     u: BatchState[Float[Array, "out=out_features"]] = state(init=False)
@@ -80,7 +81,8 @@ class SpectralNormLinear(Linear):
         shape = (self.out_features,)
         u = drawn(initializers.normal, shape, dtype)
         self.u = BatchState(
-            self._iterated(u, _FIRST_STEPS), sharding=self.axes and self.axes[1:]
+            self._iterated(_unit(u, u), _FIRST_STEPS),
+            sharding=self.axes and self.axes[1:],
         )
 
     @classmethod
@@ -101,8 +103,8 @@ class SpectralNormLinear(Linear):
             deterministic: As for the constructor.
 
         Raises:
-            ContractError: `linear` is of a class that extends `Linear`, or is stacked; or as
-                the constructor.
+            ContractError: `linear` is of a class that extends `Linear`, or is stacked or
+                abstract; or as the constructor.
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
@@ -141,7 +143,9 @@ class SpectralNormLinear(Linear):
         """What inputs are multiplied with, before the mask: `weight / sigma`, with sigma as `u` estimates it."""
         weight, u = self._widened(), whole(self.u.value)
         gathered = whole(weight)
-        v = jax.lax.stop_gradient(self._unit(gathered @ u))
+        product = gathered @ u
+        length: jax.Array = jnp.linalg.norm(product)
+        v: jax.Array = jax.lax.stop_gradient(product / (length + self.epsilon))
         sigma = v @ (gathered @ jax.lax.stop_gradient(u))
         return (weight / (sigma + self.epsilon)).astype(self.weight.value.dtype)
 
@@ -149,10 +153,11 @@ class SpectralNormLinear(Linear):
         """A plain `Linear` with the very `weight` and `bias` of this layer, and `weight / sigma` written into `weight`.
 
         The weight keeps its dtype. Sigma is that of a deterministic call; from then on it is
-        1, so that this layer goes on mapping as before.
+        1, so that this layer goes on mapping as before. A layer that shares the weight maps
+        otherwise from then on: `gn.Selection.replace` refuses that.
 
         Raises:
-            ContractError: The layer is stacked.
+            ContractError: The layer is stacked, or abstract.
             TraceError: A JAX transformation runs that the layer is not part of.
 
         Example:
@@ -172,14 +177,17 @@ class SpectralNormLinear(Linear):
         weight = self.weight.value
         return weight.astype(at_least_float32(weight.dtype))
 
-    def _unit(self, vector: jax.Array) -> jax.Array:
-        """A vector of length 1 in the direction of another."""
-        length: jax.Array = jnp.linalg.norm(vector)
-        return vector / (length + self.epsilon)
-
     def _iterated(self, u: jax.Array, steps: int) -> jax.Array:
         """`u` after some rounds of the power iteration. No gradient passes."""
         weight, u = whole(jax.lax.stop_gradient(self._widened())), whole(u)
         for _ in range(steps):
-            u = self._unit(self._unit(weight @ u) @ weight)
+            # A weight of zeros stretches nothing: `u` stays, as from zeros it would never come back.
+            u = _unit(_unit(weight @ u, 0) @ weight, u)
         return u
+
+
+def _unit(vector: jax.Array, otherwise: jax.Array | int) -> jax.Array:
+    """A vector of length 1 in the direction of another; what to take instead where that has no length."""
+    length: jax.Array = jnp.linalg.norm(vector)
+    is_zero = length == 0
+    return jnp.where(is_zero, otherwise, vector / jnp.where(is_zero, 1, length))

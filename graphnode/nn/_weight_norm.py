@@ -8,6 +8,7 @@ from jaxtyping import Array, Inexact
 from .._fields import Initializer, state
 from .._signals import write_all
 from .._state import ParamState
+from .._stream import scope
 from ._adapters import plain, taking_over
 from ._dtypes import at_least_float32
 from ._linear import Linear
@@ -19,8 +20,9 @@ class WeightNormLinear(Linear):
     The length is over the features of the input (Salimans & Kingma 2016, "Weight
     Normalization", eq. 2, where `weight` is v and `scale` is g). At first `scale` is
     `|weight|`, so that the layer maps as the `Linear` that it was made of, up to
-    rounding; `weight` and `bias` are at the same paths. A direction of zeros maps to zero. The weight is worked
-    out in at least float32, and a mask is applied to it after that.
+    rounding; `weight` and `bias` are at the same paths. A direction of zeros maps to zero,
+    and its `scale` is 0 at first: no gradient reaches either, so begin with another weight.
+    The weight is worked out in at least float32, and a mask is applied to it after that.
 
     The arguments are those of `Linear`.
 
@@ -61,7 +63,8 @@ class WeightNormLinear(Linear):
             linear: A plain `Linear`, which stays as it is.
 
         Raises:
-            ContractError: `linear` is of a class that extends `Linear`, or is stacked.
+            ContractError: `linear` is of a class that extends `Linear`, or is stacked or
+                abstract.
 
         Example:
             >>> model = gn.nn.MLP(2, 8, 3)
@@ -71,22 +74,25 @@ class WeightNormLinear(Linear):
 
         See also: `fold`, the inverse.
         """
-        return taking_over(cls, linear)
+        # Nothing is drawn: no keys are taken from the ambient stream.
+        with scope(0):
+            return taking_over(cls, linear)
 
     def effective_weight(self) -> jax.Array:
         """What inputs are multiplied with, before the mask: `scale * weight / |weight|`."""
         weight = _widened(self.weight.value)
-        factors = self.scale.value.astype(weight.dtype) / _lengths(weight)
+        factors = self.scale.value.astype(weight.dtype) / _divisors(weight)
         return (weight * factors[None]).astype(self.weight.value.dtype)
 
     def fold(self) -> Linear:
         """A plain `Linear` with the very States of this layer, and the normalised weight written into `weight`.
 
         The weight keeps its dtype. `scale` becomes its lengths, so that this layer goes on
-        mapping as before.
+        mapping as before. A layer that shares the weight maps otherwise from then on:
+        `gn.Selection.replace` refuses that.
 
         Raises:
-            ContractError: The layer is stacked.
+            ContractError: The layer is stacked, or abstract.
             TraceError: A JAX transformation runs that the layer is not part of.
 
         Example:
@@ -111,7 +117,18 @@ def _widened(weight: jax.Array) -> jax.Array:
     return weight.astype(at_least_float32(weight.dtype))
 
 
-def _lengths(weight: jax.Array) -> jax.Array:
-    """The length of the weight of each output, in its dtype; 1 of a direction of zeros, which nothing can divide."""
-    squares = jnp.sum((weight * weight.conj()).real, axis=0)
+def _squares(weight: jax.Array) -> jax.Array:
+    """The square of the length of the weight of each output."""
+    return jnp.sum((weight * weight.conj()).real, axis=0)
+
+
+def _divisors(weight: jax.Array) -> jax.Array:
+    """What makes the weight of each output one of length 1: its length; 1 of zeros, which nothing can divide."""
+    squares = _squares(weight)
     return jnp.sqrt(jnp.where(squares == 0, 1, squares)).astype(weight.dtype)
+
+
+def _lengths(weight: jax.Array) -> jax.Array:
+    """The length of the weight of each output, in its dtype."""
+    # Not the root of the squares: that of zero has no finite gradient.
+    return jnp.where(_squares(weight) == 0, 0, _divisors(weight))

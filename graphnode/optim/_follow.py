@@ -5,12 +5,15 @@ A State is known by its identity, and not by its path:
     before  blocks.0.weight        memory.0.mu.blocks.0.weight
     after   blocks.0.inner.weight  memory.0.mu.blocks.0.inner.weight    the same State: its memory moves
             blocks.0.inner.lora_a  memory.0.mu.blocks.0.inner.lora_a    a new one: as at the beginning
+
+What would be lost, or holds entries of several States in a row of its own, is an error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from .._errors import UpdateError, listed
 from .._paths import Path, path_str
@@ -79,10 +82,11 @@ def kept_memory(
         current: The States that are optimized now, by path.
 
     Raises:
-        UpdateError: What stays no longer fits; names all.
+        UpdateError: What stays no longer fits, or would be lost; names all.
     """
     kept: dict[Path, State[Any]] = {}
-    faults: list[str] = []
+    faults = _lost(before, parts, current)
+    is_same_row = list(map(id, before.states)) == list(map(id, current.values()))
     for part in parts:
         mirrors = None
         if part.mirrors is not None:
@@ -93,6 +97,10 @@ def kept_memory(
         if state is None:
             continue
         kept[part.path] = state
+        if mirrors is None and not is_same_row and _is_of_all(part.value):
+            what = f"{path_str(part.path)} holds {_text(state.value)} of all States together"
+            faults.append(f"{what}, which are others now, or in another order")
+            continue
         if _forms(state.value) != _forms(part.value):
             found, expected = _text(state.value), _text(part.value)
             faults.append(
@@ -103,6 +111,60 @@ def kept_memory(
             f"the memory of the optimizer cannot follow the model: {listed(faults)}; make a new Optimizer"
         )
     return kept
+
+
+def _lost(
+    before: Remembered, parts: Sequence[Part], current: Mapping[Path, State[Any]]
+) -> list[str]:
+    """The States that stay, and that the transformation would remember in other places than before.
+
+    So it is with a State that comes into another group of a mapping: its memory there
+    would begin anew, and that of the old group would be dropped.
+
+    Args:
+        before: What was remembered.
+        parts: The parts of the memory from now on.
+        current: The States that are optimized now, by path.
+    """
+    places_before = _places(before.memory)
+    places_now = _places([_purpose(part, part.mirrors) for part in parts])
+    faults: list[str] = []
+    for path, state in current.items():
+        old = before.members.get(id(state))
+        if old is None:
+            continue
+        was, will_be = places_before.get(old, set()), places_now.get(path, set())
+        if was != will_be:
+            faults.append(
+                f"{path_str(path)} has its memory in {_listed(was)}, and would have it in {_listed(will_be)}"
+            )
+    return faults
+
+
+def _places(
+    purposes: Iterable[tuple[Path, Path | None]],
+) -> dict[Path, set[Path]]:
+    """The places of the transformation in which each State has memory, by the path of that State."""
+    places: dict[Path, set[Path]] = {}
+    for place, mirrors in purposes:
+        if mirrors is not None:
+            places.setdefault(mirrors, set()).add(place)
+    return places
+
+
+def _listed(places: Iterable[Path]) -> str:
+    """Some places, for a message."""
+    return ", ".join(sorted(map(path_str, places))) or "nothing"
+
+
+def _is_of_all(value: Any) -> bool:
+    """Whether what belongs to no one State has entries of several, as far as can be seen: no count and no key."""
+    return any(
+        leaf.ndim > 0
+        and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        and leaf.dtype != jnp.uint32  # a key in the old form
+        for leaf in jax.tree.leaves(value)
+    )
 
 
 def _forms(value: Any) -> list[object]:

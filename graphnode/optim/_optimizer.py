@@ -318,8 +318,10 @@ class Optimizer(Node):
 
         Raises:
             UpdateError: The model is not the one that the optimizer was made for; or,
-                at the end, what a State has in the memory no longer fits. The memory
-                stays as it is.
+                at the end, what a State has in the memory no longer fits, or would be
+                lost, as the State comes into another group of a mapping; or a part of
+                the memory is of all States together, and these are others now, or in
+                another order. The memory stays as it is.
             FilterError: At the end, `wrt` selects no State of the model.
             StructureError: `model` is neither a node nor a pytree of nodes.
             TraceError: A JAX transformation runs that the optimizer was not made in.

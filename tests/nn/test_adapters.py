@@ -287,3 +287,72 @@ def test_only_a_call_in_training_moves_the_vector():
     assert not np.array_equal(layer.u.value, before)
     np.testing.assert_allclose(jnp.linalg.norm(layer.u.value), 1, rtol=1e-6)
     assert gn.states(layer, gn.ParamState).keys() == {("bias",), ("weight",)}
+
+
+# Zeros, and what was assigned
+
+
+def test_the_vector_of_a_spectral_norm_keeps_its_length():
+    """A weight of zeros says nothing of its direction: it stays, and serves the weight that comes then."""
+    layer = nn.SpectralNormLinear(2, 3, w_init=nn.initializers.zeros, use_bias=False)
+    assert np.isclose(jnp.linalg.norm(layer.u.value), 1)
+    before = layer.u.value
+    assert not layer(jnp.ones(2)).any()
+    assert np.array_equal(layer.u.value, before)
+    for size in (1.0, 1e-14):
+        layer.weight.value = jnp.full((2, 3), size)
+        layer(jnp.ones(2))
+        assert np.isclose(jnp.linalg.norm(layer.u.value), 1)
+    layer.weight.value = jnp.ones((2, 3))
+    assert np.allclose(jnp.linalg.norm(layer.effective_weight(), ord=2), 1)
+
+
+def test_a_weight_norm_of_zeros_has_no_length():
+    """It maps to zero, also later on; its gradients are finite."""
+    layer = nn.WeightNormLinear.of(nn.Linear(2, 3, w_init=nn.initializers.zeros))
+    assert not layer.scale.value.any()
+    grads = gn.grad(lambda layer: (layer(jnp.ones(2)) ** 2).sum())(layer)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    layer = nn.WeightNormLinear(2, 3)
+    layer.scale.value = jnp.array([0.0, 1.0, 2.0])
+    before = layer(jnp.ones(2))
+    layer.fold()
+    assert np.allclose(layer.scale.value, [0, 1, 2])
+    assert np.allclose(layer(jnp.ones(2)), before)
+    grads = gn.grad(lambda layer: (layer(jnp.ones(2)) ** 2).sum())(layer)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_weight_norm_takes_no_keys_of_the_stream():
+    """It draws nothing."""
+    linear = nn.Linear(2, 3)
+    with gn.random.scope(0):
+        expected = gn.random.normal()
+    with gn.random.scope(0):
+        nn.WeightNormLinear.of(linear)
+        assert gn.random.normal() == expected
+
+
+def test_an_adapter_refuses_what_was_assigned_past_its_constructor():
+    """A mask, which the product would not keep; an alpha that is not positive."""
+    layer = nn.LoRALinear(2, 3, rank=1)
+    gn.select(layer).set(alpha=-3.0)
+    with pytest.raises(gn.ContractError, match=r"^LoRALinear.alpha: expected a positive number; found -3.0$"):
+        layer(jnp.ones(2))
+    gn.select(layer).set(alpha=None, w_mask=np.ones((2, 3), bool))
+    for call in (lambda: layer(jnp.ones(2)), layer.delta, layer.fold):
+        with pytest.raises(gn.ContractError, match=r"^LoRALinear.w_mask: expected no mask"):
+            call()
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_abstract_layer_has_no_values_to_take_over(name: str):
+    """Neither `of` nor `fold` can be worked out; inside of `gn.eval_shape` both can."""
+    of = ADAPTERS[name]
+    text = "is abstract: it has a shape, and no values; call of and fold in the function that gn.eval_shape is given"
+    with pytest.raises(gn.ContractError, match=f"^Linear.weight {text}$"):
+        of(gn.eval_shape(lambda: nn.Linear(2, 3)))
+    adapted = gn.eval_shape(lambda: of(nn.Linear(2, 3)))
+    with pytest.raises(gn.ContractError, match=f"^{type(adapted).__name__}.weight {text}$"):
+        adapted.fold()
+    assert type(gn.eval_shape(lambda: of(nn.Linear(2, 3)).fold())) is nn.Linear
