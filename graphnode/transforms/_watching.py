@@ -231,5 +231,6 @@ def _as_array(output: Any, aval: Any) -> Any:
     """An output of a jaxpr as the array that a compiled function would give: a literal is none."""
     if isinstance(output, jax.Array):
         return output
-    array = jnp.asarray(output, aval.dtype)
+    # A copy: `asarray` may share the memory of an argument that is NumPy's.
+    array = jnp.array(output, aval.dtype)
     return weakly_typed(array) if aval.weak_type and type(array) in PLAIN else array
