@@ -1,7 +1,6 @@
 """`capture`: what selected nodes give while a function runs."""
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import EllipsisType, UnionType
 from typing import (
     Any,
@@ -16,12 +15,10 @@ from typing import (
 from .._declare._node import Node
 from .._filters import Matcher
 from .._paths import Path
-from ._arguments import Function
-from ._boundary import Call
 from ._captured import Captured
-from ._choice import Place, checked_method, items_of
+from ._choice import Place
 from ._watch import Watch, with_arrays
-from ._watched import Way, watched
+from ._watched import Chosen, watched_at
 from ._watching import WatchedTrace
 
 P = ParamSpec("P")
@@ -106,8 +103,6 @@ def capture(
     See also: `capture_grads`, derivatives with respect to these results; `intervene`,
     which puts others in their place.
     """
-    items = items_of(selection, "gn.capture")
-    name = checked_method(method, "gn.capture")
 
     def finish(trace: WatchedTrace, arguments: list[Any], put: None) -> Any:
         """The outcome, and what was taken."""
@@ -116,16 +111,8 @@ def capture(
             trace.program.taken, taken
         )
 
-    def watch(call: Call, functions: Sequence[Function]) -> Watch:
-        """The watch of one trace."""
-        return _Taking(call, items, name)
-
-    again = functools.partial(
-        capture, selection=selection, method=method, missing_ok=missing_ok
-    )
-    key = items, name, missing_ok
-    way = Way("capture", key, watch, finish, missing_ok)
-    return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
+    choice = Chosen(selection, method, missing_ok)
+    return watched_at(fun, choice, capture, _Taking, finish)  # type: ignore[no-any-return]  # as annotated
 
 
 class _Taking(Watch):

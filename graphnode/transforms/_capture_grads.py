@@ -7,7 +7,6 @@ Zeros are added to what a node gives, by a tap, and these are what is differenti
                          └──────────────── gradient ◄───────────────┘
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -16,15 +15,13 @@ import jax.numpy as jnp
 
 from .._describe import describe
 from .._paths import Path
-from ._arguments import Function
-from ._boundary import Call
 from ._capture import CallSelector, Gives
 from ._captured import Captured
-from ._choice import Place, checked_method, items_of
+from ._choice import Place
 from ._taps import Arrays
 from ._type_text import type_text
 from ._watch import Watch, is_of_arrays, with_arrays
-from ._watched import Way, watched
+from ._watched import Chosen, watched_at
 from ._watching import WatchedTrace
 
 P = ParamSpec("P")
@@ -86,19 +83,8 @@ def capture_grads(
 
     See also: `grad`, of States and arguments.
     """
-    items = items_of(selection, "gn.capture_grads")
-    name = checked_method(method, "gn.capture_grads")
-
-    def watch(call: Call, functions: Sequence[Function]) -> Watch:
-        """The watch of one trace."""
-        return _Perturbing(call, items, name)
-
-    again = functools.partial(
-        capture_grads, selection=selection, method=method, missing_ok=missing_ok
-    )
-    key = items, name, missing_ok
-    way = Way("capture_grads", key, watch, _with_gradients, missing_ok)
-    return watched(fun, way, again)  # type: ignore[no-any-return]  # as annotated
+    choice = Chosen(selection, method, missing_ok)
+    return watched_at(fun, choice, capture_grads, _Perturbing, _with_gradients)  # type: ignore[no-any-return]  # as annotated
 
 
 def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any:

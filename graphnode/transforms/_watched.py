@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +14,10 @@ from .._static import GraphObject
 from .._tracebacks import hides_frames
 from ._arguments import Function, Static, positional_name
 from ._boundary import Call
+from ._choice import Item, checked_method, items_of
 from ._kept import remembered_together
 from ._methods import rebind, target_of
+from ._watch import Watch
 from ._watching import Finish, Kept, MakeWatch
 
 
@@ -60,6 +62,48 @@ def watched(fun: Function, way: Way, again: Callable[[Function], Any]) -> Any:
         return (result, *more) if more else result
 
     return rebind(run, bound, fun, again)
+
+
+class Chosen(NamedTuple):
+    """Which calls are meant, as the caller wrote it."""
+
+    selection: object
+    method: str
+    missing_ok: bool
+
+
+# Any: what `capture` and `capture_grads` say of it.
+def watched_at(
+    fun: Function,
+    chosen: Chosen,
+    public: Callable[..., Any],
+    watch_class: Callable[[Call, Sequence[Item], str], Watch],
+    finish: Finish,
+) -> Any:
+    """A function whose selected calls are watched, and nothing is put there by the caller.
+
+    Args:
+        fun: The function.
+        chosen: Which calls are meant.
+        public: The public function that does this.
+        watch_class: Makes the watch of one trace.
+        finish: Computes what is given.
+
+    Raises:
+        FilterTypeError: Something in the selection does not select nodes.
+        CaptureError: Calls of the method are never seen.
+    """
+    transform = public.__name__
+    items = items_of(chosen.selection, f"gn.{transform}")
+    method = checked_method(chosen.method, f"gn.{transform}")
+
+    def watch(call: Call, functions: Sequence[Function]) -> Watch:
+        """The watch of one trace."""
+        return watch_class(call, items, method)
+
+    key = items, method, chosen.missing_ok
+    way = Way(transform, key, watch, finish, chosen.missing_ok)
+    return watched(fun, way, functools.partial(public, **chosen._asdict()))
 
 
 def _with_python_values(
