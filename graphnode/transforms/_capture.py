@@ -112,7 +112,7 @@ def capture(
         )
 
     choice = Chosen(selection, method, missing_ok)
-    return watched_at(fun, choice, capture, _Taking, finish)  # type: ignore[no-any-return]  # as annotated
+    return watched_at(fun, choice, "capture", capture, _Taking, finish)  # type: ignore[no-any-return]  # as annotated
 
 
 class _Taking(Watch):

@@ -84,7 +84,9 @@ def capture_grads(
     See also: `grad`, of States and arguments.
     """
     choice = Chosen(selection, method, missing_ok)
-    return watched_at(fun, choice, capture_grads, _Perturbing, _with_gradients)  # type: ignore[no-any-return]  # as annotated
+    return watched_at(  # type: ignore[no-any-return]  # as annotated
+        fun, choice, "capture_grads", capture_grads, _Perturbing, _with_gradients
+    )
 
 
 def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any:

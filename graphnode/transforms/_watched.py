@@ -76,6 +76,7 @@ class Chosen(NamedTuple):
 def watched_at(
     fun: Function,
     chosen: Chosen,
+    transform: str,
     public: Callable[..., Any],
     watch_class: Callable[[Call, Sequence[Item], str], Watch],
     finish: Finish,
@@ -85,7 +86,8 @@ def watched_at(
     Args:
         fun: The function.
         chosen: Which calls are meant.
-        public: The public function that does this.
+        transform: The name of the transform.
+        public: The public function of that name.
         watch_class: Makes the watch of one trace.
         finish: Computes what is given.
 
@@ -93,7 +95,6 @@ def watched_at(
         FilterTypeError: Something in the selection does not select nodes.
         CaptureError: Calls of the method are never seen.
     """
-    transform = public.__name__
     items = items_of(chosen.selection, f"gn.{transform}")
     method = checked_method(chosen.method, f"gn.{transform}")
 
