@@ -29,30 +29,30 @@ N = TypeVar("N", bound=Node)
 
 # From what a node gives to what takes its place.
 Change: TypeAlias = Callable[[Any], Any]
+# Or arrays. `object` beside it, and not `Any`, tells type checkers what the argument of a lambda is.
+Put: TypeAlias = Change | object
 
 
-# Any: arrays, or functions of them.
 @overload
 def intervene(
     fun: Callable[P, R],
-    changes: Mapping[str, Any] | Mapping[type[N], Any],
+    changes: Mapping[str, Put] | Mapping[type[N], Put],
     *,
     method: str = ...,
     missing_ok: bool = ...,
 ) -> Callable[P, R]: ...
-# Any: as above.
 @overload
 def intervene(
     fun: Callable[P, R],
-    changes: Mapping[Selector, Any],
+    changes: Mapping[Selector, Put],
     *,
     method: str = ...,
     missing_ok: bool = ...,
 ) -> Callable[P, R]: ...
-# Any: as above.
+# Any: keys as above.
 def intervene(
     fun: Callable[P, R],
-    changes: Mapping[Any, Any],
+    changes: Mapping[Any, Put],
     *,
     method: str = "__call__",
     missing_ok: bool = False,

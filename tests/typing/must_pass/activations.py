@@ -1,5 +1,6 @@
 """What is captured has the type that a call of the selected class gives; a function keeps its parameters."""
 
+from collections.abc import Callable
 from typing import Any, assert_type
 
 import jax.numpy as jnp
@@ -37,6 +38,10 @@ def loss(model: Net, x: Array, power: int = 2) -> Array:
     return jnp.sum(model(x) ** power)
 
 
+def doubled(y: Array) -> Array:
+    return 2 * y
+
+
 # A class says what its call gives
 
 out, seen = gn.capture(net, Block)(x, scale=2.0)
@@ -64,10 +69,10 @@ assert_type(gn.capture_grads(loss, "blocks.0")(net, x)[2]["blocks.0"], Any)
 # An intervention has the type of the function
 
 assert_type(gn.intervene(loss, {"blocks.*": lambda y: y})(net, x, power=3), Array)
-assert_type(gn.intervene(loss, {gn.nn.Linear: jnp.zeros_like})(net, x), Array)
+assert_type(gn.intervene(loss, {gn.nn.Linear: doubled})(net, x), Array)
 assert_type(gn.intervene(net, seen)(x, scale=2.0), Array)
 assert_type(gn.intervene(loss, {Block: lambda y: y, "blocks.0.lin": x})(net, x), Array)
-changes: dict[type[Block], Any] = {Block: lambda y: y}
+changes: dict[type[Block], Callable[[Any], Any]] = {Block: lambda y: y}
 assert_type(gn.intervene(loss, changes)(net, x), Array)
 
 # Transforms keep them

@@ -31,5 +31,12 @@ texts = nn.generate(writer, prompt, 4, key=jax.random.key(0), stop_tokens=[3], i
 assert_type(texts, nn.Generated)
 assert_type(texts.tokens, jax.Array)
 assert_type(nn.sample(jnp.ones(3), jax.random.key(0), temperature=jnp.ones(())), jax.Array)
-write = gn.jit(lambda model, prompt: nn.generate(model, prompt, 4))
+
+
+@gn.jit
+def write(model: Writer, prompt: jax.Array) -> nn.Generated:
+    return nn.generate(model, prompt, 4)
+
+
+assert_type(write(writer, prompt), nn.Generated)
 decoder: nn.Decoder = writer
