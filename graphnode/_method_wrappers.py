@@ -143,7 +143,7 @@ def call_method(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> A
     as a transformed function, such as by `@gn.jit`.
     """
     name = getattr(function, "__name__", "")
-    is_method = bool(args) and _is_public(name) and _is_behind(function, args[0], name)
+    is_method = bool(args) and is_public(name) and _is_behind(function, args[0], name)
     # Only then: nodes are looked for when the first method is called.
     label = label_of(args[0]) if is_method else None
     if label is None:
@@ -232,13 +232,13 @@ def _put_in(cls: type, wrapped: _Wrapped) -> None:
     for name, value in list(cls.__dict__.items()):
         # A wrapper is there where somebody has put back what a trace had there, as `mock.patch` may.
         function = original_of(value)
-        if _is_public(name) and _is_wrappable(function):
+        if is_public(name) and _is_wrappable(function):
             wrapper = _Wrapper(function, name)
             wrapped.methods.append((name, function, wrapper))
             type.__setattr__(cls, name, wrapper)
 
 
-def _is_public(name: str) -> bool:
+def is_public(name: str) -> bool:
     """Whether a method of that name is called from outside of its class."""
     return not name.startswith("_") or name == "__call__"
 

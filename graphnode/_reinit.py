@@ -11,7 +11,7 @@ constructed once more, from its own fields: a twin, whose States have the new va
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import jax
 
@@ -29,7 +29,7 @@ from ._paths import Path, path_str
 from ._reads import looked_at
 from ._state import State
 from ._stream import Stream, scope, scope_of
-from ._update import leaf_form, leaf_text
+from ._update import value_form, value_text
 
 _OF_REINIT: Final = number_of("gn.Selection.reinit")
 
@@ -329,22 +329,6 @@ def _objects(graphdef: GraphDef[Any]) -> list[object]:
     return [classes, table.parents, table.edges, table.repeats]
 
 
-class _Form(NamedTuple):
-    """Shape and dtype of each array in a value, to compare, and for a message."""
-
-    forms: list[object]
-    text: str
-
-
-def _form_of(value: Any) -> _Form:
-    """The form of a State's value."""
-    leaves = jax.tree.leaves(value)
-    return _Form(
-        [jax.tree.structure(value), *map(leaf_form, leaves)],
-        ", ".join(map(leaf_text, leaves)),
-    )
-
-
 def _is_abstract(value: Any) -> bool:
     """Whether a value has shapes in place of arrays."""
     return any(
@@ -368,7 +352,7 @@ def _form_faults(
             path = path_str(graphdef.path(number))
             yield f"{path} is abstract, and has no values; call reinit in the function that gn.eval_shape is given"
             continue
-        form, new = _form_of(looked_at(state)), _form_of(other._value)
-        if form.forms != new.forms:
+        value, new = looked_at(state), other._value
+        if value_form(value) != value_form(new):
             path = path_str(graphdef.path(number))
-            yield f"{path} holds {form.text}, and its constructor makes {new.text}"
+            yield f"{path} holds {value_text(value)}, and its constructor makes {value_text(new)}"

@@ -503,6 +503,18 @@ def leaf_text(leaf: Any) -> str:
     return f"{dtype}[{','.join(map(str, shape))}]"
 
 
+# Any: a value is any pytree.
+def value_form(value: Any) -> list[object]:
+    """What two values have to agree in: the structure, and the form of each leaf."""
+    return [jax.tree.structure(value), *map(leaf_form, jax.tree.leaves(value))]
+
+
+# Any: as above.
+def value_text(value: Any) -> str:
+    """The leaves of a value for a message."""
+    return ", ".join(map(leaf_text, jax.tree.leaves(value)))
+
+
 @overload
 def pop_states(
     node: object, only: type[S1] | Selector | EllipsisType, /

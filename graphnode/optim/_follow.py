@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from .._errors import UpdateError, listed
 from .._paths import Path, path_str
 from .._state import State
-from .._update import leaf_form, leaf_text
+from .._update import value_form, value_text
 from ._memory import Part
 
 
@@ -98,11 +98,11 @@ def kept_memory(
             continue
         kept[part.path] = state
         if mirrors is None and not is_same_row and _is_of_all(part.value):
-            what = f"{path_str(part.path)} holds {_text(state.value)} of all States together"
+            what = f"{path_str(part.path)} holds {value_text(state.value)} of all States together"
             faults.append(f"{what}, which are others now, or in another order")
             continue
-        if _forms(state.value) != _forms(part.value):
-            found, expected = _text(state.value), _text(part.value)
+        if value_form(state.value) != value_form(part.value):
+            found, expected = value_text(state.value), value_text(part.value)
             faults.append(
                 f"{path_str(part.path)} holds {found}, and would be {expected}"
             )
@@ -165,13 +165,3 @@ def _is_of_all(value: Any) -> bool:
         and leaf.dtype != jnp.uint32  # a key in the old form
         for leaf in jax.tree.leaves(value)
     )
-
-
-def _forms(value: Any) -> list[object]:
-    """Structure, shapes and dtypes of a value."""
-    return [jax.tree.structure(value), *map(leaf_form, jax.tree.leaves(value))]
-
-
-def _text(value: Any) -> str:
-    """The shapes and dtypes of a value, for a message."""
-    return ", ".join(map(leaf_text, jax.tree.leaves(value)))

@@ -21,9 +21,9 @@ from .._filters import Everything, Matcher, Nothing, OfType, PathIn, as_filter
 from .._graph._template import NodeSpec
 from .._hints import with_article
 from .._inspect import live_objects, nodes
+from .._method_wrappers import is_public
 from .._paths import Path, path_str
 from ._boundary import Call
-from ._seen_methods import is_seen_by_name
 
 
 class Item(NamedTuple):
@@ -128,7 +128,7 @@ def checked_method(method: object, function: str) -> str:
         raise TypeError(
             f"{function}: method is the name of a method; found {describe(method)}"
         )
-    if not is_seen_by_name(method):
+    if not is_public(method):
         raise CaptureError(
             f"{function}: only calls of public methods and of __call__ are seen; found {method!r}"
         )

@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from .._hints import did_you_mean
-from .._method_wrappers import original_of
+from .._method_wrappers import is_public, original_of
 
 _KINDS: Final[dict[type, str]] = {
     property: "property",
@@ -17,11 +17,6 @@ _KINDS: Final[dict[type, str]] = {
     functools.partialmethod: "partialmethod",
     functools.singledispatchmethod: "singledispatchmethod",
 }
-
-
-def is_seen_by_name(name: str) -> bool:
-    """Whether calls of methods with this name are seen: of public ones and `__call__`."""
-    return name == "__call__" or not name.startswith("_")
 
 
 def method_fault(cls: type[Any], name: str) -> str:
@@ -41,7 +36,7 @@ def method_fault(cls: type[Any], name: str) -> str:
 
 def _public_names(cls: type[Any]) -> Iterable[str]:
     """What a method of a class may be called."""
-    return [name for name in dir(cls) if is_seen_by_name(name)]
+    return [name for name in dir(cls) if is_public(name)]
 
 
 def _kind_of(attribute: object) -> str:
