@@ -27,12 +27,7 @@ from ._errors import (
     StructureError,
     listed,
 )
-from ._exchange import (
-    assign_fields,
-    exchange_nodes,
-    shared_write_faults,
-    undone_on_error,
-)
+from ._exchange import exchange_nodes, shared_write_faults, undone_on_error
 from ._filters import (
     All,
     Filter,
@@ -57,6 +52,7 @@ from ._narrowing import (
 from ._paths import Path, path_str
 from ._patterns import pattern_of
 from ._reinit import values_anew
+from ._set_fields import assign_fields
 from ._signals import write_all
 from ._split import states
 from ._state import ParamState, State, contract_faults
