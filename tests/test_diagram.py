@@ -118,7 +118,7 @@ def test_lists_in_lists_are_folded():
 
 
 def test_siblings_that_share_a_node_or_their_parent_are_folded():
-    """A reference to the same node does not tell them apart, wherever that is seen first."""
+    """A reference to the same node does not tell them apart, wherever that is seen first; the arrow says so."""
     shared = leaf()
     outer = Net([], {})
     nets = [Net([], {"a": shared}, parent=outer) for _ in range(3)]
@@ -126,9 +126,53 @@ def test_siblings_that_share_a_node_or_their_parent_are_folded():
     assert arrows_of(diagram) == [
         ("list", "0–2", "3 × Net", "first"),
         ("list", "3", "Net", "shared"),
-        ("3 × Net", "named.a", "Leaf", "first"),
-        ("3 × Net", "parent", "Net", "first"),
+        ("3 × Net", "named.a", "Leaf", "shared"),
+        ("3 × Net", "parent", "Net", "shared"),
     ]
+
+
+def test_what_equal_siblings_share_is_counted_with_none_of_them():
+    """So many times one, and what they share, are all; the picture is not that of siblings which share nothing."""
+    shared = leaf(3)
+    together = gn.diagram([Net([leaf()], {"a": shared}) for _ in range(4)])
+    apart = gn.diagram([Net([leaf()], {"a": leaf(3)}) for _ in range(4)])
+    assert [(box.label, box.parameters, box.bytes) for box in together.boxes] == [
+        ("list", 11, 44),
+        ("4 × Net", 2, 8),
+        ("Leaf", 2, 8),
+        ("Leaf", 3, 12),
+    ]
+    assert [box.parameters for box in apart.boxes] == [20, 5, 2, 3]
+    assert [arrow.kind for arrow in together.arrows] == ["first", "first", "shared"]
+    assert [arrow.kind for arrow in apart.arrows] == ["first"] * 3
+
+
+def test_a_state_that_equal_siblings_share_is_a_box():
+    """It is counted once, also where the siblings are in the items of a list of equal ones."""
+    weight = gn.ParamState(jnp.ones(2))
+    diagram = gn.diagram([Net([Leaf(2, weight), Leaf(2, weight)], {"own": leaf()}) for _ in range(3)])
+    assert arrows_of(diagram) == [
+        ("list", "0–2", "3 × Net", "first"),
+        ("3 × Net", "leaves.0–1", "2 × Leaf", "first"),
+        ("3 × Net", "named.own", "Leaf", "first"),
+        ("2 × Leaf", "weight", "ParamState", "shared"),
+    ]
+    assert [box.parameters for box in diagram.boxes] == [8, 2, 0, 2, 2]
+
+
+def test_an_arrow_over_what_is_not_drawn_is_common_if_a_part_of_it_is():
+    """All blocks lead to the same leaf, each over a net of its own, or over one that they share."""
+    end = leaf(3)
+    own = gn.diagram([Net([leaf()], {}, parent=Net([end], {})) for _ in range(2)], Leaf, gn.PathIn("*"))
+    assert ("2 × Net", "parent.leaves.0", "Leaf", "shared") in arrows_of(own)
+    middle = Net([end], {})
+    over_shared = gn.diagram([Net([leaf()], {}, parent=middle) for _ in range(2)], Leaf, gn.PathIn("*"))
+    assert ("2 × Net", "parent.leaves.0", "Leaf", "shared") in arrows_of(over_shared)
+
+
+def test_a_state_alone_has_its_own_name():
+    """As the root of a graph it is not an object of no class."""
+    assert gn.diagram(gn.ParamState(jnp.ones(2))).title == "ParamState"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from .._fields import Kind
 from .._graph._template import NodeSpec
 from .._paths import Path, path_str
 from .._state import ParamState
+from ._fold import Folding
 from ._parts import Box, BoxKind, printable, shortened
 from ._references import ROOT, References
 
@@ -131,6 +132,20 @@ def _first_line(cls: type) -> str:
 
 
 # How large it is
+
+
+def drawn_sizes(
+    graph: References, folding: Folding, objects: Sequence[Any]
+) -> dict[int, tuple[int, int]]:
+    """The numbers of parameters and bytes of what is drawn; of several equal ones what each has of its own.
+
+    What they share is first seen in the first of them, and is not counted with any: so many
+    times the size of one, and what is shared, are the size of all.
+    """
+    sizes = sizes_of(graph, objects)
+    for number, drawn in folding.pairs():
+        sizes[drawn] = sizes[number]
+    return sizes
 
 
 def sizes_of(graph: References, objects: Sequence[Any]) -> dict[int, tuple[int, int]]:

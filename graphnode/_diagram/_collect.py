@@ -10,13 +10,13 @@ an arrow, whose label is the whole way.
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .._graph._graphdef import GraphDef
 from .._paths import Key, Path, path_str
-from ._boxes import MAX_WIDTH, describe, sizes_of
+from ._boxes import MAX_WIDTH, describe, drawn_sizes
 from ._fold import Folding, fold, unfolded
 from ._parts import Arrow, ArrowKind, Drawing, printable, shortened
 from ._references import ROOT, References, references_of
@@ -61,7 +61,7 @@ def collect(
     folding = fold(graph, options.selected) if options.fold else unfolded(graph)
     reachable = within_limits(graph, folding, options)
     shown = [number for number in reachable if is_shown(graph, number, options)]
-    sizes = sizes_of(graph, objects)
+    sizes = drawn_sizes(graph, folding, objects)
     owners = owners_of(graph, folding, reachable)
     hidden = Counter(
         [owner for number, owner in owners.items() if graph.is_node(number)]
@@ -80,10 +80,13 @@ def collect(
         )
         for number in shown
     ]
+    copies = {drawn: number for number, drawn in folding.pairs()}
     arrows = [
-        (box_of[number], box_of[target], label)
+        _Reference(box_of[number], box_of[target], label, is_common)
         for number in shown
-        for target, label in arrows_from(graph, folding, owners, number, box_of)
+        for target, label, is_common in arrows_from(
+            graph, folding, copies, owners, number, box_of
+        )
     ]
     del arrows[MAX_ARROWS:]
     title = options.title
@@ -158,58 +161,82 @@ def owners_of(
 def arrows_from(
     graph: References,
     folding: Folding,
+    copies: Mapping[int, int],
     owners: dict[int, int],
     source: int,
     shown: Collection[int],
-) -> Iterator[tuple[int, str]]:
-    """The references of a box to other boxes: the number of what it leads to, and a label.
+) -> Iterator[tuple[int, str, bool]]:
+    """The references of a box to other boxes: the number of what it leads to, a label, and whether it is common.
 
-    For `collect`: one for each field, but one for all equal siblings of a list.
+    For `collect`: one for each field, but one for all equal siblings of a list. It is common
+    if the box stands for several nodes, and all of them refer to the same.
+
+    Args:
+        graph: The references of the graph.
+        folding: What is drawn for what.
+        copies: For each object that is drawn for others, one of them.
+        owners: What is walked through for which box.
+        source: The number of what the box shows.
+        shown: The numbers of what is drawn.
     """
     # Of equal siblings: those of one list, by the list and the one that is drawn.
     runs: dict[tuple[Path, int], list[Key]] = {}
-    plain: list[tuple[int, Path]] = []
-    todo: deque[tuple[int, Path]] = deque([(source, ())])
+    plain: list[tuple[int, Path, bool]] = []
+    todo: deque[tuple[int, Path, bool]] = deque([(source, (), False)])
     seen = {source}
     while todo:
-        number, prefix = todo.popleft()
-        for edge, target in graph.rows.get(number, ()):
+        number, prefix, is_above_common = todo.popleft()
+        # A copy has the references of the same fields in the same order.
+        row = graph.rows.get(number, ())
+        row_of_copy = graph.rows.get(copies.get(number, number), ())
+        for (edge, target), (_, other) in zip(row, row_of_copy, strict=True):
             drawn, path = folding.drawn_as[target], (*prefix, *edge)
+            is_common = is_above_common or (number in copies and target == other)
             if drawn in shown:
                 # The first of a run, or one that follows.
                 if folding.counts[drawn] and graph.parents[target] == number:
                     run = path[:-1], drawn
                     if run not in runs:
-                        plain.append((drawn, path))
+                        plain.append((drawn, path, is_common))
                     runs.setdefault(run, []).append(path[-1])
                     continue
-                plain.append((drawn, path))
+                plain.append((drawn, path, is_common))
             # What is beyond the limits is walked through for its owner alone: so each of
             # very many nodes is looked at once.
             elif drawn not in seen and owners.get(drawn, source) == source:
                 seen.add(drawn)
-                todo.append((drawn, path))
-    for drawn, path in plain:
+                todo.append((drawn, path, is_common))
+    for drawn, path, is_common in plain:
         label = path_str(path)
         keys = runs.get((path[:-1], drawn), [])
         if len(keys) > 1 and keys[0] == path[-1]:
             label += f"–{keys[-1]}"
-        yield drawn, printable(shortened(label, MAX_WIDTH))
+        yield drawn, printable(shortened(label, MAX_WIDTH)), is_common
 
 
-def with_kinds(size: int, arrows: Sequence[tuple[int, int, str]]) -> Iterator[Arrow]:
+class _Reference(NamedTuple):
+    """An arrow before its kind is known; `is_common` as of `arrows_from`."""
+
+    source: int
+    target: int
+    label: str
+    is_common: bool
+
+
+def with_kinds(size: int, arrows: Sequence[_Reference]) -> Iterator[Arrow]:
     """The arrows with their kinds.
 
     A walk from the root, which goes deep first, meets the target of an arrow for the first
-    time, again, or above itself: then the arrow closes a cycle.
+    time, again, or above itself: then the arrow closes a cycle. What several nodes have in
+    common is met again by all but one of them.
 
     Args:
         size: The number of boxes.
-        arrows: Source, target and label of each.
+        arrows: The arrows.
     """
     leaving: list[list[int]] = [[] for _ in range(size)]
-    for place, (source, _, _) in enumerate(arrows):
-        leaving[source].append(place)
+    for place, arrow in enumerate(arrows):
+        leaving[arrow.source].append(place)
     kinds: list[ArrowKind] = ["shared"] * len(arrows)
     seen, on_the_way = {0}, {0}
     stack = [(0, iter(leaving[0]))]
@@ -220,13 +247,13 @@ def with_kinds(size: int, arrows: Sequence[tuple[int, int, str]]) -> Iterator[Ar
             stack.pop()
             on_the_way.discard(number)
             continue
-        target = arrows[at][1]
+        target = arrows[at].target
         if target in on_the_way:
             kinds[at] = "back"
         elif target not in seen:
-            kinds[at] = "first"
+            kinds[at] = "shared" if arrows[at].is_common else "first"
             seen.add(target)
             on_the_way.add(target)
             stack.append((target, iter(leaving[target])))
-    for (source, target, label), kind in zip(arrows, kinds, strict=True):
-        yield Arrow(source, target, label, kind)
+    for arrow, kind in zip(arrows, kinds, strict=True):
+        yield Arrow(arrow.source, arrow.target, arrow.label, kind)

@@ -27,6 +27,16 @@ class Folding:
         self.drawn_as: list[int] = list(range(size))
         self.counts: Counter[int] = Counter()
 
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Each object that another one is drawn for, with that one; from the last to the first.
+
+        So the last pair with an object has the one next to it: in the same list, if it
+        is in one.
+        """
+        for number in reversed(range(len(self.drawn_as))):
+            if self.drawn_as[number] != number:
+                yield number, self.drawn_as[number]
+
 
 def unfolded(graph: References) -> Folding:
     """All objects of a graph, each drawn itself."""

@@ -23,8 +23,8 @@ class Box:
         path: The first path of what it shows.
         count: How many equal nodes it stands for.
         parameters: Numbers in the ParamStates at or below it; of one, if it stands for
-            several.
-        bytes: Size of all States at or below it; of one, if it stands for several.
+            several, without what these share.
+        bytes: Size of all States at or below it; of one in the same way.
         hidden: Number of nodes below it that are not drawn.
         fields: Lines of text about its static fields.
         states: Lines of text about its States.
@@ -51,8 +51,8 @@ class Arrow(NamedTuple):
         source: The number of the box that it leaves.
         target: The number of the box that it leads to.
         label: The path of the reference within the source: `blocks.0`.
-        kind: `"first"`, `"shared"` for a further reference to a box, or `"back"` for one
-            that closes a cycle.
+        kind: `"first"`, `"shared"` for a further reference to a box, also one of several
+            equal nodes to what they share, or `"back"` for one that closes a cycle.
     """
 
     source: int

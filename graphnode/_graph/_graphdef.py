@@ -515,8 +515,8 @@ def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
     keys = [edge[0] if len(edge) == 1 else path_str(edge) for edge in root.edges]
     parts = _parts([(key, REF) for key in keys], references)
     data = root.treedef.node_data()
-    # A treedef without data is that of a single leaf.
-    cls = object if data is None else data[0]
+    # A treedef without data is that of a single leaf: of a State.
+    cls = table.specs[table.top[0]].cls if data is None else data[0]
     return NodeDef(cls, -1, graphdef, parts)
 
 
