@@ -119,6 +119,24 @@ def test_html_says_what_the_repr_says():
     assert page.counts["details"] == page.counts["summary"] == 4  # Tied, blocks, MLP and its layers
 
 
+class Scaled(gn.Node):
+    layer: Linear
+    act: Callable[[jax.Array], jax.Array] = gn.static()
+
+
+class Folded(gn.Node):
+    blocks: list[Scaled]
+
+
+def test_no_form_folds_what_only_prints_alike():
+    """Two lambdas print as one text: HTML and rich show both blocks, as `repr` does."""
+    lambdas = [lambda x: x, lambda x: -x]
+    apart, together = (Folded([Scaled(Linear(2, 3), act) for act in acts]) for acts in (lambdas, lambdas[:1] * 2))
+    for show in (gn.pformat, rich_text, html_of):
+        assert show(apart).count("Linear") == 2
+        assert show(together).count("Linear") == 1
+
+
 def test_html_needs_nothing_else_and_runs_nothing():
     """No script, no file from elsewhere, and a text of the model is only a text."""
     html = html_of(tied())

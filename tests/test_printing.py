@@ -1,11 +1,14 @@
 """Printing: what fits on one line, alike siblings as one, repeats by path; a screen at most, and never an error."""
 
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pydantic
 import pytest
 from hypothesis import given
@@ -208,9 +211,9 @@ def test_neighbours_that_are_alike_are_one():
     )
 
 
-def folds(model: object) -> list[str]:
-    """The positions that are printed before what stands for several."""
-    lines = gn.pformat(model, lines=None).splitlines()
+def folds(model: object, width: int = 88) -> list[str]:
+    """The positions that are printed before what stands for several; what fits into a line is not folded."""
+    lines = gn.pformat(model, width=width, lines=None).splitlines()
     return [line.split(":")[0].strip() for line in lines if " alike" in line]
 
 
@@ -254,6 +257,132 @@ def test_mappings_with_other_keys_are_shown_apart():
     long = "k" * 50
     assert folds([{long: 1}, {long: 1}]) == ["0-1"]
     assert folds([{long: 1}, {f"{long}2": 1}]) == []
+
+
+def narrow_folds(model: object) -> list[str]:
+    """What `folds` finds where little fits into a line."""
+    return folds(model, 20)
+
+
+def scaled(factor: int) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: x * factor
+
+
+class Scale:
+    """It has the `repr` of any object, which is the same for all after the address is left out."""
+
+    def __init__(self, factor: object) -> None:
+        self.factor = factor
+
+
+def of_one_name(base: type[Any], number: int) -> Any:
+    """An object of a class that another one is called like."""
+    return type("Same", (base,), {"__module__": __name__, "number": number})
+
+
+class Const(gn.Node):
+    x: Any = static()
+
+
+# What prints the same, and is not: made of 1, and of 2.
+LOOKALIKES: dict[str, Callable[[int], Any]] = {
+    "closures of one factory": scaled,
+    "partials": lambda n: functools.partial(Scale, Scale(n)),
+    "objects with the default repr": Scale,
+    "long arrays": lambda n: np.arange(20) * n,
+    "arrays of JAX": lambda n: jnp.arange(20) * n,
+    "texts that are cut": lambda n: "a" * 1_200 + str(n),
+    "tuples that are opened": lambda n: (*range(200), Scale(n)),
+    "classes": lambda n: of_one_name(object, n),
+}
+
+
+@pytest.mark.parametrize("make", LOOKALIKES.values(), ids=LOOKALIKES)
+def test_static_values_that_only_print_alike_keep_nodes_apart(make: Callable[[int], Any]):
+    """In nodes, graphdefs, descriptions of States and configs; one value in both keeps none apart."""
+    first, other = make(1), make(2)
+    for one, two, places in ((first, other, []), (first, first, ["0-1"])):
+        nodes = [Const(one), Const(two)]
+        assert narrow_folds(nodes) == narrow_folds(gn.graphdef(nodes)) == places
+        assert narrow_folds([State(X, metadata={"m": one}), State(X, metadata={"m": two})]) == places
+        assert narrow_folds([gn.config.to_config(node) for node in nodes]) == places
+
+
+def test_values_that_are_equal_are_alike_whoever_made_them():
+    """As graphdefs compare them: by content; and empty lists, sets and dicts, which cannot be static, by equality."""
+    for make in (lambda: np.arange(20), lambda: jnp.arange(20), lambda: ("a", 1.5), lambda: float("nan")):
+        assert narrow_folds([Const(make()), Const(make())]) == ["0-1"]
+    assert narrow_folds([[set(), {}, []], [set(), {}, []]]) == ["0-1"]
+    assert narrow_folds([[{1, 2}, "a" * 50], [{1, 2}, "a" * 50]]) == ["0-1"]
+
+
+@pytest.mark.parametrize("base", [gn.Node, ParamState], ids=["node", "State"])
+def test_classes_of_one_name_are_not_alike(base: type[Any]):
+    """In lists, graphdefs and state trees."""
+    args = () if base is gn.Node else (X,)
+    one, two = (of_one_name(base, number)(*args) for number in (1, 2))
+    nodes = [Const(1), one, two]
+    assert narrow_folds(nodes) == []
+    assert narrow_folds(gn.graphdef(nodes)) == []
+    assert narrow_folds(gn.treefy_states(nodes)) == []
+    assert narrow_folds([type(one)(*args) for _ in range(4)]) == ["0-3"]
+
+
+def test_transformations_of_optax_that_only_print_alike_keep_optimizers_apart():
+    """A transformation is functions, and prints as its class."""
+    optimizers = [gn.optim.Optimizer(Linear(2, 3), optax.sgd(rate)) for rate in (0.1, 0.2)]
+    assert narrow_folds(optimizers) == []
+
+
+def test_keys_that_only_print_alike_keep_mappings_apart():
+    """A key is compared, as a value is, and its text may be cut."""
+    for one, two in ((Scale(1), Scale(2)), ("k" * 300 + "1", "k" * 300 + "2")):
+        assert narrow_folds([{one: 1, "a": X}, {two: 1, "a": X}]) == []
+        assert narrow_folds([{one: 1, "a": X}, {one: 1, "a": X}]) == ["0-1"]
+
+
+def test_arrays_in_lists_of_anybody_are_not_read():
+    """They are alike by dtype and shape, as in States: they may be large, on devices, or gone."""
+    gone = jnp.ones(3)
+    gone.delete()
+    assert narrow_folds([jnp.ones(3), jnp.zeros(3), jnp.arange(3.0), jnp.ones(3)]) == ["0-3"]
+    assert narrow_folds([np.arange(n, n + 9) for n in range(4)]) == ["0-3"]
+    assert narrow_folds([gone] * 4) == ["0-3"]
+    assert narrow_folds([State([np.arange(9, dtype=np.int32)]), State([np.ones(9, np.int32)])]) == ["0-1"]
+
+
+class Moody:
+    """Nothing can be asked of it."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("asked")
+
+    def __hash__(self) -> int:
+        raise RuntimeError("asked")
+
+    def __repr__(self) -> str:
+        return "Moody()"
+
+
+def test_values_that_cannot_be_compared_are_shown_apart():
+    """Without an error."""
+    apart, together = [Const(1) for _ in range(2)], [Const(1) for _ in range(2)]
+    for node in apart:
+        node.__dict__["x"] = Moody()
+    for node in together:
+        node.__dict__["x"] = apart[0].x
+    assert narrow_folds(apart) == []
+    assert narrow_folds(together) == ["0-1"]
+    texts: list[list[str]] = []
+
+    def traced(x: jax.Array) -> jax.Array:
+        for node, value in zip(apart, (x, x + 1), strict=True):
+            node.__dict__["x"] = value
+        texts.append(narrow_folds(apart))
+        return x
+
+    jax.eval_shape(traced, X)
+    assert texts == [[]]
 
 
 class Marked(ParamState):
@@ -606,10 +735,6 @@ LONG: dict[str, Any] = {
     "value dict": lambda: State({str(n): X for n in range(20_000)}),
     "metadata": lambda: State(X, metadata={"ids": tuple(range(20_000))}),
 }
-
-
-class Const(gn.Node):
-    x: Any = static()
 
 
 @pytest.mark.parametrize("make", LONG.values(), ids=LONG)

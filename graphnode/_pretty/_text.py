@@ -20,7 +20,7 @@ def pformat(
     """What `repr` shows of a node, State, state tree, graphdef or a container of them, in another size.
 
     A State is one line, with dtype and shape; no array is read. Neighbours in a list that
-    are shown alike are one, with their number. An object that was shown before has its
+    are alike are one, with their number. An object that was shown before has its
     path behind it, as in `# = layers.0`. Options that are off, which is `None`, `False`
     or empty by default, are left out. Where there is more than fits, the deepest parts
     are closed first, then items are left out: `...` stands for them.

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from .._paths import Key, as_key, path_str
 from ._records import NO_SIZE, Pretty, Record, Size, Text, is_pretty
 from ._shown import Shown
-from ._values import value_text
+from ._values import is_array, value_text
 
 # Looked at in a fifth of a second or so, and more than fills a screen.
 MAX_ENTRIES: Final = 20_000
@@ -39,6 +39,9 @@ class Entry:
         parent: The number of the entry that it is part of; -1 for the outermost.
         head: What stands before its parts, such as `Linear(`; the whole text of a plain value.
         tail: What stands after them; empty for a plain value.
+        content: What it is compared by, beside its text: a plain value itself, the class of an
+            object.
+        is_static: Whether an array in it is a static value, which is compared by its numbers.
         size: How much a State holds; `None` where that is not known.
         target: The entry that this one is a repetition of; -1 for none.
         end: One more than the last number in it.
@@ -49,6 +52,8 @@ class Entry:
     parent: int
     head: str
     tail: str = ""
+    content: object = None
+    is_static: bool = False
     size: Size | None = NO_SIZE
     target: int = -1
     end: int = -1
@@ -162,6 +167,7 @@ class _Walk:
     def add(self, parent: int, label: str, step: object, value: object) -> None:
         """Make the entry of a value; its parts are looked at later."""
         entry = Entry(label, step, parent, "", end=len(self.entries) + 1)
+        entry.is_static = parent >= 0 and self.entries[parent].is_static
         items = self.describe(value, entry)
         number = len(self.entries)
         self.entries.append(entry)
@@ -185,6 +191,7 @@ class _Walk:
             )
             return (("", at, part) for at, part in enumerate(value))
         entry.head = value_text(value)
+        entry.content = _content(value, entry.is_static)
         return None
 
     def describe_record(
@@ -193,6 +200,9 @@ class _Walk:
         """For `describe`: of an object that has described itself; one that was met before has no parts here."""
         identity = id(value) if record.identity is None else record.identity
         entry.head, entry.tail = (f"{record.name}(", ")") if record.name else ("{", "}")
+        entry.content = record.cls or type(value)
+        # The fields of an object are static values, but for what has a record itself.
+        entry.is_static = entry.is_static or bool(record.name)
         if identity in self.seen:
             entry.target = self.seen[identity]
             return None
@@ -220,6 +230,15 @@ def _is_opened(value: list[Any] | tuple[Any, ...]) -> bool:
     if isinstance(value, list) or len(value) > _MAX_TUPLE:
         return bool(value)
     return any(isinstance(part, Text) or is_pretty(part) for part in value)
+
+
+def _content(value: object, is_static: bool) -> object:
+    """What a plain value is compared by, beside its text."""
+    if isinstance(value, Text):
+        # Of the text, what is printed may be cut.
+        return value.text if value.value is None else value.value
+    # An array in a list or dict of anybody's may be large, and is not read.
+    return value if is_static or not is_array(value) else None
 
 
 def _field_label(name: object) -> str:
