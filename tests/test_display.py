@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ import treescope
 
 import graphnode as gn
 from graphnode import ParamState, State
+from graphnode._pretty import _html
 from graphnode.nn import MLP, Linear
 from tests.docrun import ROOT
 
@@ -155,16 +157,44 @@ def test_html_needs_nothing_else_and_runs_nothing():
 
 
 def test_links_of_html_lead_to_what_is_shown_first():
-    """Each to one place of its page; the same model has the same ids, another one others."""
+    """Each to one place of its page."""
     model = tied()
     model.blocks[2].layers = [model.encoder]
     page = Page(html_of(model))
     assert len(page.links) == 3
     assert {link.removeprefix("#") for link in page.links} == set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_links_of_html_stay_in_their_display():
+    """Two models of one structure, such as a teacher and its student, and one model twice, are on one page."""
+    teacher, student = tied(), tied()
+    pages = [Page(html_of(model)) for model in (teacher, student, teacher)]
+    ids = [name for page in pages for name in page.ids]
+    assert len(ids) == len(set(ids)) == 6
+    for page in pages:
+        assert {link.removeprefix("#") for link in page.links} == set(page.ids)
+
+
+@pytest.mark.slow
+def test_links_of_html_stay_in_their_display_in_a_page_of_several_processes():
+    """A notebook keeps what all its kernels have displayed: the first ids of two of them differ."""
+    program = (
+        "import graphnode as gn; layer = gn.nn.Linear(2, 3); print(gn.nn.Sequential([layer, layer])._repr_html_())"
+    )
+    pages = [Page(subprocess.check_output([sys.executable, "-c", program], text=True)) for _ in range(2)]
+    assert [len(page.ids) for page in pages] == [1, 1]
+    assert pages[0].ids != pages[1].ids
+
+
+def test_html_is_the_same_but_for_its_ids(monkeypatch: pytest.MonkeyPatch):
+    """Where nothing links, all of it is the same at each display; else all but the name of the display."""
+    layer, model = Linear(2, 3), tied()
+    assert html_of(layer) == html_of(layer)
+    assert html_of(model) != html_of(model)
+    monkeypatch.setattr(_html, "_new_name", lambda: "gn0")
     assert html_of(model) == html_of(model)
-    other = Page(html_of(tied()))
-    assert not set(other.ids) & set(page.ids)
+    assert 'id="gn0-1"' in html_of(model)
 
 
 def test_a_link_into_what_is_folded_leads_to_the_list():
