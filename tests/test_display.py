@@ -19,7 +19,8 @@ import treescope
 
 import graphnode as gn
 from graphnode import ParamState, State
-from graphnode._pretty import _html
+from graphnode._pretty import _html, _rich
+from graphnode._pretty._tree import tree_of
 from graphnode.nn import MLP, Linear
 from tests.docrun import ROOT
 
@@ -128,6 +129,16 @@ class Scaled(gn.Node):
 
 class Folded(gn.Node):
     blocks: list[Scaled]
+
+
+def test_every_form_says_how_much_it_leaves_out(monkeypatch: pytest.MonkeyPatch):
+    """Of what has more parts than are looked at."""
+    monkeypatch.setattr(_html, "_MAX_ENTRIES", 25)
+    monkeypatch.setattr(_rich, "tree_of", lambda value: tree_of(value, 25))
+    model = parts(1, 5)
+    for text in (html_of(model), rich_text(model)):
+        assert text.count("... 3 more") == 1
+    assert rich_text(gn.states([State(X) for _ in range(20)])).endswith("        ...: 8 more\n    }\n)\n")
 
 
 def test_no_form_folds_what_only_prints_alike():

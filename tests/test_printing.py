@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State, static, subnode
+from graphnode._pretty import _text
 from graphnode._pretty._records import Record
-from graphnode._pretty._tree import MAX_ENTRIES
+from graphnode._pretty._screen import Screen
+from graphnode._pretty._text import lines_of
+from graphnode._pretty._tree import MAX_ENTRIES, tree_of
 from graphnode.nn import Linear
 from tests.work import calls_of
 
@@ -694,12 +697,74 @@ def test_two_alike_in_two_alike_are_both_told():
 
 
 def test_what_was_not_looked_at_is_said():
-    """Of a graph without end, numbers are lower bounds."""
+    """How many items there are is known of all of them; the sizes are lower bounds."""
     row = Row([Leaf(n) for n in range(MAX_ENTRIES)])
-    assert repr(row).endswith(f"  ... over {MAX_ENTRIES // 2 - 44:,} more\n  ]\n)")
-    assert gn.pformat(row, depth=1) == f"Row(\n  leaves=[... over {MAX_ENTRIES // 2 - 1:,} items]\n)"
+    assert repr(row).endswith(f"  ... {MAX_ENTRIES - 43:,} more\n  ]\n)")
+    assert gn.pformat(row, depth=1) == f"Row(\n  leaves=[... {MAX_ENTRIES:,} items]\n)"
     states = [State(X) for _ in range(MAX_ENTRIES)]
-    assert gn.pformat(states, depth=0).endswith("items]  # more than 80.0 kB")
+    assert gn.pformat(states, depth=0) == f"[... {MAX_ENTRIES:,} items]  # more than 80.0 kB"
+    assert gn.pformat(states) == (
+        "[  # more than 80.0 kB\n  0-9998: State(f32[2]),  # 9,999 alike\n  9999: State(...),\n  ... 10,000 more\n]"
+    )
+
+
+def shown_of(value: object, max_entries: int) -> str:
+    """What is printed of a value where no more than so much of it is looked at."""
+    screen = Screen(tree_of(value, max_entries), 88, None, None)
+    return "\n".join(lines_of(screen))
+
+
+class Several(gn.Node):
+    parts: list[Leaf]
+    first: Leaf
+    second: Leaf
+    state: State
+
+
+def test_what_was_not_looked_at_has_a_number_in_all_that_prints():
+    """The fields of an object, the items of a list, tuple and mapping; of graphdefs and state trees, too."""
+    node = Several([Leaf(1), Leaf(2), Leaf(3)], Leaf(4), Leaf(5), State(X))
+    assert shown_of(node, 5).endswith("Several(parts=[Leaf(n=1), Leaf(...), ... 1 more], ... 3 more)")
+    assert (
+        shown_of(gn.graphdef(node), 5)
+        == "GraphDef[Several](first=Leaf(n=4), parts=[Leaf(...), ... 2 more], ... 2 more)"
+    )
+    assert shown_of(gn.treefy_states([State(n) for n in range(9)]), 6) == (
+        "{0: TreefyState(State, 0), 1: TreefyState(State, ... 1 more), ... 7 more}"
+    )
+    assert shown_of(gn.states([State(n) for n in range(9)]), 5) == "{(0,): State(0), (1,): State(1), ... 7 more}"
+    assert shown_of((Leaf(1), Leaf(2), Leaf(3)), 3) == "(Leaf(n=1), ... 2 more)"
+    assert shown_of([[1, 2], 3], 2) == "[[... 2 items], ... 1 more]"
+
+
+def test_all_is_shown_where_all_is_asked_for():
+    """With `lines=None`, as deep as `depth` goes: more than is looked at for a screen."""
+    states = [State(jax.ShapeDtypeStruct((n % 2,), jnp.float32)) for n in range(MAX_ENTRIES // 2 + 1)]
+    text = gn.pformat(states, lines=None)
+    assert text.count("State(f32[") == len(states)
+    assert "..." not in text
+    assert gn.pformat([State(X) for _ in range(25_000)], lines=None) == (
+        "[  # 200 kB\n  0-24999: State(f32[2])  # 25,000 alike\n]"
+    )
+
+
+def test_there_is_an_end_to_all(monkeypatch: pytest.MonkeyPatch):
+    """As of lists that hold one list twice, thirty times over, and it is said what is left out."""
+    value: list[Any] = [0]
+    for _ in range(30):
+        value = [value, value]
+    monkeypatch.setattr(_text, "MAX_ALL", 100)
+    assert gn.pformat(value, lines=None).endswith("    ... 1 more\n  ],\n  ... 1 more\n]")
+
+
+def test_a_list_or_dict_in_itself_ends():
+    """It is said where it stands, as of an object; what is there twice without being in itself is shown twice."""
+    one: list[Any] = [1]
+    one.append({"one": one})
+    assert gn.pformat(one) == "[\n  1,\n  {\n    'one': [...]  # = self\n  }\n]"
+    assert gn.pformat([["a"], one]).endswith("      'one': [...]  # = 1\n    }\n  ]\n]")
+    twice = ["a"]
+    assert gn.pformat([twice, twice]) == "[['a'], ['a']]"
 
 
 WRONG: dict[str, tuple[Any, type[Exception], str]] = {

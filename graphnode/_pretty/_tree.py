@@ -12,7 +12,7 @@ the sizes in one are added up, without recursion. All forms are made from this r
 """
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sized
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,8 @@ from ._values import is_array, value_text
 
 # Looked at in a fifth of a second or so, and more than fills a screen.
 MAX_ENTRIES: Final = 20_000
+# Where all is asked for: ten seconds or so. More than that is no text for anybody.
+MAX_ALL: Final = 1_000_000
 # A longer tuple is opened, and not a text on one line.
 _MAX_TUPLE: Final = 100
 _MAX_KEY: Final = 200
@@ -45,6 +47,9 @@ class Entry:
         size: How much a State holds; `None` where that is not known.
         target: The entry that this one is a repetition of; -1 for none.
         end: One more than the last number in it.
+        length: How many parts it has; `None` where only looking at them would tell.
+        left_out: Of how many parts of the entry above it stands in the place, as these were not
+            looked at.
     """
 
     label: str
@@ -57,6 +62,8 @@ class Entry:
     size: Size | None = NO_SIZE
     target: int = -1
     end: int = -1
+    length: int | None = 0
+    left_out: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -99,10 +106,9 @@ class Tree(NamedTuple):
         unknown = after[2] - before[2]
         return after[0] - before[0], after[1] - before[1], not unknown
 
-    def is_rest(self, number: int) -> bool:
-        """Whether an entry stands for the parts of another one that were not looked at."""
-        entry = self.entries[number]
-        return entry.is_plain and entry.size is None
+    def count(self, number: int) -> int:
+        """How many parts an entry has, with those that were not looked at."""
+        return sum(self.entries[child].left_out or 1 for child in self.children(number))
 
     def path(self, number: int) -> str:
         """Where an entry is, as a text; `self` for the outermost one."""
@@ -133,7 +139,9 @@ class _Walk:
     def __init__(self, max_entries: int) -> None:
         self.max_entries = max_entries
         self.entries: list[Entry] = []
-        self.open: list[tuple[int, Iterator[_Item]]] = []
+        self.open: list[tuple[int, Iterator[_Item], object]] = []
+        # By the id of what is open: a list or dict in itself has no end.
+        self.around: dict[int, int] = {}
         self.seen: dict[Hashable, int] = {}
         # Or a temporary object would go, and the next one might get its id.
         self.alive: list[object] = []
@@ -142,27 +150,39 @@ class _Walk:
         """Look at everything in `value`, without recursion."""
         self.add(-1, "", (), value)
         while self.open:
-            parent, items = self.open[-1]
+            parent, items, around = self.open[-1]
             try:
                 item = next(items, None)
             except Exception as error:  # of a mapping of the user's
                 text = f"<raises {type(error).__name__}>"
-                item, items = ("", None, Text(text)), iter(())
-                self.open[-1] = parent, items
+                item = ("", None, Text(text))
+                self.open[-1] = parent, iter(()), around
             if item is None:
-                self.entries[parent].end = len(self.entries)
-                self.open.pop()
+                self.close()
             elif len(self.entries) < self.max_entries:
                 self.add(parent, *item)
             else:
-                self.cut(parent)
+                self.cut(parent, items)
+                self.close()
         return Tree(self.entries, _totals(self.entries))
 
-    def cut(self, parent: int) -> None:
-        """Leave out the further parts of an entry."""
-        more = Entry("", None, parent, "...", size=None, end=len(self.entries) + 1)
-        self.entries.append(more)
-        self.open[-1] = parent, iter(())
+    def close(self) -> None:
+        """Note that the parts of the innermost entry are at their end."""
+        parent, _, around = self.open.pop()
+        self.entries[parent].end = len(self.entries)
+        self.around.pop(id(around), None)
+
+    def cut(self, parent: int, items: Iterator[_Item]) -> None:
+        """Leave out further parts of an entry: one that was just asked for, and the items after it."""
+        entry = self.entries[parent]
+        entry.end = len(self.entries)
+        count = Tree(self.entries, []).count(parent)
+        # It is counted here where it is not known, as of the fields of a graphdef.
+        left = entry.length - count if entry.length is not None else 1 + _count(items)
+        text = _text_of_rest(entry, count, left)
+        end = len(self.entries) + 1
+        rest = Entry("", None, parent, text, size=None, end=end, left_out=left)
+        self.entries.append(rest)
 
     def add(self, parent: int, label: str, step: object, value: object) -> None:
         """Make the entry of a value; its parts are looked at later."""
@@ -172,7 +192,8 @@ class _Walk:
         number = len(self.entries)
         self.entries.append(entry)
         if items is not None:
-            self.open.append((number, items))
+            self.open.append((number, items, value))
+            self.around[id(value)] = number
 
     # Any: of a list or tuple whatever is in it.
     def describe(self, value: Any, entry: Entry) -> Iterator[_Item] | None:
@@ -182,17 +203,23 @@ class _Walk:
             record = _record_of(value)
         if record is not None:
             return self.describe_record(record, value, entry)
-        if isinstance(value, Mapping) and value:
-            entry.head, entry.tail = "{", "}"
-            return ((_label(key), key, part) for key, part in value.items())
-        if isinstance(value, (list, tuple)) and _is_opened(value):
-            entry.head, entry.tail = (
-                ("[", "]") if isinstance(value, list) else ("(", ")")
-            )
-            return (("", at, part) for at, part in enumerate(value))
+        if _is_opened(value):
+            return self.describe_container(value, entry)
         entry.head = value_text(value)
         entry.content = _content(value, entry.is_static)
         return None
+
+    # Any: whatever is in it.
+    def describe_container(self, value: Any, entry: Entry) -> Iterator[_Item] | None:
+        """For `describe`: of a list, tuple or mapping; one that is in itself has no parts there."""
+        entry.head, entry.tail = _brackets(value)
+        if id(value) in self.around:
+            entry.target = self.around[id(value)]
+            return None
+        entry.length = len(value)
+        if isinstance(value, Mapping):
+            return ((_label(key), key, part) for key, part in value.items())
+        return (("", at, part) for at, part in enumerate(value))
 
     def describe_record(
         self, record: Record, value: object, entry: Entry
@@ -209,8 +236,10 @@ class _Walk:
         self.seen[identity] = len(self.entries)
         self.alive.append(value)
         entry.size = record.size
+        fields = record.fields
+        entry.length = len(fields) if isinstance(fields, Sized) else None
         label = _field_label if record.name else _label
-        return ((label(key), key, part) for key, part in record.fields)
+        return ((label(key), key, part) for key, part in fields)
 
 
 def _record_of(value: Pretty) -> Record | None:
@@ -225,11 +254,43 @@ def _record_of(value: Pretty) -> Record | None:
     return record if isinstance(record, Record) else None
 
 
-def _is_opened(value: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether a list or tuple is shown part by part: not one that is empty, nor a shape or a path."""
-    if isinstance(value, list) or len(value) > _MAX_TUPLE:
+def _is_opened(value: object) -> bool:
+    """Whether a value is shown part by part: not an empty container, nor a tuple that is a shape or a path."""
+    if isinstance(value, list | Mapping):
         return bool(value)
+    if not isinstance(value, tuple):
+        return False
+    if len(value) > _MAX_TUPLE:
+        return True
     return any(isinstance(part, Text) or is_pretty(part) for part in value)
+
+
+def _brackets(value: object) -> tuple[str, str]:
+    """What stands around the parts of a list, tuple or mapping."""
+    if isinstance(value, list):
+        return "[", "]"
+    return ("(", ")") if isinstance(value, tuple) else ("{", "}")
+
+
+def _count(items: Iterator[_Item]) -> int:
+    """How many items there still are."""
+    try:
+        return sum(1 for _ in items)
+    except Exception:  # whatever is called for them
+        return 0
+
+
+def _text_of_rest(entry: Entry, count: int, left: int) -> str:
+    """What stands for the parts of an entry that are left out after so many."""
+    if count:
+        return f"... {left:,} more"
+    return items_text(left) if entry.is_list else "..."
+
+
+def items_text(count: int) -> str:
+    """What stands in the place of all items of a list: `... 12 items`."""
+    plural = "" if count == 1 else "s"
+    return f"... {count:,} item{plural}"
 
 
 def _content(value: object, is_static: bool) -> object:
