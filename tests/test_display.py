@@ -20,7 +20,7 @@ import treescope
 import graphnode as gn
 from graphnode import ParamState, State
 from graphnode._pretty import _html, _rich
-from graphnode._pretty._tree import tree_of
+from graphnode._pretty._walk import tree_of
 from graphnode.nn import MLP, Linear
 from tests.docrun import ROOT
 

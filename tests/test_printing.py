@@ -20,7 +20,7 @@ from graphnode._pretty import _text
 from graphnode._pretty._records import Record
 from graphnode._pretty._screen import Screen
 from graphnode._pretty._text import lines_of
-from graphnode._pretty._tree import MAX_ENTRIES, tree_of
+from graphnode._pretty._walk import MAX_ENTRIES, tree_of
 from graphnode.nn import Linear
 from tests.work import calls_of
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from ._fold import Group
 from ._screen import Row, Screen
-from ._tree import ROOT, tree_of
+from ._tree import ROOT
+from ._walk import tree_of
 
 # Several megabytes, and some ten thousand nodes.
 _MAX_ENTRIES: Final = 100_000

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from ._fold import Group, groups_of
 from ._parts import Plain, class_of
-from ._tree import ROOT, Tree, tree_of
+from ._tree import ROOT, Tree
+from ._walk import tree_of
 
 # A name and a value, or a value without a name: what `__rich_repr__` may yield.
 _Part = tuple[str, object] | object

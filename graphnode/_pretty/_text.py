@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from .._arguments import wrong_argument
 from ._screen import INDENT, Row, Screen
-from ._tree import MAX_ALL, MAX_ENTRIES, tree_of
+from ._walk import MAX_ALL, MAX_ENTRIES, tree_of
 
 _MIN: Final = {"width": 20, "depth": 0, "lines": 1}
 
