@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -382,6 +382,19 @@ def test_rich_shows_the_fields_and_folds_blocks():
         "    parent=Tied(... = self)\n"
         ")\n"
     )
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+def test_every_form_knows_named_tuples_and_tuples_of_one():
+    """By their names, and with a comma."""
+    state = State({"point": Point(X, 1), "one": (X,)})
+    assert "'one': (f32[2],)" in (text := rich_text(state))
+    assert "'point': Point(x=f32[2], y=1)" in text
+    assert "State({'one': (f32[2],), 'point': Point(x=f32[2], y=1)})" in "".join(Page(html_of(state)).texts)
 
 
 def test_rich_shows_all_that_prints():

@@ -170,6 +170,68 @@ def test_containers_print_their_items():
     )
 
 
+class Point(NamedTuple):
+    """A named tuple of whatever."""
+
+    x: Any
+    y: Any = 0
+
+
+def test_a_named_tuple_prints_its_name_and_fields():
+    """Around nodes and arrays, as of numbers: on one line and on several, in paths, closed, in a State and by rich."""
+    leaf = Leaf(1)
+    assert gn.pformat(Point(1, 2)) == "Point(x=1, y=2)"
+    assert gn.pformat(Point(leaf, 2)) == "Point(x=Leaf(n=1), y=2)"
+    assert gn.pformat([Point(leaf, leaf)]) == "[\n  Point(\n    x=Leaf(n=1),\n    y=Leaf(...)  # = 0.x\n  )\n]"
+    assert gn.pformat([Point(leaf, 2)], depth=1, width=20) == "[\n  Point(...)\n]"
+    assert repr(State(Point(X, (X, 3)))) == "State(Point(x=f32[2], y=(f32[2], 3)))"
+    assert gn.pformat(Point((leaf,), X)) == "Point(x=(Leaf(n=1),), y=f32[2])"
+
+
+class Single(gn.Node):
+    pair: tuple[Leaf]
+
+
+def test_tuples_are_opened_where_something_is_in_them():
+    """Arrays are not read, and objects are shown once, however deep in tuples they are; numbers are a text."""
+    leaf, gone = Leaf(1), jnp.ones(2)
+    gone.delete()
+    assert gn.pformat((X, (gone, 1))) == "(f32[2], (f32[2] deleted, 1))"
+    assert repr(Const((np.zeros(20), 3))) == "Const(x=(f64[20], 3))"
+    assert gn.pformat((((leaf,),), leaf)).endswith("  Leaf(...)  # = 0.0.0\n)")
+    deep: Any = (1,)
+    for _ in range(5_000):
+        deep = (deep, deep)
+    assert gn.pformat(deep).startswith("(\n  (\n")
+    assert gn.pformat((1, (2, 3), ())) == "(1, (2, 3), ())"
+
+
+def test_named_tuples_of_two_classes_are_not_alike():
+    """Though they have one name."""
+    other: Any = NamedTuple("Point", [("x", Any), ("y", Any)])
+    points = [Point(Leaf(1)), Point(Leaf(1))]
+    assert narrow_folds(points) == ["0-1"]
+    assert narrow_folds([points[0], other(Leaf(1), 0)]) == []
+
+
+def test_a_tuple_of_one_has_its_comma():
+    """On one line and on several, or it would be read as its item."""
+    leaf = Leaf(1)
+    assert gn.pformat((leaf,)) == "(Leaf(n=1),)"
+    assert gn.pformat(((leaf,), [leaf], (leaf, 1))).splitlines()[1] == "  (Leaf(n=1),),"
+    assert repr(gn.graphdef(Single((leaf,)))) == "GraphDef[Single](pair=(Leaf(n=1),))"
+    assert gn.pformat((Leaf(10**20),), width=20) == "(\n  Leaf(\n    n=100000000000000...\n  ),\n)"
+    assert gn.pformat([leaf, (leaf,)]).endswith("  (\n    Leaf(...),  # = 0\n  )\n]")
+    assert repr(State((X,))) == "State((f32[2],))"
+    assert gn.pformat((Leaf(10**20),), depth=0, width=20) == "(... 1 item)"
+
+
+@given(st.integers(0, 10**30), st.integers(30, 60))
+def test_the_comma_of_a_tuple_of_one_fits_into_the_line(n: int, width: int):
+    """As all of it."""
+    assert max(map(len, gn.pformat((Leaf(n),), width=width).splitlines())) <= width
+
+
 # Siblings that are alike
 
 

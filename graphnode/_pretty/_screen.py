@@ -218,7 +218,7 @@ def flat(tree: Tree, number: int, room: int, height: int) -> str | None:
     if height == 0:
         return None
     parts: list[str] = []
-    left = room - len(entry.head) - len(entry.tail)
+    left = room - len(entry.head) - len(entry.comma) - len(entry.tail)
     for child in tree.children(number):
         label = tree.entries[child].label
         part = flat(tree, child, left - len(label), height - 1)
@@ -229,4 +229,4 @@ def flat(tree: Tree, number: int, room: int, height: int) -> str | None:
     # The last part has no comma behind it.
     if left + len(", ") < 0:
         return None
-    return f"{entry.head}{', '.join(parts)}{entry.tail}"
+    return f"{entry.head}{', '.join(parts)}{entry.comma}{entry.tail}"

@@ -96,7 +96,7 @@ def lines_of(screen: Screen) -> list[str]:
             line = f"{indent}{row.label}{entry.head}"
             todo.append(f"{indent}{entry.tail}{comma}")
             *others, last = rows
-            todo.append((last, ""))
+            todo.append((last, entry.comma))
             todo += [(other, ",") for other in reversed(others)]
         lines.append(f"{line}  # {row.note}" if row.note else line)
     return lines

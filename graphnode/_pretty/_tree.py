@@ -63,6 +63,11 @@ class Entry:
         return not self.tail
 
     @property
+    def comma(self) -> str:
+        """What stands after the last part: a comma in a tuple of one, which would not be a tuple without."""
+        return "," if self.head == "(" and self.length == 1 else ""
+
+    @property
     def is_list(self) -> bool:
         """Whether it is a list, tuple or mapping, and not an object with a name."""
         return self.head in ("[", "(", "{")

@@ -12,7 +12,7 @@ from ._values import is_array, value_text
 MAX_ENTRIES: Final = 20_000
 # Where all is asked for: ten seconds or so. More than that is no text for anybody.
 MAX_ALL: Final = 1_000_000
-# A longer tuple is opened, and not a text on one line.
+# A tuple of more parts is opened, and not a text on one line.
 _MAX_TUPLE: Final = 100
 
 # A value that is still to be looked at, with its label and its step.
@@ -105,12 +105,20 @@ class _Walk:
     def describe_container(self, value: Any, entry: Entry) -> Iterator[_Item] | None:
         """For `describe`: of a list, tuple or mapping; one that is in itself has no parts there."""
         entry.head, entry.tail = _brackets(value)
+        names = _field_names(value)
+        # Named tuples of two classes are not alike, whatever they are called.
+        entry.content = type(value) if names else None
         if id(value) in self.around:
             entry.target = self.around[id(value)]
             return None
         entry.length = len(value)
         if isinstance(value, Mapping):
             return ((_label(key), key, part) for key, part in value.items())
+        if names:
+            return (
+                (_field_label(name), name, part)
+                for name, part in zip(names, value, strict=False)
+            )
         return (("", at, part) for at, part in enumerate(value))
 
     def describe_record(
@@ -148,20 +156,45 @@ def _record_of(value: Pretty) -> Record | None:
 
 def _is_opened(value: object) -> bool:
     """Whether a value is shown part by part: not an empty container, nor a tuple that is a shape or a path."""
-    if isinstance(value, list | Mapping):
-        return bool(value)
-    if not isinstance(value, tuple):
-        return False
-    if len(value) > _MAX_TUPLE:
+    if isinstance(value, tuple):
+        return not isinstance(value, Text) and _has_parts(value)
+    return isinstance(value, list | Mapping) and bool(value)
+
+
+def _has_parts(value: tuple[Any, ...]) -> bool:
+    """Whether a tuple is shown part by part: with objects, arrays or lists in it, at any depth, or many parts."""
+    todo = list(value)
+    # No more of them, as tuples may hold each other many times over.
+    for _ in range(_MAX_TUPLE):
+        if not todo:
+            return False
+        part = todo.pop()
+        if _is_part(part):
+            return True
+        if isinstance(part, tuple):
+            todo += part
+    return bool(todo)
+
+
+def _is_part(value: object) -> bool:
+    """For `_has_parts`: whether a value has a form of its own."""
+    if isinstance(value, Text | Record | list | Mapping):
         return True
-    return any(isinstance(part, Text) or is_pretty(part) for part in value)
+    return is_pretty(value) or is_array(value)
 
 
 def _brackets(value: object) -> tuple[str, str]:
     """What stands around the parts of a list, tuple or mapping."""
     if isinstance(value, list):
         return "[", "]"
-    return ("(", ")") if isinstance(value, tuple) else ("{", "}")
+    if not isinstance(value, tuple):
+        return "{", "}"
+    return f"{type(value).__name__ if _field_names(value) else ''}(", ")"
+
+
+def _field_names(value: object) -> tuple[str, ...]:
+    """The names of the fields of a named tuple; none of anything else."""
+    return getattr(value, "_fields", ()) if isinstance(value, tuple) else ()
 
 
 def _count(items: Iterator[_Item]) -> int:
