@@ -208,7 +208,7 @@ def test_tuples_are_opened_where_something_is_in_them():
 
 def test_named_tuples_of_two_classes_are_not_alike():
     """Though they have one name."""
-    other: Any = NamedTuple("Point", [("x", Any), ("y", Any)])
+    other = type("Point", (Point,), {"__module__": __name__})
     points = [Point(Leaf(1)), Point(Leaf(1))]
     assert narrow_folds(points) == ["0-1"]
     assert narrow_folds([points[0], other(Leaf(1), 0)]) == []
@@ -522,6 +522,37 @@ def test_the_size_of_an_open_dimension_is_not_known():
     states = [State(jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 2"), jnp.int8)), State(X)]
     assert gn.pformat(states, depth=0) == "[State(i8[n,2]), State(f32[2])]"
     assert gn.pformat(states, depth=0, width=20) == "[... 2 items]  # more than 8 B"
+
+
+HELD: dict[str, tuple[Any, int, int]] = {
+    "float": (3.0, 1, 4),
+    "int": (7, 1, 4),
+    "bool": (True, 1, 1),
+    "complex": (1j, 1, 8),
+    "scalar": (jnp.zeros((), jnp.bfloat16), 1, 2),
+    "text": ("abc", 0, 0),
+    "container": ({"s": 3.0, "n": None, "t": "abc", "x": X, "y": [1, 2]}, 5, 20),
+}
+
+
+@pytest.mark.parametrize(("value", "numbers", "size"), HELD.values(), ids=HELD)
+def test_a_number_has_the_size_of_the_array_that_jax_makes_of_it(value: Any, numbers: int, size: int):
+    """What prints, a summary and a diagram say the same."""
+    model = Holder(ParamState(value), Linear(2, 3))
+    assert gn.pformat(model, depth=0, width=20) == f"Holder(...)  # {9 + numbers} parameters, {36 + size} B"
+    box, summary = gn.diagram(model).boxes[0], gn.summary(model)
+    assert (box.parameters, box.bytes) == (9 + numbers, 36 + size)
+    assert (summary.parameters, summary.bytes) == (9 + numbers, 36 + size)
+
+
+def test_a_number_that_jax_makes_no_array_of_prints():
+    """It is too large, and counts as others do."""
+    assert gn.pformat([State(2**70)], depth=0, width=20) == "[... 1 item]  # 4 B"
+
+
+class Holder(gn.Node):
+    state: ParamState
+    layer: Linear
 
 
 def test_a_state_prints_what_was_said_of_it():
