@@ -1,5 +1,6 @@
 """Printing: what fits on one line, alike siblings as one, repeats by path; a screen at most, and never an error."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -108,6 +109,29 @@ def test_options_that_are_off_are_left_out():
         "Options(flag=True, rate=0.0, text='', axes=(1,), mask=2, needed=True)"
     )
     assert repr(gn.graphdef(Options(needed=False))) == "GraphDef[Options](needed=False, rate=0.0, text='')"
+
+
+def test_options_that_are_off_are_left_out_of_configs():
+    """As of the nodes that they describe; what is set otherwise is shown, also to what is off elsewhere."""
+
+    class Options(gn.Node):
+        size: int
+        flag: bool = False
+        on: bool = True
+        rate: float = 0.0
+        name: str | None = None
+        axes: tuple[int, ...] = ()
+        leaf: Leaf | None = None
+        scale: dataclasses.InitVar[float | None] = None
+
+    config: Any = gn.config.config_of(Options)
+    assert repr(config(size=1)) == str(config(size=1)) == "Options(size=1, on=True, rate=0.0)"
+    assert repr(config(size=1, flag=False, on=False, name=None, axes=())) == "Options(size=1, on=False, rate=0.0)"
+    leaf = gn.config.to_config(Leaf(0))
+    assert repr(config(size=1, flag=True, axes=(1,), scale=0.5, leaf=leaf)) == (
+        "Options(size=1, flag=True, on=True, rate=0.0, axes=(1,), leaf=Leaf(n=0), scale=0.5)"
+    )
+    assert "None" not in repr(gn.config.to_config(gn.nn.TransformerBlock(16, 2)))
 
 
 def test_a_node_without_fields_prints_in_one_line():
