@@ -158,7 +158,7 @@ def _is_opened(value: object) -> bool:
     """Whether a value is shown part by part: not an empty container, nor a tuple that is a shape or a path."""
     if isinstance(value, tuple):
         return not isinstance(value, Text) and _has_parts(value)
-    return isinstance(value, list | Mapping) and bool(value)
+    return isinstance(value, (list, Mapping)) and bool(value)
 
 
 def _has_parts(value: tuple[Any, ...]) -> bool:
@@ -178,7 +178,7 @@ def _has_parts(value: tuple[Any, ...]) -> bool:
 
 def _is_part(value: object) -> bool:
     """For `_has_parts`: whether a value has a form of its own."""
-    if isinstance(value, Text | Record | list | Mapping):
+    if isinstance(value, (Text, Record, list, Mapping)):
         return True
     return is_pretty(value) or is_array(value)
 
