@@ -37,7 +37,7 @@ from ._marks import (
 from ._mistaken import NoArray
 from ._pretty._records import Record, Size, Text
 from ._pretty._shown import Shown
-from ._pretty._values import array_text, bytes_of, is_array
+from ._pretty._values import array_text, arrays_of, bytes_of, is_array
 from ._public import PublicType, named_in_pickles
 from ._reads import READING, RUNNING, looked_at
 from ._redefinition import latest
@@ -819,9 +819,8 @@ def _abstract(leaf: Any) -> Any:
 
 def _size(value: Any, is_parameter: bool) -> Size | None:
     """For `state_record`: how much a State holds; `None` where a dimension of an array has no size yet."""
-    leaves: list[Any] = [value] if is_array(value) else jax.tree.leaves(value)
     parameters, total = 0, 0
-    for array in [leaf for leaf in leaves if is_array(leaf)]:
+    for array in arrays_of(value):
         size = bytes_of(array)
         if size is None:
             return None

@@ -100,7 +100,8 @@ class TreefyState(Shown, Generic[T], metaclass=PublicType):
 
     def __pretty__(self) -> Record:
         first = [Text(self.type.__name__)]
-        return state_record("TreefyState", first, self.spec, self.value)
+        record = state_record("TreefyState", first, self.spec, self.value)
+        return record._replace(cls=self.type)
 
 
 jax.tree_util.register_pytree_with_keys(

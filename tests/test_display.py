@@ -3,11 +3,12 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ import treescope
 
 import graphnode as gn
 from graphnode import ParamState, State
+from graphnode._pretty import _html, _rich
+from graphnode._pretty._walk import tree_of
 from graphnode.nn import MLP, Linear
 from tests.docrun import ROOT
 
@@ -119,6 +122,34 @@ def test_html_says_what_the_repr_says():
     assert page.counts["details"] == page.counts["summary"] == 4  # Tied, blocks, MLP and its layers
 
 
+class Scaled(gn.Node):
+    layer: Linear
+    act: Callable[[jax.Array], jax.Array] = gn.static()
+
+
+class Folded(gn.Node):
+    blocks: list[Scaled]
+
+
+def test_every_form_says_how_much_it_leaves_out(monkeypatch: pytest.MonkeyPatch):
+    """Of what has more parts than are looked at."""
+    monkeypatch.setattr(_html, "_MAX_ENTRIES", 25)
+    monkeypatch.setattr(_rich, "tree_of", lambda value: tree_of(value, 25))
+    model = parts(1, 5)
+    for text in (html_of(model), rich_text(model)):
+        assert text.count("... 3 more") == 1
+    assert rich_text(gn.states([State(X) for _ in range(20)])).endswith("        ...: 8 more\n    }\n)\n")
+
+
+def test_no_form_folds_what_only_prints_alike():
+    """Two lambdas print as one text: HTML and rich show both blocks, as `repr` does."""
+    lambdas = [lambda x: x, lambda x: -x]
+    apart, together = (Folded([Scaled(Linear(2, 3), act) for act in acts]) for acts in (lambdas, lambdas[:1] * 2))
+    for show in (gn.pformat, rich_text, html_of):
+        assert show(apart).count("Linear") == 2
+        assert show(together).count("Linear") == 1
+
+
 def test_html_needs_nothing_else_and_runs_nothing():
     """No script, no file from elsewhere, and a text of the model is only a text."""
     html = html_of(tied())
@@ -137,16 +168,44 @@ def test_html_needs_nothing_else_and_runs_nothing():
 
 
 def test_links_of_html_lead_to_what_is_shown_first():
-    """Each to one place of its page; the same model has the same ids, another one others."""
+    """Each to one place of its page."""
     model = tied()
     model.blocks[2].layers = [model.encoder]
     page = Page(html_of(model))
     assert len(page.links) == 3
     assert {link.removeprefix("#") for link in page.links} == set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_links_of_html_stay_in_their_display():
+    """Two models of one structure, such as a teacher and its student, and one model twice, are on one page."""
+    teacher, student = tied(), tied()
+    pages = [Page(html_of(model)) for model in (teacher, student, teacher)]
+    ids = [name for page in pages for name in page.ids]
+    assert len(ids) == len(set(ids)) == 6
+    for page in pages:
+        assert {link.removeprefix("#") for link in page.links} == set(page.ids)
+
+
+@pytest.mark.slow
+def test_links_of_html_stay_in_their_display_in_a_page_of_several_processes():
+    """A notebook keeps what all its kernels have displayed: the first ids of two of them differ."""
+    program = (
+        "import graphnode as gn; layer = gn.nn.Linear(2, 3); print(gn.nn.Sequential([layer, layer])._repr_html_())"
+    )
+    pages = [Page(subprocess.check_output([sys.executable, "-c", program], text=True)) for _ in range(2)]
+    assert [len(page.ids) for page in pages] == [1, 1]
+    assert pages[0].ids != pages[1].ids
+
+
+def test_html_is_the_same_but_for_its_ids(monkeypatch: pytest.MonkeyPatch):
+    """Where nothing links, all of it is the same at each display; else all but the name of the display."""
+    layer, model = Linear(2, 3), tied()
+    assert html_of(layer) == html_of(layer)
+    assert html_of(model) != html_of(model)
+    monkeypatch.setattr(_html, "_new_name", lambda: "gn0")
     assert html_of(model) == html_of(model)
-    other = Page(html_of(tied()))
-    assert not set(other.ids) & set(page.ids)
+    assert 'id="gn0-1"' in html_of(model)
 
 
 def test_a_link_into_what_is_folded_leads_to_the_list():
@@ -323,6 +382,19 @@ def test_rich_shows_the_fields_and_folds_blocks():
         "    parent=Tied(... = self)\n"
         ")\n"
     )
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+def test_every_form_knows_named_tuples_and_tuples_of_one():
+    """By their names, and with a comma."""
+    state = State({"point": Point(X, 1), "one": (X,)})
+    assert "'one': (f32[2],)" in (text := rich_text(state))
+    assert "'point': Point(x=f32[2], y=1)" in text
+    assert "State({'one': (f32[2],), 'point': Point(x=f32[2], y=1)})" in "".join(Page(html_of(state)).texts)
 
 
 def test_rich_shows_all_that_prints():

@@ -1,11 +1,15 @@
 """Printing: what fits on one line, alike siblings as one, repeats by path; a screen at most, and never an error."""
 
+import dataclasses
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pydantic
 import pytest
 from hypothesis import given
@@ -13,8 +17,11 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State, static, subnode
+from graphnode._pretty import _text
 from graphnode._pretty._records import Record
-from graphnode._pretty._tree import MAX_ENTRIES
+from graphnode._pretty._screen import Screen
+from graphnode._pretty._text import lines_of
+from graphnode._pretty._walk import MAX_ENTRIES, tree_of
 from graphnode.nn import Linear
 from tests.work import calls_of
 
@@ -104,6 +111,29 @@ def test_options_that_are_off_are_left_out():
     assert repr(gn.graphdef(Options(needed=False))) == "GraphDef[Options](needed=False, rate=0.0, text='')"
 
 
+def test_options_that_are_off_are_left_out_of_configs():
+    """As of the nodes that they describe; what is set otherwise is shown, also to what is off elsewhere."""
+
+    class Options(gn.Node):
+        size: int
+        flag: bool = False
+        on: bool = True
+        rate: float = 0.0
+        name: str | None = None
+        axes: tuple[int, ...] = ()
+        leaf: Leaf | None = None
+        scale: dataclasses.InitVar[float | None] = None
+
+    config: Any = gn.config.config_of(Options)
+    assert repr(config(size=1)) == str(config(size=1)) == "Options(size=1, on=True, rate=0.0)"
+    assert repr(config(size=1, flag=False, on=False, name=None, axes=())) == "Options(size=1, on=False, rate=0.0)"
+    leaf = gn.config.to_config(Leaf(0))
+    assert repr(config(size=1, flag=True, axes=(1,), scale=0.5, leaf=leaf)) == (
+        "Options(size=1, flag=True, on=True, rate=0.0, axes=(1,), leaf=Leaf(n=0), scale=0.5)"
+    )
+    assert "None" not in repr(gn.config.to_config(gn.nn.TransformerBlock(16, 2)))
+
+
 def test_a_node_without_fields_prints_in_one_line():
     """Nothing to show, no lines."""
 
@@ -164,6 +194,68 @@ def test_containers_print_their_items():
     )
 
 
+class Point(NamedTuple):
+    """A named tuple of whatever."""
+
+    x: Any
+    y: Any = 0
+
+
+def test_a_named_tuple_prints_its_name_and_fields():
+    """Around nodes and arrays, as of numbers: on one line and on several, in paths, closed, in a State and by rich."""
+    leaf = Leaf(1)
+    assert gn.pformat(Point(1, 2)) == "Point(x=1, y=2)"
+    assert gn.pformat(Point(leaf, 2)) == "Point(x=Leaf(n=1), y=2)"
+    assert gn.pformat([Point(leaf, leaf)]) == "[\n  Point(\n    x=Leaf(n=1),\n    y=Leaf(...)  # = 0.x\n  )\n]"
+    assert gn.pformat([Point(leaf, 2)], depth=1, width=20) == "[\n  Point(...)\n]"
+    assert repr(State(Point(X, (X, 3)))) == "State(Point(x=f32[2], y=(f32[2], 3)))"
+    assert gn.pformat(Point((leaf,), X)) == "Point(x=(Leaf(n=1),), y=f32[2])"
+
+
+class Single(gn.Node):
+    pair: tuple[Leaf]
+
+
+def test_tuples_are_opened_where_something_is_in_them():
+    """Arrays are not read, and objects are shown once, however deep in tuples they are; numbers are a text."""
+    leaf, gone = Leaf(1), jnp.ones(2)
+    gone.delete()
+    assert gn.pformat((X, (gone, 1))) == "(f32[2], (f32[2] deleted, 1))"
+    assert repr(Const((np.zeros(20), 3))) == "Const(x=(f64[20], 3))"
+    assert gn.pformat((((leaf,),), leaf)).endswith("  Leaf(...)  # = 0.0.0\n)")
+    deep: Any = (1,)
+    for _ in range(5_000):
+        deep = (deep, deep)
+    assert gn.pformat(deep).startswith("(\n  (\n")
+    assert gn.pformat((1, (2, 3), ())) == "(1, (2, 3), ())"
+
+
+def test_named_tuples_of_two_classes_are_not_alike():
+    """Though they have one name."""
+    other = type("Point", (Point,), {"__module__": __name__})
+    points = [Point(Leaf(1)), Point(Leaf(1))]
+    assert narrow_folds(points) == ["0-1"]
+    assert narrow_folds([points[0], other(Leaf(1), 0)]) == []
+
+
+def test_a_tuple_of_one_has_its_comma():
+    """On one line and on several, or it would be read as its item."""
+    leaf = Leaf(1)
+    assert gn.pformat((leaf,)) == "(Leaf(n=1),)"
+    assert gn.pformat(((leaf,), [leaf], (leaf, 1))).splitlines()[1] == "  (Leaf(n=1),),"
+    assert repr(gn.graphdef(Single((leaf,)))) == "GraphDef[Single](pair=(Leaf(n=1),))"
+    assert gn.pformat((Leaf(10**20),), width=20) == "(\n  Leaf(\n    n=100000000000000...\n  ),\n)"
+    assert gn.pformat([leaf, (leaf,)]).endswith("  (\n    Leaf(...),  # = 0\n  )\n]")
+    assert repr(State((X,))) == "State((f32[2],))"
+    assert gn.pformat((Leaf(10**20),), depth=0, width=20) == "(... 1 item)"
+
+
+@given(st.integers(0, 10**30), st.integers(30, 60))
+def test_the_comma_of_a_tuple_of_one_fits_into_the_line(n: int, width: int):
+    """As all of it."""
+    assert max(map(len, gn.pformat((Leaf(n),), width=width).splitlines())) <= width
+
+
 # Siblings that are alike
 
 
@@ -208,9 +300,9 @@ def test_neighbours_that_are_alike_are_one():
     )
 
 
-def folds(model: object) -> list[str]:
-    """The positions that are printed before what stands for several."""
-    lines = gn.pformat(model, lines=None).splitlines()
+def folds(model: object, width: int = 88) -> list[str]:
+    """The positions that are printed before what stands for several; what fits into a line is not folded."""
+    lines = gn.pformat(model, width=width, lines=None).splitlines()
     return [line.split(":")[0].strip() for line in lines if " alike" in line]
 
 
@@ -254,6 +346,132 @@ def test_mappings_with_other_keys_are_shown_apart():
     long = "k" * 50
     assert folds([{long: 1}, {long: 1}]) == ["0-1"]
     assert folds([{long: 1}, {f"{long}2": 1}]) == []
+
+
+def narrow_folds(model: object) -> list[str]:
+    """What `folds` finds where little fits into a line."""
+    return folds(model, 20)
+
+
+def scaled(factor: int) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: x * factor
+
+
+class Scale:
+    """It has the `repr` of any object, which is the same for all after the address is left out."""
+
+    def __init__(self, factor: object) -> None:
+        self.factor = factor
+
+
+def of_one_name(base: type[Any], number: int) -> Any:
+    """An object of a class that another one is called like."""
+    return type("Same", (base,), {"__module__": __name__, "number": number})
+
+
+class Const(gn.Node):
+    x: Any = static()
+
+
+# What prints the same, and is not: made of 1, and of 2.
+LOOKALIKES: dict[str, Callable[[int], Any]] = {
+    "closures of one factory": scaled,
+    "partials": lambda n: functools.partial(Scale, Scale(n)),
+    "objects with the default repr": Scale,
+    "long arrays": lambda n: np.arange(20) * n,
+    "arrays of JAX": lambda n: jnp.arange(20) * n,
+    "texts that are cut": lambda n: "a" * 1_200 + str(n),
+    "tuples that are opened": lambda n: (*range(200), Scale(n)),
+    "classes": lambda n: of_one_name(object, n),
+}
+
+
+@pytest.mark.parametrize("make", LOOKALIKES.values(), ids=LOOKALIKES)
+def test_static_values_that_only_print_alike_keep_nodes_apart(make: Callable[[int], Any]):
+    """In nodes, graphdefs, descriptions of States and configs; one value in both keeps none apart."""
+    first, other = make(1), make(2)
+    for one, two, places in ((first, other, []), (first, first, ["0-1"])):
+        nodes = [Const(one), Const(two)]
+        assert narrow_folds(nodes) == narrow_folds(gn.graphdef(nodes)) == places
+        assert narrow_folds([State(X, metadata={"m": one}), State(X, metadata={"m": two})]) == places
+        assert narrow_folds([gn.config.to_config(node) for node in nodes]) == places
+
+
+def test_values_that_are_equal_are_alike_whoever_made_them():
+    """As graphdefs compare them: by content; and empty lists, sets and dicts, which cannot be static, by equality."""
+    for make in (lambda: np.arange(20), lambda: jnp.arange(20), lambda: ("a", 1.5), lambda: float("nan")):
+        assert narrow_folds([Const(make()), Const(make())]) == ["0-1"]
+    assert narrow_folds([[set(), {}, []], [set(), {}, []]]) == ["0-1"]
+    assert narrow_folds([[{1, 2}, "a" * 50], [{1, 2}, "a" * 50]]) == ["0-1"]
+
+
+@pytest.mark.parametrize("base", [gn.Node, ParamState], ids=["node", "State"])
+def test_classes_of_one_name_are_not_alike(base: type[Any]):
+    """In lists, graphdefs and state trees."""
+    args = () if base is gn.Node else (X,)
+    one, two = (of_one_name(base, number)(*args) for number in (1, 2))
+    nodes = [Const(1), one, two]
+    assert narrow_folds(nodes) == []
+    assert narrow_folds(gn.graphdef(nodes)) == []
+    assert narrow_folds(gn.treefy_states(nodes)) == []
+    assert narrow_folds([type(one)(*args) for _ in range(4)]) == ["0-3"]
+
+
+def test_transformations_of_optax_that_only_print_alike_keep_optimizers_apart():
+    """A transformation is functions, and prints as its class."""
+    optimizers = [gn.optim.Optimizer(Linear(2, 3), optax.sgd(rate)) for rate in (0.1, 0.2)]
+    assert narrow_folds(optimizers) == []
+
+
+def test_keys_that_only_print_alike_keep_mappings_apart():
+    """A key is compared, as a value is, and its text may be cut."""
+    for one, two in ((Scale(1), Scale(2)), ("k" * 300 + "1", "k" * 300 + "2")):
+        assert narrow_folds([{one: 1, "a": X}, {two: 1, "a": X}]) == []
+        assert narrow_folds([{one: 1, "a": X}, {one: 1, "a": X}]) == ["0-1"]
+
+
+def test_arrays_in_lists_of_anybody_are_not_read():
+    """They are alike by dtype and shape, as in States: they may be large, on devices, or gone."""
+    gone = jnp.ones(3)
+    gone.delete()
+    assert narrow_folds([jnp.ones(3), jnp.zeros(3), jnp.arange(3.0), jnp.ones(3)]) == ["0-3"]
+    assert narrow_folds([np.arange(n, n + 9) for n in range(4)]) == ["0-3"]
+    assert narrow_folds([gone] * 4) == ["0-3"]
+    assert narrow_folds([State([np.arange(9, dtype=np.int32)]), State([np.ones(9, np.int32)])]) == ["0-1"]
+
+
+class Moody:
+    """Nothing can be asked of it."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("asked")
+
+    def __hash__(self) -> int:
+        raise RuntimeError("asked")
+
+    def __repr__(self) -> str:
+        return "Moody()"
+
+
+def test_values_that_cannot_be_compared_are_shown_apart():
+    """Without an error."""
+    apart, together = [Const(1) for _ in range(2)], [Const(1) for _ in range(2)]
+    for node in apart:
+        node.__dict__["x"] = Moody()
+    for node in together:
+        node.__dict__["x"] = apart[0].x
+    assert narrow_folds(apart) == []
+    assert narrow_folds(together) == ["0-1"]
+    texts: list[list[str]] = []
+
+    def traced(x: jax.Array) -> jax.Array:
+        for node, value in zip(apart, (x, x + 1), strict=True):
+            node.__dict__["x"] = value
+        texts.append(narrow_folds(apart))
+        return x
+
+    jax.eval_shape(traced, X)
+    assert texts == [[]]
 
 
 class Marked(ParamState):
@@ -328,6 +546,37 @@ def test_the_size_of_an_open_dimension_is_not_known():
     states = [State(jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 2"), jnp.int8)), State(X)]
     assert gn.pformat(states, depth=0) == "[State(i8[n,2]), State(f32[2])]"
     assert gn.pformat(states, depth=0, width=20) == "[... 2 items]  # more than 8 B"
+
+
+HELD: dict[str, tuple[Any, int, int]] = {
+    "float": (3.0, 1, 4),
+    "int": (7, 1, 4),
+    "bool": (True, 1, 1),
+    "complex": (1j, 1, 8),
+    "scalar": (jnp.zeros((), jnp.bfloat16), 1, 2),
+    "text": ("abc", 0, 0),
+    "container": ({"s": 3.0, "n": None, "t": "abc", "x": X, "y": [1, 2]}, 5, 20),
+}
+
+
+@pytest.mark.parametrize(("value", "numbers", "size"), HELD.values(), ids=HELD)
+def test_a_number_has_the_size_of_the_array_that_jax_makes_of_it(value: Any, numbers: int, size: int):
+    """What prints, a summary and a diagram say the same."""
+    model = Holder(ParamState(value), Linear(2, 3))
+    assert gn.pformat(model, depth=0, width=20) == f"Holder(...)  # {9 + numbers} parameters, {36 + size} B"
+    box, summary = gn.diagram(model).boxes[0], gn.summary(model)
+    assert (box.parameters, box.bytes) == (9 + numbers, 36 + size)
+    assert (summary.parameters, summary.bytes) == (9 + numbers, 36 + size)
+
+
+def test_a_number_that_jax_makes_no_array_of_prints():
+    """It is too large, and counts as others do."""
+    assert gn.pformat([State(2**70)], depth=0, width=20) == "[... 1 item]  # 4 B"
+
+
+class Holder(gn.Node):
+    state: ParamState
+    layer: Linear
 
 
 def test_a_state_prints_what_was_said_of_it():
@@ -565,12 +814,74 @@ def test_two_alike_in_two_alike_are_both_told():
 
 
 def test_what_was_not_looked_at_is_said():
-    """Of a graph without end, numbers are lower bounds."""
+    """How many items there are is known of all of them; the sizes are lower bounds."""
     row = Row([Leaf(n) for n in range(MAX_ENTRIES)])
-    assert repr(row).endswith(f"  ... over {MAX_ENTRIES // 2 - 44:,} more\n  ]\n)")
-    assert gn.pformat(row, depth=1) == f"Row(\n  leaves=[... over {MAX_ENTRIES // 2 - 1:,} items]\n)"
+    assert repr(row).endswith(f"  ... {MAX_ENTRIES - 43:,} more\n  ]\n)")
+    assert gn.pformat(row, depth=1) == f"Row(\n  leaves=[... {MAX_ENTRIES:,} items]\n)"
     states = [State(X) for _ in range(MAX_ENTRIES)]
-    assert gn.pformat(states, depth=0).endswith("items]  # more than 80.0 kB")
+    assert gn.pformat(states, depth=0) == f"[... {MAX_ENTRIES:,} items]  # more than 80.0 kB"
+    assert gn.pformat(states) == (
+        "[  # more than 80.0 kB\n  0-9998: State(f32[2]),  # 9,999 alike\n  9999: State(...),\n  ... 10,000 more\n]"
+    )
+
+
+def shown_of(value: object, max_entries: int) -> str:
+    """What is printed of a value where no more than so much of it is looked at."""
+    screen = Screen(tree_of(value, max_entries), 88, None, None)
+    return "\n".join(lines_of(screen))
+
+
+class Several(gn.Node):
+    parts: list[Leaf]
+    first: Leaf
+    second: Leaf
+    state: State
+
+
+def test_what_was_not_looked_at_has_a_number_in_all_that_prints():
+    """The fields of an object, the items of a list, tuple and mapping; of graphdefs and state trees, too."""
+    node = Several([Leaf(1), Leaf(2), Leaf(3)], Leaf(4), Leaf(5), State(X))
+    assert shown_of(node, 5).endswith("Several(parts=[Leaf(n=1), Leaf(...), ... 1 more], ... 3 more)")
+    assert (
+        shown_of(gn.graphdef(node), 5)
+        == "GraphDef[Several](first=Leaf(n=4), parts=[Leaf(...), ... 2 more], ... 2 more)"
+    )
+    assert shown_of(gn.treefy_states([State(n) for n in range(9)]), 6) == (
+        "{0: TreefyState(State, 0), 1: TreefyState(State, ... 1 more), ... 7 more}"
+    )
+    assert shown_of(gn.states([State(n) for n in range(9)]), 5) == "{(0,): State(0), (1,): State(1), ... 7 more}"
+    assert shown_of((Leaf(1), Leaf(2), Leaf(3)), 3) == "(Leaf(n=1), ... 2 more)"
+    assert shown_of([[1, 2], 3], 2) == "[[... 2 items], ... 1 more]"
+
+
+def test_all_is_shown_where_all_is_asked_for():
+    """With `lines=None`, as deep as `depth` goes: more than is looked at for a screen."""
+    states = [State(jax.ShapeDtypeStruct((n % 2,), jnp.float32)) for n in range(MAX_ENTRIES // 2 + 1)]
+    text = gn.pformat(states, lines=None)
+    assert text.count("State(f32[") == len(states)
+    assert "..." not in text
+    assert gn.pformat([State(X) for _ in range(25_000)], lines=None) == (
+        "[  # 200 kB\n  0-24999: State(f32[2])  # 25,000 alike\n]"
+    )
+
+
+def test_there_is_an_end_to_all(monkeypatch: pytest.MonkeyPatch):
+    """As of lists that hold one list twice, thirty times over, and it is said what is left out."""
+    value: list[Any] = [0]
+    for _ in range(30):
+        value = [value, value]
+    monkeypatch.setattr(_text, "MAX_ALL", 100)
+    assert gn.pformat(value, lines=None).endswith("    ... 1 more\n  ],\n  ... 1 more\n]")
+
+
+def test_a_list_or_dict_in_itself_ends():
+    """It is said where it stands, as of an object; what is there twice without being in itself is shown twice."""
+    one: list[Any] = [1]
+    one.append({"one": one})
+    assert gn.pformat(one) == "[\n  1,\n  {\n    'one': [...]  # = self\n  }\n]"
+    assert gn.pformat([["a"], one]).endswith("      'one': [...]  # = 1\n    }\n  ]\n]")
+    twice = ["a"]
+    assert gn.pformat([twice, twice]) == "[['a'], ['a']]"
 
 
 WRONG: dict[str, tuple[Any, type[Exception], str]] = {
@@ -606,10 +917,6 @@ LONG: dict[str, Any] = {
     "value dict": lambda: State({str(n): X for n in range(20_000)}),
     "metadata": lambda: State(X, metadata={"ids": tuple(range(20_000))}),
 }
-
-
-class Const(gn.Node):
-    x: Any = static()
 
 
 @pytest.mark.parametrize("make", LONG.values(), ids=LONG)

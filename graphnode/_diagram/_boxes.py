@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import jax
 import numpy as np
 
 from .._declare._schema import Field, schema
 from .._fields import Kind
 from .._graph._template import NodeSpec
 from .._paths import Path, path_str
+from .._pretty._values import arrays_of
 from .._state import ParamState
 from ._fold import Folding
 from ._parts import Box, BoxKind, printable, shortened
@@ -167,9 +167,8 @@ def sizes_of(graph: References, objects: Sequence[Any]) -> dict[int, tuple[int, 
 def state_size(state: Any) -> tuple[int, int]:
     """The numbers of parameters and bytes of a State."""
     count = size = 0
-    for leaf in jax.tree.leaves(state._value):
-        if hasattr(leaf, "dtype"):
-            length = int(np.prod(leaf.shape))
-            count += length
-            size += length * leaf.dtype.itemsize
+    for array in arrays_of(state._value):
+        length = int(np.prod(array.shape))
+        count += length
+        size += length * array.dtype.itemsize
     return (count if isinstance(state, ParamState) else 0), size

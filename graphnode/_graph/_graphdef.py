@@ -351,9 +351,8 @@ class NodeRef(Shown):
 
     def __pretty__(self) -> Record:
         # That of a dataclass would print the whole class.
-        return Record(
-            "NodeRef", [(None, Text(self.type.__name__)), ("index", self.index)]
-        )
+        fields = [(None, Text(self.type.__name__)), ("index", self.index)]
+        return Record("NodeRef", fields, cls=self.type)
 
 
 # A reference of a view: the object's number, and whether it is its first.
@@ -430,7 +429,8 @@ def _record(view: NodeDef, kind: str) -> Record:
     name = f"{kind}[{view.type.__name__}]"
     if view.index >= 0:
         identity = (view.graphdef, view.index)
-        return Record(name, _shown_fields(view), identity=identity)
+        fields = _shown_fields(view)
+        return Record(name, fields, identity=identity, cls=view.type)
     parts = dict(_shown_fields(view))
     if list(parts) == [""]:  # a State alone
         return Record(kind, [(None, parts[""])])
@@ -475,10 +475,11 @@ def _shown_part(
     identity = (graphdef, number)
     if isinstance(spec, StateSpec):
         # Of any size, as shapes are not structure.
-        return Record(spec.cls.__name__, spec.description(), None, identity)
+        description = spec.description()
+        return Record(spec.cls.__name__, description, None, identity, cls=spec.cls)
     view = _view(graphdef, number, is_first)
     fields = _shown_fields(view) if isinstance(view, NodeDef) else [("index", number)]
-    return Record(spec.cls.__name__, fields, identity=identity)
+    return Record(spec.cls.__name__, fields, identity=identity, cls=spec.cls)
 
 
 def _view(

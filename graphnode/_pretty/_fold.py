@@ -1,10 +1,12 @@
-"""Find neighbours in a list that are shown alike, so that one stands for all: the blocks of a model."""
+"""Find neighbours in a list that are alike, so that one stands for all: the blocks of a model."""
 
 import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
-from ._tree import Tree
+from .._static import static_key
+from ._tree import Entry, Tree
+from ._values import is_array
 
 # Two equal numbers are no news; of long runs nobody wants to see all.
 _MIN_PLAIN: Final = 4
@@ -80,7 +82,7 @@ def _label(tree: Tree, run: list[int]) -> str:
 
 
 def is_alike(tree: Tree, first: int, other: int) -> bool:
-    """Whether two entries show the same, apart from where they are.
+    """Whether two entries are the same, apart from where they are, and from the numbers in States.
 
     What is in them may refer to the same things outside, or each to its own part.
     """
@@ -90,11 +92,44 @@ def is_alike(tree: Tree, first: int, other: int) -> bool:
         return False
     for number in range(first, end):
         one, two = entries[number], entries[number + offset]
+        # Texts first, which are compared in no time.
         if one.head != two.head or one.end + offset != two.end:
             return False
-        if number != first and one.label != two.label:
+        if not _is_same(one.content, two.content):
+            return False
+        if number != first and not _is_same_place(one, two):
             return False
         target = one.target + offset if one.target >= first else one.target
         if two.target != target:
             return False
     return True
+
+
+def _is_same_place(one: Entry, other: Entry) -> bool:
+    """Whether two entries are the same field of their objects, or have the same key."""
+    return one.label == other.label and _is_same(one.step, other.step)
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two values of one text are the same: as static values are compared in a graphdef.
+
+    It never raises: what has no answer is not the same.
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    try:
+        return static_key(one) == static_key(other)
+    except Exception:  # whatever the methods of a value raise
+        return _is_equal(one, other)
+
+
+def _is_equal(one: object, other: object) -> bool:
+    """For `_is_same`: of values that cannot be static, such as lists and sets."""
+    if is_array(one):
+        return False
+    try:
+        return bool(one == other)
+    except Exception:  # as of a list of arrays
+        return False

@@ -5,13 +5,14 @@ thousand nodes are no burden. It reads the same where a page may have no scripts
 and there may be any number of objects on a page.
 """
 
-import hashlib
+import secrets
 from html import escape
 from typing import Final
 
 from ._fold import Group
 from ._screen import Row, Screen
-from ._tree import ROOT, tree_of
+from ._tree import ROOT
+from ._walk import tree_of
 
 # Several megabytes, and some ten thousand nodes.
 _MAX_ENTRIES: Final = 100_000
@@ -38,6 +39,13 @@ _STYLE: Final = """
 """.replace("\n", "")
 
 
+def _new_name() -> str:
+    """A name that ids begin with, so that a link leads to its own display."""
+    # Not of the content: two models of one structure may be on a page. Not a number that
+    # counts: a notebook keeps what several processes have displayed.
+    return f"gn{secrets.token_hex(5)}"
+
+
 def html(value: object) -> str:
     """What `repr` knows of an object, and all that it leaves out, as a part of a page."""
     return _Page(value).text()
@@ -50,7 +58,7 @@ class _Page:
         screen: Makes the rows; what it has opened is open at first.
         rows: For each entry that can be opened, the rows in it.
         anchors: For each entry that others refer to, the entry whose row a link leads to.
-        name: The beginning of ids: the same for the same content.
+        name: The beginning of ids, which no other display has.
     """
 
     def __init__(self, value: object) -> None:
@@ -64,8 +72,7 @@ class _Page:
         targets = {entry.target for entry in tree.entries if entry.target >= 0}
         self.anchors = {target: self.anchor(target, shown) for target in targets}
         self.ids = set(self.anchors.values())
-        content = "".join(entry.label + entry.head for entry in tree.entries)
-        self.name = f"gn{hashlib.blake2s(content.encode(), digest_size=5).hexdigest()}"
+        self.name = _new_name()
 
     def collect(self) -> None:
         """Make the rows of everything that can be opened."""

@@ -26,6 +26,8 @@ class Record(NamedTuple):
             object that has described itself.
         content: The value of a State alone, for who shows arrays: the last field without a name
             stands for it.
+        cls: The class that the name is of, where it is not that of the object: parts of two
+            classes are not alike, whatever they are called.
     """
 
     name: str
@@ -33,12 +35,19 @@ class Record(NamedTuple):
     size: Size | None = NO_SIZE
     identity: Hashable = None
     content: tuple[object, ...] = ()
+    cls: type | None = None
 
 
 class Text(NamedTuple):
-    """A value that is shown as this text, not as its `repr`."""
+    """A value that is shown as this text, not as its `repr`.
+
+    Attributes:
+        text: What is shown.
+        value: What it stands for, if others of the same text may be something else.
+    """
 
     text: str
+    value: object = None
 
     def __repr__(self) -> str:
         return self.text

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from ._fold import Group, groups_of
 from ._parts import Plain, class_of
-from ._tree import ROOT, Tree, tree_of
+from ._tree import ROOT, Tree
+from ._walk import tree_of
 
 # A name and a value, or a value without a name: what `__rich_repr__` may yield.
 _Part = tuple[str, object] | object
@@ -70,9 +71,16 @@ class _Alike:
 def _container(tree: Tree, number: int) -> object:
     """The list, tuple or mapping of an entry, with its parts."""
     groups = groups_of(tree, number)
-    parts = [_shown(tree, group) for group in groups]
     head = tree.entries[number].head
     if head == "{":
-        labels = [group.label.removesuffix(": ") for group in groups]
-        return dict(zip(map(Plain, labels), parts, strict=True))
+        return dict([_item(tree, group) for group in groups])
+    parts = [_shown(tree, group) for group in groups]
     return tuple(parts) if head == "(" else parts
+
+
+def _item(tree: Tree, group: Group) -> tuple[Plain, object]:
+    """A key of a mapping, and what it has."""
+    entry = tree.entries[group.first]
+    if entry.left_out:
+        return Plain("..."), Plain(entry.head.removeprefix("... "))
+    return Plain(group.label.removesuffix(": ")), _shown(tree, group)

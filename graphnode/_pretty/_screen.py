@@ -14,7 +14,7 @@ from typing import Final
 from ._fold import Group, groups_of
 from ._records import NO_SIZE
 from ._sizes import amount_text
-from ._tree import ROOT, Tree
+from ._tree import ROOT, Tree, items_text
 
 INDENT: Final = "  "
 # Deeper nesting on one line is hard to read, even where it fits.
@@ -139,14 +139,14 @@ class Screen:
     def row_of_rest(self, rows: list[Row]) -> Row:
         """The row that says how many parts of an entry are not shown."""
         count = sum(row.count for row in rows)
-        is_all = not self.tree.is_rest(rows[-1].number)
-        text = f"... {count:,} more" if is_all else f"... over {count - 1:,} more"
-        return Row(rows[0].level, "", text, rows[0].number)
+        return Row(rows[0].level, "", f"... {count:,} more", rows[0].number)
 
     def row(self, group: Group, level: int) -> Row:
         """The row of one part, on one line: all of it, if it fits."""
         number, label, count = group.first, group.label, group.count
         entry = self.tree.entries[number]
+        if entry.left_out:
+            return Row(level, label, entry.head, number, entry.left_out)
         room = self.room(level) - len(label)
         if entry.target >= 0:
             note = self.note(number, count)
@@ -168,13 +168,7 @@ class Screen:
         entry = self.tree.entries[number]
         if not entry.is_list:
             return f"{entry.head}...{entry.tail}"
-        parts = list(self.tree.children(number))
-        plural = "" if len(parts) == 1 else "s"
-        text = f"{len(parts):,} item{plural}"
-        # An entry of unknown size stands for those that were not looked at.
-        if self.tree.is_rest(parts[-1]):
-            text = f"over {len(parts) - 1:,} items"
-        return f"{entry.head}... {text}{entry.tail}"
+        return f"{entry.head}{items_text(self.tree.count(number))}{entry.tail}"
 
     def room(self, level: int) -> int:
         """The columns of a line at a level; not too few, as a name has to be read."""
@@ -224,7 +218,7 @@ def flat(tree: Tree, number: int, room: int, height: int) -> str | None:
     if height == 0:
         return None
     parts: list[str] = []
-    left = room - len(entry.head) - len(entry.tail)
+    left = room - len(entry.head) - len(entry.comma) - len(entry.tail)
     for child in tree.children(number):
         label = tree.entries[child].label
         part = flat(tree, child, left - len(label), height - 1)
@@ -235,4 +229,4 @@ def flat(tree: Tree, number: int, room: int, height: int) -> str | None:
     # The last part has no comma behind it.
     if left + len(", ") < 0:
         return None
-    return f"{entry.head}{', '.join(parts)}{entry.tail}"
+    return f"{entry.head}{', '.join(parts)}{entry.comma}{entry.tail}"

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from .._arguments import wrong_argument
 from ._screen import INDENT, Row, Screen
-from ._tree import tree_of
+from ._walk import MAX_ALL, MAX_ENTRIES, tree_of
 
 _MIN: Final = {"width": 20, "depth": 0, "lines": 1}
 
@@ -20,7 +20,7 @@ def pformat(
     """What `repr` shows of a node, State, state tree, graphdef or a container of them, in another size.
 
     A State is one line, with dtype and shape; no array is read. Neighbours in a list that
-    are shown alike are one, with their number. An object that was shown before has its
+    are alike are one, with their number. An object that was shown before has its
     path behind it, as in `# = layers.0`. Options that are off, which is `None`, `False`
     or empty by default, are left out. Where there is more than fits, the deepest parts
     are closed first, then items are left out: `...` stands for them.
@@ -30,7 +30,8 @@ def pformat(
         width: The length of a line, but for comments.
         depth: How many levels are opened; by default, as many as half the width can
             indent.
-        lines: How many lines there may be; `None` for any number.
+        lines: How many lines there may be; `None` for any number, of up to a million
+            parts.
 
     Raises:
         TypeError: `width`, `depth` or `lines` is not a whole number.
@@ -54,8 +55,9 @@ def pformat(
         )
     """
     _check(width=width, depth=depth, lines=lines)
-    screen = Screen(tree_of(value), width, depth, lines)
-    return "\n".join(_lines(screen))
+    tree = tree_of(value, MAX_ALL if lines is None else MAX_ENTRIES)
+    screen = Screen(tree, width, depth, lines)
+    return "\n".join(lines_of(screen))
 
 
 # Any: a user may pass anything.
@@ -74,7 +76,7 @@ def _check(**options: Any) -> None:
             )
 
 
-def _lines(screen: Screen) -> list[str]:
+def lines_of(screen: Screen) -> list[str]:
     """The lines of a screen, from the top."""
     lines: list[str] = []
     # What is still to be written, the next line last; without recursion, as a depth may be asked for.
@@ -94,7 +96,7 @@ def _lines(screen: Screen) -> list[str]:
             line = f"{indent}{row.label}{entry.head}"
             todo.append(f"{indent}{entry.tail}{comma}")
             *others, last = rows
-            todo.append((last, ""))
+            todo.append((last, entry.comma))
             todo += [(other, ",") for other in reversed(others)]
         lines.append(f"{line}  # {row.note}" if row.note else line)
     return lines

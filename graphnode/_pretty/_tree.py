@@ -1,4 +1,4 @@
-"""Walk through an object once, and note all that there is to show of it: a row of entries, parents first.
+"""All that there is to show of an object: a row of entries, parents first.
 
     Net(                 0   parent -1   end 5
       head=Linear(       1           0       4
@@ -8,24 +8,18 @@
       tail=<head>        4           0       5    target 1
 
 What is below an entry is a slice of the row, so that two parts of a model are compared, and
-the sizes in one are added up, without recursion. All forms are made from this row.
+the sizes in one are added up, without recursion. All forms are made from this row, which `_walk` makes.
 """
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from .._paths import Key, as_key, path_str
-from ._records import NO_SIZE, Pretty, Record, Size, Text, is_pretty
-from ._shown import Shown
-from ._values import value_text
+from ._records import NO_SIZE, Size
 
-# Looked at in a fifth of a second or so, and more than fills a screen.
-MAX_ENTRIES: Final = 20_000
-# A longer tuple is opened, and not a text on one line.
-_MAX_TUPLE: Final = 100
-_MAX_KEY: Final = 200
+MAX_KEY: Final = 200
 ROOT: Final = 0
 
 
@@ -39,9 +33,15 @@ class Entry:
         parent: The number of the entry that it is part of; -1 for the outermost.
         head: What stands before its parts, such as `Linear(`; the whole text of a plain value.
         tail: What stands after them; empty for a plain value.
+        content: What it is compared by, beside its text: a plain value itself, the class of an
+            object.
+        is_static: Whether an array in it is a static value, which is compared by its numbers.
         size: How much a State holds; `None` where that is not known.
         target: The entry that this one is a repetition of; -1 for none.
         end: One more than the last number in it.
+        length: How many parts it has; `None` where only looking at them would tell.
+        left_out: Of how many parts of the entry above it stands in the place, as these were not
+            looked at.
     """
 
     label: str
@@ -49,9 +49,13 @@ class Entry:
     parent: int
     head: str
     tail: str = ""
+    content: object = None
+    is_static: bool = False
     size: Size | None = NO_SIZE
     target: int = -1
     end: int = -1
+    length: int | None = 0
+    left_out: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -59,13 +63,14 @@ class Entry:
         return not self.tail
 
     @property
+    def comma(self) -> str:
+        """What stands after the last part: a comma in a tuple of one, which would not be a tuple without."""
+        return "," if self.head == "(" and self.length == 1 else ""
+
+    @property
     def is_list(self) -> bool:
         """Whether it is a list, tuple or mapping, and not an object with a name."""
         return self.head in ("[", "(", "{")
-
-
-# A value that is still to be looked at, with its label and its step.
-_Item = tuple[str, object, object]
 
 
 class Tree(NamedTuple):
@@ -94,10 +99,9 @@ class Tree(NamedTuple):
         unknown = after[2] - before[2]
         return after[0] - before[0], after[1] - before[1], not unknown
 
-    def is_rest(self, number: int) -> bool:
-        """Whether an entry stands for the parts of another one that were not looked at."""
-        entry = self.entries[number]
-        return entry.is_plain and entry.size is None
+    def count(self, number: int) -> int:
+        """How many parts an entry has, with those that were not looked at."""
+        return sum(self.entries[child].left_out or 1 for child in self.children(number))
 
     def path(self, number: int) -> str:
         """Where an entry is, as a text; `self` for the outermost one."""
@@ -114,126 +118,16 @@ class Tree(NamedTuple):
             key = as_key(step)
             keys.append(str(step) if key is None else key)
         text = path_str(tuple(keys))
-        return f"...{text[-_MAX_KEY:]}" if len(text) > _MAX_KEY else text or "self"
+        return f"...{text[-MAX_KEY:]}" if len(text) > MAX_KEY else text or "self"
 
 
-def tree_of(value: object, max_entries: int = MAX_ENTRIES) -> Tree:
-    """Look at an object and all that is in it, up to a number of entries."""
-    return _Walk(max_entries).run(value)
+def items_text(count: int) -> str:
+    """What stands in the place of all items of a list: `... 12 items`."""
+    plural = "" if count == 1 else "s"
+    return f"... {count:,} item{plural}"
 
 
-class _Walk:
-    """One walk: what was met so far, and the entries whose parts are still to come."""
-
-    def __init__(self, max_entries: int) -> None:
-        self.max_entries = max_entries
-        self.entries: list[Entry] = []
-        self.open: list[tuple[int, Iterator[_Item]]] = []
-        self.seen: dict[Hashable, int] = {}
-        # Or a temporary object would go, and the next one might get its id.
-        self.alive: list[object] = []
-
-    def run(self, value: object) -> Tree:
-        """Look at everything in `value`, without recursion."""
-        self.add(-1, "", (), value)
-        while self.open:
-            parent, items = self.open[-1]
-            try:
-                item = next(items, None)
-            except Exception as error:  # of a mapping of the user's
-                text = f"<raises {type(error).__name__}>"
-                item, items = ("", None, Text(text)), iter(())
-                self.open[-1] = parent, items
-            if item is None:
-                self.entries[parent].end = len(self.entries)
-                self.open.pop()
-            elif len(self.entries) < self.max_entries:
-                self.add(parent, *item)
-            else:
-                self.cut(parent)
-        return Tree(self.entries, _totals(self.entries))
-
-    def cut(self, parent: int) -> None:
-        """Leave out the further parts of an entry."""
-        more = Entry("", None, parent, "...", size=None, end=len(self.entries) + 1)
-        self.entries.append(more)
-        self.open[-1] = parent, iter(())
-
-    def add(self, parent: int, label: str, step: object, value: object) -> None:
-        """Make the entry of a value; its parts are looked at later."""
-        entry = Entry(label, step, parent, "", end=len(self.entries) + 1)
-        items = self.describe(value, entry)
-        number = len(self.entries)
-        self.entries.append(entry)
-        if items is not None:
-            self.open.append((number, items))
-
-    # Any: of a list or tuple whatever is in it.
-    def describe(self, value: Any, entry: Entry) -> Iterator[_Item] | None:
-        """Write into an entry what a value is; the parts that it has, if they are to be looked at."""
-        record = value if isinstance(value, Record) else None
-        if record is None and is_pretty(value):
-            record = _record_of(value)
-        if record is not None:
-            return self.describe_record(record, value, entry)
-        if isinstance(value, Mapping) and value:
-            entry.head, entry.tail = "{", "}"
-            return ((_label(key), key, part) for key, part in value.items())
-        if isinstance(value, (list, tuple)) and _is_opened(value):
-            entry.head, entry.tail = (
-                ("[", "]") if isinstance(value, list) else ("(", ")")
-            )
-            return (("", at, part) for at, part in enumerate(value))
-        entry.head = value_text(value)
-        return None
-
-    def describe_record(
-        self, record: Record, value: object, entry: Entry
-    ) -> Iterator[_Item] | None:
-        """For `describe`: of an object that has described itself; one that was met before has no parts here."""
-        identity = id(value) if record.identity is None else record.identity
-        entry.head, entry.tail = (f"{record.name}(", ")") if record.name else ("{", "}")
-        if identity in self.seen:
-            entry.target = self.seen[identity]
-            return None
-        self.seen[identity] = len(self.entries)
-        self.alive.append(value)
-        entry.size = record.size
-        label = _field_label if record.name else _label
-        return ((label(key), key, part) for key, part in record.fields)
-
-
-def _record_of(value: Pretty) -> Record | None:
-    """How an object describes itself; `None` if its `__pretty__` is something else, as that of pydantic."""
-    try:
-        record: object = value.__pretty__()
-    except Exception as error:  # as of an object that is half made
-        # No `repr`, which would come here again.
-        text = Text(f"<__pretty__ raises {type(error).__name__}>")
-        fault = Record(type(value).__name__, [(None, text)])
-        return fault if isinstance(value, Shown) else None
-    return record if isinstance(record, Record) else None
-
-
-def _is_opened(value: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether a list or tuple is shown part by part: not one that is empty, nor a shape or a path."""
-    if isinstance(value, list) or len(value) > _MAX_TUPLE:
-        return bool(value)
-    return any(isinstance(part, Text) or is_pretty(part) for part in value)
-
-
-def _field_label(name: object) -> str:
-    """What stands before the field of an object."""
-    return "" if name is None else f"{name}="
-
-
-def _label(key: object) -> str:
-    """What stands before the item of a mapping: its key, cut where it is long."""
-    text = value_text(key)
-    return f"{text[:_MAX_KEY]}...: " if len(text) > _MAX_KEY else f"{text}: "
-
-
-def _totals(entries: list[Entry]) -> list[tuple[int, int, int]]:
+def totals_of(entries: list[Entry]) -> list[tuple[int, int, int]]:
     """For `Tree.totals`: sums over all entries before each."""
 
     def add(total: tuple[int, int, int], entry: Entry) -> tuple[int, int, int]:

@@ -70,6 +70,34 @@ def is_deleted(array: object) -> bool:
     )
 
 
+# Any: the value of a State is any pytree.
+def arrays_of(value: Any) -> list[Any]:
+    """The arrays that a State holds, with a number as the array that JAX makes of it.
+
+    For all that says how large a part of a model is: so a State that holds a number has the
+    size that it has after a step, and that its shapes have.
+    """
+    # Most values are plain arrays, and a model has many.
+    leaves = [value] if is_array(value) else jax.tree.leaves(value)
+    return [_as_array(leaf) for leaf in leaves if _is_numeric(leaf)]
+
+
+def _is_numeric(leaf: object) -> bool:
+    """Whether a leaf is an array or number, and not a text."""
+    return is_array(leaf) or isinstance(leaf, np.generic | complex | float | int)
+
+
+# Any: an array or number, as above.
+def _as_array(leaf: Any) -> Any:
+    """An array as it is; the shape and dtype of the one that JAX makes of a number."""
+    if hasattr(leaf, "dtype"):
+        return leaf
+    # By the class, as a number may be too large.
+    cls = next(cls for cls in (bool, int, float, complex) if isinstance(leaf, cls))
+    dtype = jax.dtypes.canonicalize_dtype(np.dtype(cls))
+    return jax.ShapeDtypeStruct((), dtype)  # type: ignore[no-untyped-call]  # JAX's own
+
+
 # Any: an array, as above.
 def bytes_of(array: Any) -> int | None:
     """The bytes that an array takes, or would take; `None` where a dimension has no size yet."""

@@ -14,14 +14,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-
 from .._contract import Size
 from .._graph._binding_cache import binding_of
 from .._graph._graphdef import GraphDef
 from .._graph._template import NodeSpec
 from .._inspect import aliases, live_objects
 from .._paths import Path
+from .._pretty._values import arrays_of
 from ._shapes import shapes_text
 
 
@@ -217,8 +216,7 @@ def plain(size: Size) -> int | str:
 # Any: a State of any class and value, or a node, which has no arrays of its own.
 def _arrays_of(item: Any) -> list[Any]:
     """The arrays in the value of a State."""
-    leaves = jax.tree.leaves(getattr(item, "_value", None))
-    return [leaf for leaf in leaves if hasattr(leaf, "dtype")]
+    return arrays_of(getattr(item, "_value", None))
 
 
 def _all_others(

@@ -113,12 +113,14 @@ class Config(Shown, pydantic.BaseModel, Generic[M_co]):
 
     # Of the printer here, not of pydantic's.
     def __pretty__(self) -> Record:  # type: ignore[override]  # ty: ignore[incompatible-method-override]
+        # Any: what prints of a node is said by `Node`, and not by its base.
+        cls: Any = self.node_class
         fields = [
             (name, _named(value))
             for name, value in self.__dict__.items()
-            if value is not DEFAULT
+            if value is not DEFAULT and cls._shows(name, value)
         ]
-        return Record(self.node_class.__name__, fields)
+        return Record(cls.__name__, fields)
 
     def __str__(self) -> str:
         return repr(self)

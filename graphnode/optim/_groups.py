@@ -74,7 +74,9 @@ class Groups(Shown):
 
 def shown(tx: object) -> object:
     """What is printed of a transformation: the functions of optax's own would print as addresses."""
-    return tx if isinstance(tx, Groups | Call) else Text(f"{type(tx).__name__}(...)")
+    if isinstance(tx, Groups | Call):
+        return tx
+    return Text(f"{type(tx).__name__}(...)", tx)
 
 
 def grouped(
