@@ -55,15 +55,35 @@ def contracts_of(
         owner: The class of the node.
     """
     contracts: dict[str, Contract] = {}
-    for name, annotation in inspect.get_annotations(inspect.unwrap(function)).items():
-        # An annotation that does not resolve says nothing.
+    for name, annotation in annotations_of(function, owner).items():
         try:
-            contract = contract_of(resolve(annotation, owner, {}))
-        except (NameError, TypeError, AttributeError, ContractSyntaxError):
+            contract = contract_of(annotation)
+        except ContractSyntaxError:
             continue
         if contract is not None:
             contracts[name] = contract
     return contracts
+
+
+def annotations_of(
+    function: Callable[..., object], owner: type[Any]
+) -> dict[str, object]:
+    """The annotations of a method, without those that do not resolve: these say nothing.
+
+    Args:
+        function: The method.
+        owner: The class of the node.
+    """
+    inner = inspect.unwrap(function)
+    # A method that is inherited means the names of its own module.
+    names: dict[str, Any] = getattr(inner, "__globals__", {})
+    annotations: dict[str, object] = {}
+    for name, annotation in inspect.get_annotations(inner).items():
+        try:
+            annotations[name] = resolve(annotation, owner, names)
+        except (NameError, TypeError, AttributeError, SyntaxError):
+            continue
+    return annotations
 
 
 def node_sizes(node: Node) -> dict[str, Any]:

@@ -281,7 +281,7 @@ def summary(model: object, /, *inputs: Any, **named: Any) -> Summary:
             a static field of the node has, or else symbolic. A last `...` stands for the
             inputs that are still needed, which their jaxtyping annotations describe.
             Nodes, such as caches, are not changed; flags and functions are taken as
-            they are.
+            they are, and so are texts for parameters whose annotation is no array.
         **named: Inputs by name.
 
     Raises:

@@ -1,6 +1,10 @@
 """What a summary calls a model with: arrays, shapes, texts, annotations, nodes, flags."""
 
-from typing import Any
+import enum
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +56,7 @@ def inputs_of(summary: gn.Summary) -> str:
         ("2 3", "f32[2,3]"),
         ("2,3", "f32[2,3]"),
         ("batch 28 28 1", "f32[batch,28,28,1]"),
-        ("", "f32[]"),
+        ("f32[]", "f32[]"),
         ("int32[batch,128]", "i32[batch,128]"),
         ("bf16[batch 128]", "bf16[batch,128]"),
         ("u8[4]", "u8[4]"),
@@ -74,7 +78,7 @@ def test_a_text_is_a_shape(text: str, shape: str):
     [
         ("2 3.5", "'2 3.5' is not a shape"),
         ("f32[2", "'f32[2' is not a shape"),
-        ("a b-", "'a b-' is not a shape"),
+        ("2 b-", "'2 b-' is not a shape"),
         ("... *batch", "'... *batch' is not a shape"),
         ("foo[2]", "'foo' is not a dtype"),
     ],
@@ -84,6 +88,94 @@ def test_a_text_that_is_no_shape_is_refused(text: str, fault: str):
     with pytest.raises(gn.SummaryError) as caught:
         gn.summary(Asked(7), text)
     assert str(caught.value) == f'inputs: {fault}; write "batch 28 28 1" or "int32[batch,128]"'
+
+
+class Mode(enum.Enum):
+    MEAN = "mean"
+
+
+class Of:
+    """A class that says nothing of arrays."""
+
+
+TEXT = "batch mean"
+SHAPE = "f32[batch,mean]"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "read"),
+    [
+        (str, repr(TEXT)),
+        ("str", repr(TEXT)),
+        (str | None, repr(TEXT)),
+        (Literal["mean", "sum"], repr(TEXT)),
+        (Mode, repr(TEXT)),
+        (typing.Annotated[str, "a mode"], repr(TEXT)),
+        (dict[str, str], repr(TEXT)),
+        (bool, repr(TEXT)),
+        (Callable[[Array], Array], repr(TEXT)),
+        (type[Of], repr(TEXT)),
+        (Array, SHAPE),
+        ("Array | None", SHAPE),
+        (jax.typing.ArrayLike, SHAPE),
+        (np.ndarray, SHAPE),
+        (np.typing.NDArray[np.float32], SHAPE),
+        (Float[Array, "a b"], SHAPE),
+        (dict[str, Array], SHAPE),
+        (tuple[Array, ...] | int, SHAPE),
+        (Array | str, None),
+        (Array | Literal["mean"], None),
+        (list, None),
+        (Mapping[str, Any], None),
+        (object, None),
+        (Of, None),
+        ("Unknown", None),
+        (inspect.Parameter.empty, None),
+    ],
+)
+def test_a_text_is_what_the_annotation_of_its_parameter_says(annotation: Any, read: str | None):
+    """A value where no array is expected, a shape where there are arrays; else neither, and no summary."""
+
+    class Mixed(gn.Node):
+        def __call__(self, x): ...
+
+    if annotation is not inspect.Parameter.empty:
+        Mixed.__call__.__annotations__["x"] = annotation
+    if read is not None:
+        assert inputs_of(gn.summary(Mixed(), TEXT)) == read
+        assert inputs_of(gn.summary(Mixed(), x={"a": [TEXT]})) == f"x={{'a': [{read}]}}"
+        return
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Mixed(), TEXT)
+    assert str(caught.value) == (
+        "x: 'batch mean' may be a shape or a value, and no annotation says which; annotate the parameter as an array "
+        'or as str, or write "float32[batch mean]" for a shape'
+    )
+    assert inputs_of(gn.summary(Mixed(), f"f32[{TEXT}]")) == SHAPE
+    assert inputs_of(gn.summary(Mixed(), "batch 2")) == "f32[batch,2]"
+
+
+def test_the_annotation_of_any_number_of_arguments_is_that_of_each():
+    """By position, and by name."""
+
+    class Many(gn.Node):
+        def __call__(self, *inputs: Array, **modes: str) -> None: ...
+
+    assert inputs_of(gn.summary(Many(), "a", "a b", mode="2 mean")) == "f32[a], f32[a,b], mode='2 mean'"
+
+
+def test_an_inherited_method_means_the_names_of_its_own_module():
+    """Its annotations may be strings."""
+
+    class Parent(gn.Node):
+        size: int
+
+        def __call__(self, x: "Float[Array, 'rows size']", mode: "str") -> None: ...
+
+    class Child(Parent): ...
+
+    Child.__module__ = "builtins"
+    assert inputs_of(gn.summary(Child(2), ..., mode="mean")) == "f32[rows,2], mode='mean'"
 
 
 def test_all_faults_of_inputs_are_told_at_once():
