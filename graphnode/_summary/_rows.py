@@ -22,6 +22,7 @@ from .._graph._graphdef import GraphDef
 from .._graph._template import NodeSpec
 from .._inspect import aliases, live_objects
 from .._paths import Path
+from .._state import StateSpec
 from ._shapes import shapes_text
 
 
@@ -90,12 +91,17 @@ class Item(NamedTuple):
         parent: The number of the row that it is below; -1 without one.
         depth: How many nodes it is below, the root not counted.
         is_node: Whether it is that of a node.
+        spec: The class and what else is static of the object; one object for equal ones.
+        references: The paths within a node of what has its row elsewhere, each with the
+            path of that row.
     """
 
     row: Row
     parent: int
     depth: int
     is_node: bool
+    spec: NodeSpec | StateSpec
+    references: tuple[tuple[Path, Path], ...]
 
 
 def items_of(root: Any, activity: Activity | None) -> list[Item]:
@@ -112,11 +118,10 @@ def items_of(root: Any, activity: Activity | None) -> list[Item]:
         parent = tree.parents[number]
         place = places.get(parent, -1)
         above = items[place].depth + 1 if parent >= 0 else 0
-        is_node = tree.is_node(number)
         # A State is as deep as its node.
-        depth = above if is_node else max(above - 1, 0)
+        depth = above if tree.is_node(number) else max(above - 1, 0)
         places[number] = len(items)
-        items.append(Item(tree.row(number), place, depth, is_node))
+        items.append(tree.item(number, place, depth))
     return items
 
 
@@ -127,6 +132,7 @@ class _Tree:
         graphdef: GraphDef[Any] = binding_of(root).graphdef
         self.parents: Sequence[int] = graphdef.table.parents
         self._specs = graphdef.table.specs
+        self._targets = graphdef.table.rows
         self._objects = live_objects(root, graphdef)
         self._paths = [graphdef.path(number) for number in range(len(self._objects))]
         self._activity = activity
@@ -191,6 +197,31 @@ class _Tree:
             (is_sorted and self.is_node(number), first[number], number)
             for number in range(len(first))
         ]
+
+    def item(self, number: int, parent: int, depth: int) -> Item:
+        """The row of an object, in its place."""
+        return Item(
+            self.row(number),
+            parent,
+            depth,
+            self.is_node(number),
+            self._specs[number],
+            self._references(number),
+        )
+
+    def _references(self, number: int) -> tuple[tuple[Path, Path], ...]:
+        """The references of an object to what is below another one."""
+        spec = self._specs[number]
+        if not isinstance(spec, NodeSpec):
+            return ()
+        references = zip(spec.edges, self._targets[number], strict=True)
+        return tuple(
+            [
+                (edge, self._paths[target])
+                for edge, target in references
+                if self.parents[target] != number
+            ]
+        )
 
     def row(self, number: int) -> Row:
         """The row of an object."""

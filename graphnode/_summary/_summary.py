@@ -1,7 +1,6 @@
 """`summary`: what a model takes and does, as data and as a table."""
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +30,7 @@ from ._table import (
     text_of,
     with_calls,
 )
+from ._totals import Total, totals_of
 from ._trace import Invocation, activity_of
 from ._tried import A_SIZE, with_exception
 
@@ -44,18 +44,6 @@ class Options(NamedTuple):
 
 
 _DEFAULT: Final = Options()
-
-
-class Total(NamedTuple):
-    """What the States of one class take.
-
-    Attributes:
-        parameters: Numbers in them.
-        bytes: Their size.
-    """
-
-    parameters: int
-    bytes: int
 
 
 class Summary:
@@ -116,13 +104,8 @@ class Summary:
 
     @property
     def totals(self) -> dict[str, Total]:
-        """What the States take, by the name of their class."""
-        parameters, sizes = Counter[str](), Counter[str]()
-        for item in self._items:
-            if not item.is_node:
-                parameters[item.row.kind] += item.row.parameters
-                sizes[item.row.kind] += item.row.bytes
-        return {kind: Total(parameters[kind], sizes[kind]) for kind in parameters}
+        """What the States take, by the name of their class, which has its module where two of them have one name."""
+        return totals_of(self._items)
 
     def view(
         self,

@@ -168,6 +168,63 @@ def test_neighbours_that_do_not_do_the_same_are_not_folded():
     assert paths(Lines(same, (0, 2, 1), (1, 1, 1))) == ["scales.0", "scales.2", "scales.1"]
 
 
+def classes_of_one_name(base: type, count: int) -> list[Any]:
+    return [type("Twin", (base,), {"__module__": __name__}) for _ in range(count)]
+
+
+def test_neighbours_of_which_something_static_differs_are_not_folded():
+    """Static values, classes of one name, tags of States, and what they refer to: their rows say the same."""
+
+    class Acting(gn.Node):
+        scale: Scale
+        act: Any = gn.static()
+
+    class Pointing(gn.Node):
+        to: Scale
+
+    class Holder(gn.Node):
+        items: list[Any] = gn.subnode()
+        others: list[Scale] = gn.subnode(default_factory=list)
+
+    def paths(items: list[Any], others: list[Scale] | None = None) -> list[str]:
+        lines = repr(gn.summary(Holder(items, others or [])).view(depth=1)).splitlines()[2:-2]
+        return [line.split()[0] for line in lines]
+
+    def tagged(tag: str | None) -> Scale:
+        scale = Scale(2, 3)
+        scale.weight = scale.weight.replace(tag=tag)
+        return scale
+
+    assert paths([Acting(Scale(2, 3), act) for act in (len, len, print)]) == ["items.0..1", "items.2"]
+    first, second = classes_of_one_name(Scale, 2)
+    assert paths([first(2, 3), first(2, 3), second(2, 3)]) == ["items.0..1", "items.2"]
+    assert paths([tagged(tag) for tag in ("frozen", None, None)]) == ["items.0", "items.1..2"]
+    scales = [Scale(2, 3), Scale(2, 3)]
+    pointers = [Pointing(scales[at]) for at in (0, 0, 0, 1, 1)]
+    # The first to point at one has it below itself.
+    assert paths(pointers) == ["items.0", "items.1..2", "items.3", "items.4"]
+
+
+def test_classes_of_states_with_one_name_have_totals_of_their_own():
+    """With their modules, or numbers where these are the same, too."""
+
+    class Holder(gn.Node):
+        a: gn.State
+        b: gn.State
+        c: gn.State
+
+    def totals(*classes: Any) -> dict[str, int]:
+        summary = gn.summary(Holder(*[cls(jnp.ones(size + 1)) for size, cls in enumerate(classes)]))
+        return {name: total.parameters for name, total in summary.totals.items()}
+
+    first, second = classes_of_one_name(gn.ParamState, 2)
+    own: Any = type("ParamState", (gn.State,), {"__module__": __name__})
+    here = "tests.summary.test_summary"
+    assert totals(gn.ParamState, own, own) == {"graphnode.ParamState": 1, f"{here}.ParamState": 5}
+    assert totals(first, second, first) == {f"{here}.Twin (1)": 4, f"{here}.Twin (2)": 2}
+    assert totals(gn.ParamState, first, first) == {"ParamState": 1, "Twin": 5}
+
+
 def test_methods_are_called_by_name():
     """A bound method in place of the model; those that the model calls of itself are no calls of their own."""
     summary = gn.summary(coder().encode, "batch time")
