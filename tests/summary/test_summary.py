@@ -200,9 +200,9 @@ def test_neighbours_of_which_something_static_differs_are_not_folded():
     assert paths([first(2, 3), first(2, 3), second(2, 3)]) == ["items.0..1", "items.2"]
     assert paths([tagged(tag) for tag in ("frozen", None, None)]) == ["items.0", "items.1..2"]
     scales = [Scale(2, 3), Scale(2, 3)]
-    pointers = [Pointing(scales[at]) for at in (0, 0, 0, 1, 1)]
+    pointers = [Pointing(scales[at]) for at in (0, 1, 0, 0, 1)]
     # The first to point at one has it below itself.
-    assert paths(pointers) == ["items.0", "items.1..2", "items.3", "items.4"]
+    assert paths(pointers) == ["items.0", "items.1", "items.2..3", "items.4"]
 
 
 def test_classes_of_states_with_one_name_have_totals_of_their_own():
