@@ -94,6 +94,7 @@ class Item(NamedTuple):
         spec: The class and what else is static of the object; one object for equal ones.
         references: The paths within a node of what has its row elsewhere, each with the
             path of that row.
+        own_flops: The operations of a node, those of nodes below left out; as for a row.
     """
 
     row: Row
@@ -102,6 +103,7 @@ class Item(NamedTuple):
     is_node: bool
     spec: NodeSpec | StateSpec
     references: tuple[tuple[Path, Path], ...]
+    own_flops: int | str | None
 
 
 def items_of(root: Any, activity: Activity | None) -> list[Item]:
@@ -141,7 +143,8 @@ class _Tree:
         self._counts = self._summed([self._own_count(item) for item in self._objects])
         self._bytes = self._summed([self._own_bytes(item) for item in self._objects])
         flops: Mapping[Path, Size] = {} if activity is None else activity.flops
-        self._flops = self._summed([flops.get(path, 0) for path in self._paths])
+        self._own_flops = [flops.get(path, 0) for path in self._paths]
+        self._flops = self._summed(self._own_flops)
 
     def is_node(self, number: int) -> bool:
         """Whether an object is a node."""
@@ -200,13 +203,15 @@ class _Tree:
 
     def item(self, number: int, parent: int, depth: int) -> Item:
         """The row of an object, in its place."""
+        row = self.row(number)
         return Item(
-            self.row(number),
+            row,
             parent,
             depth,
             self.is_node(number),
             self._specs[number],
             self._references(number),
+            None if row.flops is None else plain(self._own_flops[number]),
         )
 
     def _references(self, number: int) -> tuple[tuple[Path, Path], ...]:

@@ -21,6 +21,7 @@ from ._fold import folded, unfolded
 from ._inputs import Inputs, inputs_of
 from ._rows import Activity, Item, Row, items_of
 from ._table import (
+    Cells,
     Table,
     cells_of,
     columns,
@@ -74,7 +75,10 @@ class Summary:
 
     @property
     def rows(self) -> list[Row]:
-        """What is shown, before equal siblings are folded: a row for each State; with inputs, one for each node."""
+        """What is shown, before equal siblings are folded: a row for each State; with inputs, one for each node.
+
+        What the model itself holds and does has a line in the table, and no row.
+        """
         return [item.row for item in self._shown()]
 
     @property
@@ -208,9 +212,34 @@ class Summary:
             calls=self._activity is not None,
         )
         body = [cells for line in lines for cells in cells_of(line)]
+        if body and has_nodes:
+            body = [*self._own_cells(has_states="shape" in head), *body]
         root = self._root()
         foot = with_calls({"path": self._title, **numbers_of(root)}, root.calls)
         return Table(head, body, foot, self._notes_below(has_nodes))
+
+    def _own_cells(self, has_states: bool) -> list[Cells]:
+        """The line of what the model itself holds and does, and no row below it has; none where that is nothing.
+
+        Args:
+            has_states: Whether its States have rows.
+        """
+        root = self._items[0]
+        if root.row.path != ():
+            return []
+        own = [
+            item.row for item in self._items if item.parent == 0 and not item.is_node
+        ]
+        row = root.row._replace(
+            parameters=sum(state.parameters for state in own),
+            bytes=sum(state.bytes for state in own),
+            flops=root.own_flops,
+        )
+        names = ["flops"] if has_states else ["parameters", "bytes", "flops"]
+        if all(getattr(row, name) in {0, None} for name in names):
+            return []
+        cells = {name: text for name, text in numbers_of(row).items() if name in names}
+        return [{"path": "(itself)", **cells}]
 
     def _notes_below(self, has_nodes: bool) -> tuple[str, ...]:
         """The lines below the table."""

@@ -5,7 +5,7 @@ Which columns there are follows from what the rows are of: States, nodes, or bot
 
 import html
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._paths import Path, path_str
 from ._fold import Line
@@ -15,7 +15,7 @@ from ._rows import CallShapes, Row
 _WIDEST: Final = 48
 _MOST_CALLS: Final = 3
 
-_Cells = dict[str, str]
+Cells: TypeAlias = dict[str, str]
 
 _NUMBERS: Final = ("parameters", "bytes", "flops")
 
@@ -31,11 +31,11 @@ class Table(NamedTuple):
     """
 
     head: tuple[str, ...]
-    body: list[_Cells]
-    foot: list[_Cells]
+    body: list[Cells]
+    foot: list[Cells]
     notes: tuple[str, ...]
 
-    def rows(self, cells: Sequence[_Cells]) -> list[list[str]]:
+    def rows(self, cells: Sequence[Cells]) -> list[list[str]]:
         """Cells in the order of the columns."""
         return [[row.get(name, "") for name in self.head] for row in cells]
 
@@ -63,7 +63,7 @@ def columns(*, states: bool, nodes: bool, calls: bool) -> tuple[str, ...]:
     )
 
 
-def cells_of(line: Line) -> list[_Cells]:
+def cells_of(line: Line) -> list[Cells]:
     """The cells of a row: one line, and one more for each further call."""
     row, count = line.item.row, line.times
     first = {
@@ -76,7 +76,7 @@ def cells_of(line: Line) -> list[_Cells]:
     return with_calls(first, row.calls)
 
 
-def numbers_of(row: Row, count: int = 1) -> _Cells:
+def numbers_of(row: Row, count: int = 1) -> Cells:
     """The cells of a row's numbers, for so many rows that say the same."""
     cells = {
         "parameters": f"{row.parameters * count:,}",
@@ -94,7 +94,7 @@ def _flops_text(flops: int | str, count: int) -> str:
     return flops if count == 1 else f"{count}*({flops})"
 
 
-def with_calls(first: _Cells, calls: Sequence[CallShapes]) -> list[_Cells]:
+def with_calls(first: Cells, calls: Sequence[CallShapes]) -> list[Cells]:
     """The cells of a row with those of its calls, in as many lines."""
     lines = [
         {"inputs": _inputs_text(call), "outputs": _cut(call.outputs)} for call in calls

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from typing import Any
 
 import hypothesis
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
@@ -94,6 +96,71 @@ def test_a_view_shows_fewer_nodes_or_states_too():
     assert [row.path for row in gn.summary(net(4)).view(depth=1).rows] == [("blocks", 0), ("head",)]
     assert [row.kind for row in gn.summary(net(4)).view(states=False, depth=1).rows] == ["Block", "Scale"]
     assert "shape" not in repr(gn.summary(net(4)).view(depth=1)).partition("\n")[0]
+
+
+class Own(gn.Node):
+    """Has a part, a State and a product of its own, and calls a node that is an input."""
+
+    weight: gn.ParamState[Float[Array, "2 2"]]
+    scale: Scale
+
+    def __call__(self, x: Array, teacher: Scale | None = None) -> Array:
+        x = self.scale(x) @ self.weight.value
+        return x if teacher is None else x + teacher(x)
+
+
+def own() -> Own:
+    return Own(gn.ParamState(jnp.ones((2, 2))), Scale(2, 2))
+
+
+def test_what_the_model_itself_holds_and_does_has_a_line():
+    """And what nodes that are inputs do; so the lines right below the model add up to it."""
+    assert repr(gn.summary(own(), "batch 2", Scale(2, 2))) == "\n".join(
+        [
+            "path      class  inputs               outputs       parameters  bytes     flops  shared with",
+            "--------------------------------------------------------------------------------------------",
+            "(itself)                                                     4     16  16*batch",
+            "scale     Scale  f32[batch,2]         f32[batch,2]           4     16   8*batch",
+            "--------------------------------------------------------------------------------------------",
+            "Own              f32[batch,2], Scale  f32[batch,2]           8     32  24*batch",
+            "for every size of batch",
+        ]
+    )
+    assert repr(gn.summary(own()).view(depth=1)).splitlines()[2].split() == ["(itself)", "4", "16"]
+    # Where its States have rows, these numbers are there.
+    lines = repr(gn.summary(own(), "3 2").view(states=True)).splitlines()[2:4]
+    assert [line.split() for line in lines] == [["(itself)", "24"], ["weight", "ParamState", "f32[2,2]", "4", "16"]]
+
+
+def test_what_is_nothing_or_all_there_is_has_no_line_of_its_own():
+    """A model without States of its own; one without parts; one of which no part is shown; States alone."""
+    summaries = [gn.summary(net(4), "3 2"), gn.summary(Scale(2, 2), "3 2")]
+    summaries += [gn.summary(own(), "3 2").view(depth=0), gn.summary(own()), gn.summary([own()]).view(depth=1)]
+    assert not any("(itself)" in repr(summary) for summary in summaries)
+
+
+@hypothesis.given(st.lists(st.sampled_from([2, 3]), max_size=3), st.booleans())
+def test_the_lines_right_below_a_model_add_up_to_it(widths: list[int], states: bool):
+    """Whatever it holds and does itself, with and without States."""
+
+    class Outer(gn.Node):
+        own: Own
+        blocks: list[Block]
+        weight: gn.ParamState[Float[Array, "2 2"]]
+
+        def __call__(self, x: Array) -> Array:
+            x = self.own(x)
+            for block in self.blocks:
+                x = block(x)
+            return x @ self.weight.value
+
+    model = Outer(own(), net(*widths).blocks, gn.ParamState(jnp.ones((2, 2))))
+    summary = gn.summary(model, "3 2").view(depth=1, states=states, fold=False)
+    table = summary._table()
+    rows = [row for row in table.body if re.fullmatch(r"\(itself\)|\w+|blocks\.\d", row["path"])]
+    for column in ("parameters", "bytes", "flops"):
+        numbers = [int(row.get(column, "0").replace(",", "") or 0) for row in rows]
+        assert sum(numbers) == int(table.foot[0][column].replace(",", ""))
 
 
 def test_rows_are_in_the_order_of_calls():
