@@ -10,7 +10,15 @@ from typing import Any, Final
 
 import jax
 
-from .._contract import Contract, ContractSyntaxError, Size, axis_sizes, contract_of
+from .._compat import InconclusiveSizeError
+from .._contract import (
+    Axis,
+    Contract,
+    ContractSyntaxError,
+    Size,
+    axis_sizes,
+    contract_of,
+)
 from .._declare._makers import sizes_of
 from .._declare._node import Node
 from .._declare._type_arguments import resolve
@@ -34,9 +42,19 @@ class Symbols:
         self._sizes: dict[str, Size] = {}
 
     def size(self, name: str) -> Size:
-        """The size of a name, the same whenever it is asked for."""
+        """The size of a name, the same whenever it is asked for.
+
+        Raises:
+            ContractSyntaxError: JAX has another use for the name.
+        """
         if name not in self._sizes:
-            (size,) = jax.export.symbolic_shape(name, scope=self._scope)
+            try:
+                (size,) = jax.export.symbolic_shape(name, scope=self._scope)
+            except ValueError:
+                raise ContractSyntaxError(
+                    f"{name!r} cannot name a symbolic size, as it is an operation on sizes in JAX; "
+                    "choose another name, or give a number"
+                ) from None
             self._sizes[name] = size if self._number is None else self._number
         return self._sizes[name]
 
@@ -103,18 +121,48 @@ def shape_of_contract(
         symbols: Gives the sizes of all others.
 
     Raises:
-        ContractSyntaxError: A static field holds what is not a size.
+        ContractSyntaxError: A static field holds what is not a size, or there is no such
+            symbolic size.
     """
     shape: list[Size] = []
     for axis in contract.axes:
-        known = {name: sizes[name] for name in axis.names if name in sizes}
         if axis.expression is None:
             shape.append(symbols.size(_RUN) if axis.variadic else symbols.unnamed())
-            continue
-        for name in sorted(axis.names - known.keys()):
-            known[name] = symbols.size(name)
-        shape += axis_sizes(axis, axis.size(known))
+        elif axis.names <= sizes.keys():
+            shape += _known_sizes(axis, sizes)
+        else:
+            shape += _symbolic_sizes(axis, sizes, symbols)
     return tuple(shape)
+
+
+def _known_sizes(axis: Axis, sizes: Mapping[str, Any]) -> tuple[Size, ...]:
+    """The sizes of an axis all of whose names are known.
+
+    Raises:
+        ContractSyntaxError: They are not sizes.
+    """
+    run = axis_sizes(axis, axis.size(sizes))
+    if min(run, default=0) < 0:
+        raise ContractSyntaxError(f"axis {axis.text!r} is negative: {min(run)}")
+    return run
+
+
+def _symbolic_sizes(
+    axis: Axis, sizes: Mapping[str, Any], symbols: Symbols
+) -> tuple[Size, ...]:
+    """The sizes of an axis some of whose names are symbolic.
+
+    Raises:
+        ContractSyntaxError: JAX has no such symbolic size.
+    """
+    names = sorted(axis.names - sizes.keys())
+    symbolic = {name: symbols.size(name) for name in names}
+    try:
+        return axis_sizes(axis, axis.size({**sizes, **symbolic}))
+    except (NotImplementedError, InconclusiveSizeError):
+        raise ContractSyntaxError(
+            f"axis {axis.text!r} cannot be worked out where {', '.join(names)} can be any size: give a number"
+        ) from None
 
 
 def input_of_contract(

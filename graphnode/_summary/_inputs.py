@@ -226,7 +226,7 @@ class _Reader:
             return text
         if meaning is Meaning.OPEN:
             check_is_shape(text, self._sizes)
-        dtype, axes = dtype_and_axes(text)
+        dtype, axes = dtype_and_axes(text, self._sizes)
         shape = shape_of_contract(axes, self._sizes, self.symbols)
         if dtype is not None:
             return shaped(shape, dtype)

@@ -254,6 +254,9 @@ def test_inputs_that_a_model_does_not_take_are_a_usage_error(models: Path):
     result = run("summary", "sequence.yaml", "--input", "...")
     text = "no annotation with a jaxtyping array says its shape; give an array, or its shape as a text"
     assert (result.exit_code, result.stderr) == (1, f"x: {text}\n")
+    for shape in ("max 4", "2**b 4"):
+        result = run("summary", "sequence.yaml", "--input", shape)
+        assert (result.exit_code, result.stderr[:3], result.stdout) == (1, "x: ", "")
 
 
 def test_a_change_that_is_wrong_is_told(models: Path):

@@ -73,13 +73,25 @@ def test_a_text_is_a_shape(text: str, shape: str):
     assert inputs_of(gn.summary(Asked(7), text)) == shape
 
 
+RESERVED = "cannot name a symbolic size, as it is an operation on sizes in JAX; choose another name, or give a number"
+NEITHER = "is neither a number, a name, nor + - * // ** of these"
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("2 3.5", "'2 3.5' is not a shape"),
+        ("2 3.5", f"'2 3.5' is not a shape: '3.5' {NEITHER}"),
+        ("b>=2 4", f"'b>=2 4' is not a shape: 'b>=2' {NEITHER}"),
+        ("b=3 4", f"'b=3 4' is not a shape: 'b=3' {NEITHER}"),
+        ("#b 4", f"'#b 4' is not a shape: '#b' {NEITHER}"),
+        ("_b 4", f"'_b 4' is not a shape: '_b' {NEITHER}"),
+        ("True 4", f"'True 4' is not a shape: 'True' {NEITHER}"),
+        ("1" * 200 + "! 4", f"'{'1' * 200}! 4' is not a shape: '{'1' * 200}!' {NEITHER}"),
         ("f32[2", "'f32[2' is not a shape"),
         ("2 b-", "'2 b-' is not a shape"),
-        ("... *batch", "'... *batch' is not a shape"),
+        ("... *shape", "'... *shape' is not a shape"),
+        ("*b 4", "'*b 4' is not a shape: the node has no field 'b' with the sizes of '*b'"),
+        ("f32[*b,4]", "'f32[*b,4]' is not a shape: the node has no field 'b' with the sizes of '*b'"),
         ("foo[2]", "'foo' is not a dtype"),
     ],
 )
@@ -88,6 +100,35 @@ def test_a_text_that_is_no_shape_is_refused(text: str, fault: str):
     with pytest.raises(gn.SummaryError) as caught:
         gn.summary(Asked(7), text)
     assert str(caught.value) == f'inputs: {fault}; write "batch 28 28 1" or "int32[batch,128]"'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        *[(f"{name} 4", f"'{name}' {RESERVED}") for name in ("max", "min", "mod", "floordiv")],
+        ("max-pool 4", f"'max' {RESERVED}"),
+        ("2**b 4", "axis '2**b' cannot be worked out where b can be any size: give a number"),
+        ("b//0 4", "axis 'b//0' cannot be worked out: integer division or modulo by zero"),
+        ("2-3 4", "axis '2-3' is negative: -1"),
+        ("size-9 4", "axis 'size-9' is negative: -2"),
+    ],
+)
+def test_a_size_that_cannot_be_symbolic_is_refused(text: str, fault: str):
+    """JAX has names of its own for operations on sizes, and not all operations."""
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Asked(7), text)
+    assert str(caught.value) == f"inputs: {fault}"
+
+
+def test_an_axis_of_an_annotation_that_cannot_be_symbolic_is_refused():
+    """As one of a text is."""
+
+    class Pooled(gn.Node):
+        def __call__(self, x: Float[Array, "max"]) -> None: ...
+
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Pooled(), ...)
+    assert str(caught.value) == f"x: 'max' {RESERVED}"
 
 
 class Mode(enum.Enum):
