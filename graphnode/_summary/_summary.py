@@ -33,7 +33,7 @@ from ._table import (
 )
 from ._totals import Total, totals_of
 from ._trace import Invocation, activity_of
-from ._tried import A_SIZE, with_exception
+from ._tried import SIZES, with_exception
 
 
 class Options(NamedTuple):
@@ -335,17 +335,16 @@ def summarize(
         return Summary(type(model).__name__, items_of(copy, None), None)
     function, node = _method_of(model)
     invocation = _invocation(function, node, inputs_of(function, node, inputs, named))
-    with_numbers = invocation
+    with_numbers: dict[int, Invocation] = {}
     if invocation.inputs.symbols:
-        numbers = inputs_of(function, node, inputs, named, A_SIZE)
-        with_numbers = _invocation(function, node, numbers)
+        for size in SIZES:
+            numbers = inputs_of(function, node, inputs, named, size)
+            with_numbers[size] = _invocation(function, node, numbers)
     try:
-        activity = activity_of(invocation)
-        # Sizes of the caller's own stay symbolic.
-        if activity.symbols and not with_numbers.inputs.symbols:
-            activity = with_exception(activity, with_numbers)
+        activity = with_exception(activity_of(invocation), with_numbers)
     except SHAPE_ERRORS as error:
-        faults = faults_of(invocation, with_numbers, place_of)
+        trial = with_numbers.get(SIZES[0], invocation)
+        faults = faults_of(invocation, trial, place_of)
         if not faults:
             raise
         raise SummaryError(faults) from error

@@ -397,7 +397,7 @@ def test_a_model_with_an_optimizer_has_a_summary():
 
 
 def test_what_holds_for_no_symbol_alone_is_said():
-    """JAX denies that a symbolic size is even; so the summary is tried with a number, which is."""
+    """JAX denies that a symbolic size is even; so the summary is tried with a number, which is, and with the next."""
 
     class Halves(gn.Node):
         scale: Scale
@@ -417,7 +417,17 @@ def test_what_holds_for_no_symbol_alone_is_said():
         def __call__(self, x: jax.Array) -> jax.Array:
             return x if x.shape[0] % 2 == 0 else self.scale(x)
 
+    class Thirds(gn.Node):
+        scale: Scale
+        rest: int
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.scale(x[::2] if x.shape[0] % 3 == self.rest else x)
+
     start = "not for every size: where batch is 24,"
+    assert gn.summary(Thirds(Scale(2, 3), 0), "batch 2").notes == (f"{start} there are other operations",)
+    one_more = start.replace("24", "25")
+    assert gn.summary(Thirds(Scale(2, 3), 1), "batch 2").notes == (f"{one_more} there are other operations",)
     assert gn.summary(Halves(Scale(2, 3)), "batch 2").notes == (f"{start} there are other operations",)
     assert gn.summary(Refuses(), "batch 2").notes == (f"{start} the model fails: ValueError: an odd one",)
     summary = gn.summary(Leaves(Scale(2, 3)), "batch 2")
