@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import jax
 
-from .._compat import InconclusiveSizeError
+from .._compat import InconclusiveSizeError, SymbolicSize
 from .._contract import (
     Axis,
     Contract,
@@ -22,6 +22,7 @@ from .._contract import (
 from .._declare._makers import sizes_of
 from .._declare._node import Node
 from .._declare._type_arguments import resolve
+from .._split import states
 from ._abstract import shaped
 
 # What stands for `...`, a run of axes without a name.
@@ -34,11 +35,17 @@ class Symbols:
     Args:
         number: What stands for each of them instead, to see whether a fault is that of
             the symbol.
+        scope: Of the symbolic sizes that the model has itself, so that they can be
+            computed with, and one of the same name is the same.
     """
 
-    def __init__(self, number: int | None = None) -> None:
+    def __init__(
+        self,
+        number: int | None = None,
+        scope: jax.export.SymbolicScope | None = None,
+    ) -> None:
         self._number = number
-        self._scope = jax.export.SymbolicScope()
+        self._scope = jax.export.SymbolicScope() if scope is None else scope
         self._sizes: dict[str, Size] = {}
 
     def size(self, name: str) -> Size:
@@ -102,6 +109,17 @@ def annotations_of(
         except (NameError, TypeError, AttributeError, SyntaxError):
             continue
     return annotations
+
+
+def scope_of(node: Node) -> jax.export.SymbolicScope | None:
+    """The scope of the symbolic sizes in the States of a node; `None` if there are none."""
+    values = [state._value for state in states(node).values()]
+    for leaf in jax.tree.leaves(values):
+        for size in getattr(leaf, "shape", ()):
+            if isinstance(size, SymbolicSize):
+                scope: jax.export.SymbolicScope = size.scope
+                return scope
+    return None
 
 
 def node_sizes(node: Node) -> dict[str, Any]:

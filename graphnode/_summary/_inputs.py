@@ -26,6 +26,7 @@ from ._annotated import (
     contracts_of,
     input_of_contract,
     node_sizes,
+    scope_of,
     shape_of_contract,
 )
 from ._text_meaning import Meaning, check_is_shape, meaning_of
@@ -77,7 +78,7 @@ def inputs_of(
     signature = inspect.signature(function)
     args, kwargs = _with_further(signature, args, kwargs)
     _check_taken(signature, function, node, args, kwargs)
-    reader = _Reader(function, node, Symbols(number))
+    reader = _Reader(function, node, Symbols(number, scope_of(node)))
     names = _names_of(signature, len(args) + 1)[1:]
     args = tuple([reader.read(*pair) for pair in zip(names, args, strict=True)])
     kwargs = {

@@ -47,7 +47,8 @@ class Row(NamedTuple):
         path: Where it is; `()` for the model itself.
         kind: The name of its class.
         shape: Dtype and shape of a State; empty for a node.
-        parameters: Numbers in the States at and below the path.
+        parameters: Numbers in the States at and below the path; a symbolic size of JAX
+            where the shape of one is symbolic.
         bytes: Their size.
         others: Its further paths, which count nothing.
         calls: The different calls of a node, in the order in which they are made.

@@ -15,17 +15,19 @@ from .._paths import Path, path_str
 from .._static import GraphObject
 from ..transforms._methods import target_of
 from ._abstract import abstract
+from ._annotated import scope_of
 from ._errors import SHAPE_ERRORS
 from ._faults import PlaceOf, faults_of
 from ._fold import folded, unfolded
 from ._inputs import Inputs, inputs_of
-from ._rows import Activity, Item, Row, items_of
+from ._rows import Activity, Item, Row, items_of, plain
 from ._table import (
     Cells,
     Table,
     cells_of,
     columns,
     html_of,
+    number_text,
     numbers_of,
     rich_of,
     text_of,
@@ -155,11 +157,14 @@ class Summary:
         """
         return {
             "model": self._title,
-            "parameters": self.parameters,
-            "bytes": self.bytes,
+            "parameters": plain(self.parameters),
+            "bytes": plain(self.bytes),
             "flops": self.flops,
             "symbols": list(self.symbols),
-            "totals": {kind: total._asdict() for kind, total in self.totals.items()},
+            "totals": {
+                kind: {"parameters": plain(count), "bytes": plain(size)}
+                for kind, (count, size) in self.totals.items()
+            },
             "rows": [_row_data(item) for item in self._items],
             "notes": list(self.notes),
         }
@@ -248,7 +253,7 @@ class Summary:
             lines.insert(0, f"for every size of {', '.join(self.symbols)}")
         if has_nodes and len(self.totals) > 1:
             texts = [
-                f"{kind} {total.parameters:,} ({total.bytes:,} bytes)"
+                f"{kind} {number_text(total.parameters)} ({number_text(total.bytes)} bytes)"
                 for kind, total in self.totals.items()
             ]
             lines.insert(0, f"parameters by class: {', '.join(texts)}")
@@ -259,6 +264,8 @@ def _row_data(item: Item) -> dict[str, Any]:  # Any: of JSON
     """A row as data of JSON, with paths as texts."""
     data = item.row._asdict()
     data["class"] = data.pop("kind")
+    for name in ("parameters", "bytes"):
+        data[name] = plain(data[name])
     data["path"] = path_str(item.row.path)
     data["others"] = list(map(path_str, item.row.others))
     data["calls"] = [call._asdict() for call in item.row.calls]
@@ -336,7 +343,8 @@ def summarize(
     function, node = _method_of(model)
     invocation = _invocation(function, node, inputs_of(function, node, inputs, named))
     with_numbers: dict[int, Invocation] = {}
-    if invocation.inputs.symbols:
+    # Symbolic sizes of States cannot be tried with numbers.
+    if invocation.inputs.symbols and scope_of(node) is None:
         for size in SIZES:
             numbers = inputs_of(function, node, inputs, named, size)
             with_numbers[size] = _invocation(function, node, numbers)

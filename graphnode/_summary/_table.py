@@ -7,6 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .._contract import Size
 from .._paths import Path, path_str
 from ._fold import Line
 from ._rows import CallShapes, Row
@@ -79,19 +80,19 @@ def cells_of(line: Line) -> list[Cells]:
 def numbers_of(row: Row, count: int = 1) -> Cells:
     """The cells of a row's numbers, for so many rows that say the same."""
     cells = {
-        "parameters": f"{row.parameters * count:,}",
-        "bytes": f"{row.bytes * count:,}",
+        "parameters": number_text(row.parameters, count),
+        "bytes": number_text(row.bytes, count),
     }
     if row.flops is not None:
-        cells["flops"] = _flops_text(row.flops, count)
+        cells["flops"] = number_text(row.flops, count)
     return cells
 
 
-def _flops_text(flops: int | str, count: int) -> str:
-    """A number of operations; a formula in symbolic sizes as it is, for so many rows."""
-    if isinstance(flops, int):
-        return f"{flops * count:,}"
-    return flops if count == 1 else f"{count}*({flops})"
+def number_text(number: Size, count: int = 1) -> str:
+    """A number of parameters, bytes or operations, for so many rows; a formula in symbolic sizes as it is."""
+    if isinstance(number, int):
+        return f"{number * count:,}"
+    return str(number) if count == 1 else f"{count}*({number})"
 
 
 def with_calls(first: Cells, calls: Sequence[CallShapes]) -> list[Cells]:

@@ -68,7 +68,7 @@ def _with_note(activity: Activity, size: int, text: str) -> Activity:
     return activity._replace(notes=(note, *activity.notes), holds=False)
 
 
-def _at_size(flops: Size, symbols: tuple[str, ...], size: int) -> Size:
+def _at_size(flops: Size, symbols: tuple[str, ...], size: int) -> int:
     """A number of operations with another one in place of the symbols."""
     if not isinstance(flops, SymbolicSize):
         return int(flops)

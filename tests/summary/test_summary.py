@@ -366,6 +366,32 @@ def test_a_state_may_hold_an_empty_container():
     ]
 
 
+def test_the_shape_of_a_state_may_be_symbolic():
+    """Its numbers are formulas in all forms; a name in a text is the same size, or another one."""
+
+    class Product(gn.Node):
+        table: gn.ParamState
+        scale: Scale
+
+        def __call__(self, x: Array) -> tuple[Array, Array]:
+            return self.scale(x), self.table.value @ self.table.value.T
+
+    (rows,) = jax.export.symbolic_shape("rows")
+    model = Product(gn.ParamState(jax.ShapeDtypeStruct((rows, 4), "float32")), Scale(2, 3))
+    lines = [line.split() for line in repr(gn.summary(model)).splitlines()]
+    assert ["table", "ParamState", "f32[rows,4]", "4*rows", "16*rows"] in lines
+    assert lines[-1] == ["Product", "4*rows", "+", "6", "16*rows", "+", "24"]
+    summary = gn.summary(model, "n 2")
+    assert (summary.flops, summary.notes) == ("8*rows^2 + 12*n", ())
+    assert summary._repr_html_().count("4*rows") == 2
+    assert gn.summary(model, "rows 2").flops == "8*rows^2 + 12*rows"
+    data = json.loads(json.dumps(summary.to_dict()))
+    assert (data["parameters"], data["totals"]) == (
+        "4*rows + 6",
+        {"ParamState": {"parameters": "4*rows + 6", "bytes": "16*rows + 24"}},
+    )
+
+
 def test_totals_are_by_class_of_state():
     """As statistics are no parameters to many; the table says it where there are several classes."""
     summary = gn.summary(nn.BatchNorm(4), "batch 4")
