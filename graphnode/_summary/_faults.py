@@ -12,7 +12,7 @@ from .._calls import NodeCall, Proceed
 from .._errors import Fault, Place
 from .._paths import Path
 from ._declared import declared_output, output_by_trial
-from ._errors import SHAPE_ERRORS, error_text
+from ._errors import SHAPE_ERRORS, VALUE_ERRORS, error_text
 from ._trace import Invocation, Recorder, traced
 
 # Gives the place of a node in a file, by its path.
@@ -92,6 +92,9 @@ class _FaultFinder(Recorder):
         before = self._count
         try:
             return proceed(*args, **kwargs)
+        # No fault of shapes, and nothing to go on with.
+        except VALUE_ERRORS as error:
+            raise _StoppedError from error
         except SHAPE_ERRORS as error:
             # What a node does with the result of one that has failed may be a
             # consequence, and no fault of its own.

@@ -16,7 +16,7 @@ from .._static import GraphObject
 from ..transforms._methods import target_of
 from ._abstract import abstract
 from ._annotated import scope_of
-from ._errors import SHAPE_ERRORS
+from ._errors import SHAPE_ERRORS, VALUE_ERRORS
 from ._faults import PlaceOf, faults_of
 from ._fold import folded, unfolded
 from ._inputs import Inputs, inputs_of
@@ -350,6 +350,11 @@ def summarize(
             with_numbers[size] = _invocation(function, node, numbers)
     try:
         activity = with_exception(activity_of(invocation), with_numbers)
+    except VALUE_ERRORS as error:
+        error.add_note(
+            "gn.summary traces the call with shapes, as gn.jit does: no array has a value"
+        )
+        raise
     except SHAPE_ERRORS as error:
         trial = with_numbers.get(SIZES[0], invocation)
         faults = faults_of(invocation, trial, place_of)

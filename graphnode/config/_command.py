@@ -12,6 +12,7 @@ import click
 
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, SummaryError
+from .._summary._errors import VALUE_ERRORS
 from ._config import Config
 from ._diff import diff
 from ._json_schema import json_schema
@@ -234,6 +235,9 @@ def summary_command(
         summary = file_summary(file, changes, args, named, method)
     except (ConfigError, SummaryError) as error:
         _exit_with(error)
+    # Of the code of the model, as other errors of it.
+    except VALUE_ERRORS:
+        raise
     except TypeError as error:
         raise click.UsageError(str(error)) from None
     if style == "json":
