@@ -53,6 +53,16 @@ class Inputs(NamedTuple):
     symbols: tuple[str, ...]
 
 
+class Fixed(NamedTuple):
+    """An argument that a partial has: a text in it is no shape.
+
+    Attributes:
+        value: The argument.
+    """
+
+    value: Any
+
+
 def inputs_of(
     function: Callable[..., object],
     node: Node,
@@ -190,6 +200,8 @@ class _Reader:
         try:
             if isinstance(value, EllipsisType):
                 return self._from_annotation(parameter)
+            if isinstance(value, Fixed):
+                return jax.tree.map(_shape, value.value, is_leaf=is_graph_object)
             read = functools.partial(self._leaf, parameter)
             return jax.tree.map(read, value, is_leaf=is_graph_object)
         except ContractSyntaxError as error:
@@ -212,8 +224,7 @@ class _Reader:
         """One leaf of an input: an array, or a text that is one, as its shape; anything else as it is."""
         if isinstance(leaf, str):
             return self._text(parameter, leaf)
-        is_array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-        return shape_of(leaf) if is_array else leaf
+        return _shape(leaf)
 
     # Any: a shape, or the text.
     def _text(self, parameter: str, text: str) -> Any:
@@ -234,3 +245,10 @@ class _Reader:
         # Without one in the text, that of the annotation, or the default float.
         contract = self._contracts.get(parameter, axes)
         return shaped(shape, concrete_dtype(contract.dtype()))
+
+
+# Any: a leaf of an input.
+def _shape(leaf: Any) -> Any:
+    """An array as its shape, anything else as it is."""
+    is_array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return shape_of(leaf) if is_array else leaf

@@ -1,5 +1,6 @@
 """`summary`: what a model takes and does, as data and as a table."""
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -19,7 +20,7 @@ from ._annotated import scope_of
 from ._errors import SHAPE_ERRORS, VALUE_ERRORS
 from ._faults import PlaceOf, faults_of
 from ._fold import folded, unfolded
-from ._inputs import Inputs, inputs_of
+from ._inputs import Fixed, Inputs, inputs_of
 from ._rows import Activity, Item, Row, items_of, plain
 from ._table import (
     Cells,
@@ -292,8 +293,9 @@ def summary(model: object, /, *inputs: Any, **named: Any) -> Summary:
     Nothing is computed and no array is made: the call is traced with shapes.
 
     Args:
-        model: A node, which is called; a method of one, as `model.encode`; or a config
-            of `gn.config`, which is not built. Without inputs a node or config is not
+        model: A node, which is called; a method of one, as `model.encode`, or a
+            `functools.partial` of them, whose arguments are taken as they are; or a
+            config of `gn.config`, which is not built. Without inputs a node or config is not
             called, and a pytree of nodes will do.
         *inputs: What it is called with: arrays, `jax.ShapeDtypeStruct`s, or shapes as
             texts, `"32 28 28 1"` or `"int32[batch,128]"`, where a name is the size that
@@ -340,6 +342,7 @@ def summarize(
     if not (inputs or named) and _is_structure(model):
         copy = abstract(model)
         return Summary(type(model).__name__, items_of(copy, None), None)
+    model, inputs, named = _without_partial(model, inputs, named)
     function, node = _method_of(model)
     invocation = _invocation(function, node, inputs_of(function, node, inputs, named))
     with_numbers: dict[int, Invocation] = {}
@@ -379,6 +382,19 @@ def _model_of(model: Any) -> Any:
 def _is_structure(model: object) -> bool:
     """Whether something is a node or pytree, or is refused as such; and not a method, which is called."""
     return isinstance(model, GraphObject | type) or not callable(model)
+
+
+# Any: a model, and inputs of any kind.
+def _without_partial(
+    model: Any, inputs: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    """What a `functools.partial` calls, and all inputs: those in it stay the values that they are."""
+    # Not what `gn.jit` makes of a method, whose class is another.
+    if type(model) is not functools.partial:
+        return model, inputs, named
+    fixed = {name: Fixed(value) for name, value in model.keywords.items()}
+    args = (*map(Fixed, model.args), *inputs)
+    return _without_partial(model.func, args, {**fixed, **named})
 
 
 def _method_of(model: Any) -> tuple[Callable[..., Any], Node]:

@@ -111,7 +111,8 @@ def check_is_shape(text: str, sizes: Mapping[str, Any]) -> None:
         return
     raise ContractSyntaxError(
         f"{text!r} may be a shape or a value, and no annotation says which; "
-        f'annotate the parameter as an array or as str, or write "float32[{text}]" for a shape'
+        f'annotate the parameter as an array or as str; or write "float32[{text}]" for a shape, '
+        "or bind a value with functools.partial"
     )
 
 

@@ -1,6 +1,7 @@
 """What a summary calls a model with: arrays, shapes, texts, annotations, nodes, flags."""
 
 import enum
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -190,7 +191,7 @@ def test_a_text_is_what_the_annotation_of_its_parameter_says(annotation: Any, re
         gn.summary(Mixed(), TEXT)
     assert str(caught.value) == (
         "x: 'batch mean' may be a shape or a value, and no annotation says which; annotate the parameter as an array "
-        'or as str, or write "float32[batch mean]" for a shape'
+        'or as str; or write "float32[batch mean]" for a shape, or bind a value with functools.partial'
     )
     assert inputs_of(gn.summary(Mixed(), f"f32[{TEXT}]")) == SHAPE
     assert inputs_of(gn.summary(Mixed(), "batch 2")) == "f32[batch,2]"
@@ -230,6 +231,21 @@ def test_arrays_and_shapes_are_inputs():
     """Of NumPy, too; a key is one of its own dtype."""
     inputs = jnp.ones(2), jax.ShapeDtypeStruct((3,), "int32"), np.ones((4,), "float32"), jax.random.key(0)
     assert inputs_of(gn.summary(Asked(7), *inputs)) == "f32[2], i32[3], f32[4], key<fry>[]"
+
+
+def test_the_arguments_of_a_partial_are_taken_as_they_are():
+    """Of a node, a method, one that is transformed, or another partial; an array is its shape, a text no shape."""
+    model = Asked(7)
+    text = "f32[2], mode='4 mean'"
+    assert inputs_of(gn.summary(functools.partial(model, mode="4 mean"), "2")) == text
+    inner = functools.partial(model.__call__, jnp.ones(2), mode="x")
+    assert inputs_of(gn.summary(functools.partial(inner, mode="4 mean"))) == text
+    assert inputs_of(gn.summary(functools.partial(inner), mode="4")) == "f32[2], mode=f32[4]"
+    scale = Scale(2, 3)
+    assert gn.summary(functools.partial(gn.jit(scale)), "4 2").flops == 48
+    with pytest.raises(TypeError) as caught:
+        gn.summary(functools.partial(len), "2")
+    assert str(caught.value).startswith("gn.summary takes a node that can be called, or a method of one")
 
 
 def test_inputs_may_be_pytrees():
