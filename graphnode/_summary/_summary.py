@@ -24,13 +24,13 @@ from ._inputs import Fixed, Inputs, inputs_of
 from ._rows import Activity, Item, Row, items_of, plain
 from ._table import (
     Cells,
+    RichTable,
     Table,
     cells_of,
     columns,
     html_of,
     number_text,
     numbers_of,
-    rich_of,
     text_of,
     with_calls,
 )
@@ -174,7 +174,7 @@ class Summary:
         return text_of(self._table())
 
     def __rich__(self) -> object:
-        return rich_of(self._table())
+        return RichTable(self._table())
 
     def _repr_html_(self) -> str:
         return html_of(self._table())

@@ -4,7 +4,7 @@ Which columns there are follows from what the rows are of: States, nodes, or bot
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._contract import Size
@@ -169,20 +169,55 @@ def _html_row(head: Sequence[str], row: Sequence[str], tag: str) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
+class RichTable(NamedTuple):
+    """A table for rich, which asks for its parts where it prints.
+
+    Attributes:
+        table: The table.
+    """
+
+    table: Table
+
+    # Any: rich is an optional dependency.
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """For rich: the table, then the lines below it."""
+        from rich.text import Text
+
+        yield _rich_table(self.table, options.max_width)
+        for note in self.table.notes:
+            yield Text(note)
+
+
 # Any: rich is an optional dependency.
-def rich_of(table: Table) -> Any:
-    """A table for rich, which asks for it where it prints."""
-    from rich.console import Group
-    from rich.table import Table as RichTable
+def _rich_table(table: Table, width: int) -> Any:
+    """A table of rich. Where there is too little room, shapes and classes are cut, and numbers broken."""
+    from rich.table import Table as OfRich
     from rich.text import Text
 
-    shown = RichTable(show_footer=False)
-    for name in table.head:
-        shown.add_column(name, justify="right" if name in _NUMBERS else "left")
-    # As `Text`, since a path such as `layers[0]` would be read as markup.
-    for row in table.rows(table.body):
-        shown.add_row(*[Text(cell) for cell in row])
+    rows = [*table.body, *table.foot]
+    widths = {
+        name: max([len(row.get(name, "")) for row in rows], default=0)
+        for name in table.head
+    }
+    # A column that is empty takes the room of others.
+    names = [name for name in table.head if widths[name] or name in _NUMBERS]
+    whole = [name for name in names if name in {"path", *_NUMBERS}]
+    # Each column has a frame of 3, and a sign at least.
+    needed = sum(max(widths[name], len(name)) for name in whole) + 4 * len(names)
+    is_enough = needed <= width
+    shown = OfRich()
+    for name in names:
+        # A number that is cut would be another one.
+        shown.add_column(
+            name,
+            justify="right" if name in _NUMBERS else "left",
+            no_wrap=is_enough and name in whole,
+            overflow="ellipsis" if is_enough else "fold",
+        )
+    for row in table.body:
+        # As `Text`, since a path such as `layers[0]` would be read as markup.
+        shown.add_row(*[Text(row.get(name, "")) for name in names])
     shown.add_section()
-    for row in table.rows(table.foot):
-        shown.add_row(*[Text(cell) for cell in row])
-    return Group(shown, *[Text(note) for note in table.notes])
+    for row in table.foot:
+        shown.add_row(*[Text(row.get(name, "")) for name in names])
+    return shown

@@ -477,14 +477,31 @@ def test_html_is_a_table_with_escaped_texts():
 
 
 def test_rich_prints_a_table():
-    """Each cell of the text is in it, and brackets are no markup."""
+    """Each cell of the text is in it, but for columns that are empty, and brackets are no markup."""
     summary = gn.summary(Chain([Scale(2, 3)]), "batch 2")
     rich_console: Any = pytest.importorskip("rich.console")
     console = rich_console.Console(width=200, file=io.StringIO(), record=True)
     console.print(summary)
     text = console.export_text()
     assert text.count("f32[batch,2]") == 2
-    assert all(cell in text for cell in repr(summary).replace("-", "").split())
+    assert all(cell in text for cell in repr(summary).replace("-", "").replace("shared with", "").split())
+
+
+@pytest.mark.parametrize("width", [40, 50, 70, 80, 100])
+def test_rich_cuts_no_number(width: int):
+    """Where room is short, shapes are cut; where there is none, all is broken over lines, and nothing left out."""
+    summary = gn.summary(abstract(12345, 23456, 34567), "512 12345").view(states=False)
+    rich_console: Any = pytest.importorskip("rich.console")
+    console = rich_console.Console(width=width, file=io.StringIO(), record=True)
+    console.print(summary)
+    text = console.export_text()
+    lines = [line.split("│")[1:-1] for line in text.splitlines() if "│" in line]
+    texts = ["".join([cell.strip() for cell in column]) for column in zip(*lines, strict=True)]
+    assert texts[0] == "layers.0layers.1Chain"
+    sizes = [12345 * 23456, 23456 * 34567]
+    for column, factor in zip(texts[-3:], (1, 4, 2 * 512), strict=True):
+        assert column == "".join([f"{size * factor:,}" for size in (*sizes, sum(sizes))])
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_data_is_json():
