@@ -72,14 +72,14 @@ class Activity(NamedTuple):
     Attributes:
         calls: By first path, in the order of the first call.
         flops: By first path, those of nodes below left out.
-        notes: What the numbers leave open.
+        notes: What the numbers leave open, by path; `None` for what is of no node.
         symbols: The names of the symbolic sizes.
         holds: Whether it holds for all of their values, as far as that is known.
     """
 
     calls: dict[Path, list[CallShapes]]
     flops: dict[Path, Size]
-    notes: tuple[str, ...]
+    notes: tuple[tuple[Path | None, str], ...]
     symbols: tuple[str, ...]
     holds: bool = True
 

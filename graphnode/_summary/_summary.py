@@ -20,6 +20,7 @@ from ._annotated import scope_of
 from ._errors import SHAPE_ERRORS, VALUE_ERRORS
 from ._faults import PlaceOf, faults_of
 from ._fold import folded, unfolded
+from ._fold_notes import folded_notes
 from ._inputs import Fixed, Inputs, inputs_of
 from ._rows import Activity, Item, Row, items_of, plain
 from ._table import (
@@ -107,7 +108,13 @@ class Summary:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the operations that are counted leave open, such as the number of rounds of a loop."""
-        return () if self._activity is None else self._activity.notes
+        notes = () if self._activity is None else self._activity.notes
+        return tuple(
+            [
+                text if path is None else f"{path_str(path) or self._title}: {text}"
+                for path, text in notes
+            ]
+        )
 
     @property
     def totals(self) -> dict[str, Total]:
@@ -249,7 +256,8 @@ class Summary:
 
     def _notes_below(self, has_nodes: bool) -> tuple[str, ...]:
         """The lines below the table."""
-        lines = [*self.notes]
+        notes = () if self._activity is None else self._activity.notes
+        lines = folded_notes(notes, self._title)
         if self._activity is not None and self.symbols and self._activity.holds:
             lines.insert(0, f"for every size of {', '.join(self.symbols)}")
         if has_nodes and len(self.totals) > 1:

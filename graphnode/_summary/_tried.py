@@ -65,7 +65,7 @@ def _with_note(activity: Activity, size: int, text: str) -> Activity:
     """What was found, with an exception to it."""
     are = " and ".join(activity.symbols)
     note = f"not for every size: where {are} is {size}, {text}"
-    return activity._replace(notes=(note, *activity.notes), holds=False)
+    return activity._replace(notes=((None, note), *activity.notes), holds=False)
 
 
 def _at_size(flops: Size, symbols: tuple[str, ...], size: int) -> int:
