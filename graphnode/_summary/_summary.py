@@ -46,6 +46,7 @@ class Options(NamedTuple):
     depth: int | None = None
     states: bool | None = None
     fold: bool = True
+    lines: int | None = 100
 
 
 _DEFAULT: Final = Options()
@@ -127,6 +128,7 @@ class Summary:
         depth: int | None = None,
         states: bool | None = None,
         fold: bool = True,
+        lines: int | None = _DEFAULT.lines,
     ) -> "Summary":
         """The same summary, shown otherwise.
 
@@ -137,10 +139,12 @@ class Summary:
                 States. By default there are States alone without inputs, and nodes
                 alone with inputs.
             fold: Whether equal neighbours in a list are one row, such as `blocks.0..23`.
+            lines: How many rows the table has at most, and says how many more there are;
+                `None` for all. The data is always complete.
 
         Raises:
-            TypeError: `depth` is not a whole number.
-            ValueError: `depth` is negative.
+            TypeError: `depth` or `lines` is not a whole number.
+            ValueError: `depth` is negative, or `lines` is less than 1.
 
         Example:
             >>> gn.summary(gn.nn.MLP(2, 8, 3)).view(depth=1)
@@ -151,9 +155,9 @@ class Summary:
             ------------------------------------------------
             MLP                       51    204
         """
-        if depth is not None:
-            _check_depth(depth)
-        options = Options(depth, states, fold)
+        _check_number("depth", depth, 0, "a depth of 0 or more (0 is the model alone)")
+        _check_number("lines", lines, 1, "1 or more lines, or None for all")
+        options = Options(depth, states, fold, lines)
         return Summary(self._title, self._items, self._activity, options)
 
     def to_dict(self) -> dict[str, Any]:  # Any: of JSON
@@ -204,7 +208,7 @@ class Summary:
 
     def _is_shown(self, item: Item) -> bool:
         """Whether a row is shown; that of the model itself stands below the table."""
-        depth, states, _ = self._options
+        depth, states = self._options.depth, self._options.states
         if item.row.path == () or (depth is not None and item.depth > depth):
             return False
         if states is None:
@@ -224,12 +228,21 @@ class Summary:
             nodes=has_nodes,
             calls=self._activity is not None,
         )
-        body = [cells for line in lines for cells in cells_of(line)]
+        left_out = len(lines[self._options.lines :]) if self._options.lines else 0
+        body = [
+            cells for line in lines[: self._options.lines] for cells in cells_of(line)
+        ]
         if body and has_nodes:
             body = [*self._own_cells(has_states="shape" in head), *body]
         root = self._root()
         foot = with_calls({"path": self._title, **numbers_of(root)}, root.calls)
-        return Table(head, body, foot, self._notes_below(has_nodes))
+        notes = self._notes_below(has_nodes)
+        if left_out:
+            body.append({"path": "..."})
+            rows = "row" if left_out == 1 else "rows"
+            text = f"and {left_out:,} more {rows}: .view(depth=1) shows fewer, .view(lines=None) all"
+            notes = (text, *notes)
+        return Table(head, body, foot, notes)
 
     def _own_cells(self, has_states: bool) -> list[Cells]:
         """The line of what the model itself holds and does, and no row below it has; none where that is nothing.
@@ -282,16 +295,16 @@ def _row_data(item: Item) -> dict[str, Any]:  # Any: of JSON
 
 
 # Any: a user may pass anything.
-def _check_depth(depth: Any) -> None:
-    """Refuse a depth that is not a number of steps."""
-    if isinstance(depth, bool) or not isinstance(depth, int):
+def _check_number(name: str, number: Any, least: int, takes: str) -> None:
+    """Refuse an option that is neither `None` nor a whole number, or is too small."""
+    if number is None:
+        return
+    if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(
-            wrong_argument("an int or None as depth", depth, "gn.Summary.view")
+            wrong_argument(f"an int or None as {name}", number, "gn.Summary.view")
         )
-    if depth < 0:
-        raise ValueError(
-            f"gn.Summary.view takes a depth of 0 or more (0 is the model alone); found {depth}"
-        )
+    if number < least:
+        raise ValueError(f"gn.Summary.view takes {takes}; found {number}")
 
 
 # Any: inputs are pytrees of anything.

@@ -243,7 +243,7 @@ def summary_command(
     if style == "json":
         click.echo(json.dumps(summary.to_dict(), indent=2))
     else:
-        click.echo(repr(summary.view(depth=depth, states=states or None)))
+        click.echo(repr(summary.view(depth=depth, states=states or None, lines=None)))
 
 
 # Any: a text, or `...`.

@@ -163,6 +163,22 @@ def test_the_lines_right_below_a_model_add_up_to_it(widths: list[int], states: b
         assert sum(numbers) == int(table.foot[0][column].replace(",", ""))
 
 
+def test_a_table_has_no_more_rows_than_fit():
+    """With the number of those that are left out, in all forms; the data is complete."""
+    summary = gn.summary(net(*[2, 4] * 40), "3 2")
+    lines = repr(summary).splitlines()
+    text = "and 141 more rows: .view(depth=1) shows fewer, .view(lines=None) all"
+    assert (len(lines), lines[102], lines[-1]) == (106, "...", text)
+    assert summary._repr_html_().count("<tr>") == 1 + 100 + 1 + 1
+    assert text in summary._repr_html_()
+    assert (len(summary.rows), len(summary.to_dict()["rows"])) == (241, 1 + 241 + 161)
+    assert len(repr(summary.view(lines=None)).splitlines()) == 2 + 241 + 2
+    assert repr(summary.view(lines=241)) == repr(summary.view(lines=None))
+    assert repr(summary.view(lines=240)).endswith(
+        "\nand 1 more row: .view(depth=1) shows fewer, .view(lines=None) all"
+    )
+
+
 def test_rows_are_in_the_order_of_calls():
     """Nodes that are not called come last, without inputs."""
 
@@ -635,3 +651,14 @@ def test_a_depth_is_a_number_of_nodes():
     with pytest.raises(ValueError, match="takes a depth of 0 or more") as wrong:
         summary.view(depth=-1)
     assert str(wrong.value) == "gn.Summary.view takes a depth of 0 or more (0 is the model alone); found -1"
+
+
+def test_a_number_of_lines_is_one_or_more():
+    """Or `None`, for all."""
+    summary: Any = gn.summary(chain(2, 3))
+    with pytest.raises(TypeError) as caught:
+        summary.view(lines="1")
+    assert str(caught.value) == "gn.Summary.view takes an int or None as lines; found str '1'"
+    with pytest.raises(ValueError, match="takes 1 or more") as wrong:
+        summary.view(lines=0)
+    assert str(wrong.value) == "gn.Summary.view takes 1 or more lines, or None for all; found 0"
