@@ -119,7 +119,7 @@ def test_of_branches_that_are_equally_large_in_different_nodes_it_is_said_which_
         experts: list[Scale]
         at: tuple[int, ...]
 
-        def __call__(self, x: jax.Array, chosen: jax.Array) -> jax.Array:
+        def __call__(self, x: jax.Array, chosen: jax.Array) -> Any:
             branches = [lambda x, at=at: self.experts[at](x) for at in self.at]
             return jax.lax.switch(chosen, branches, x)
 

@@ -66,7 +66,8 @@ def test_folded_notes_stand_for_each_path_once(places: set[tuple[int, int]]):
     lines = folded_notes([(path, "x") for path in paths], "Net", limit=100)
     unfolded: list[tuple[int, int]] = []
     for line in lines:
-        unfolded += itertools.product(*_ends(line))
+        outer, inner = _ends(line)
+        unfolded += itertools.product(outer, inner)
     assert sorted(unfolded) == sorted(places)
 
 

@@ -393,7 +393,8 @@ def test_the_shape_of_a_state_may_be_symbolic():
             return self.scale(x), self.table.value @ self.table.value.T
 
     (rows,) = jax.export.symbolic_shape("rows")
-    model = Product(gn.ParamState(jax.ShapeDtypeStruct((rows, 4), "float32")), Scale(2, 3))
+    table: Any = gn.ParamState(jax.ShapeDtypeStruct((rows, 4), "float32"))
+    model = Product(table, Scale(2, 3))
     lines = [line.split() for line in repr(gn.summary(model)).splitlines()]
     assert ["table", "ParamState", "f32[rows,4]", "4*rows", "16*rows"] in lines
     assert lines[-1] == ["Product", "4*rows", "+", "6", "16*rows", "+", "24"]
