@@ -239,6 +239,17 @@ def test_an_error_that_is_not_of_shapes_goes_on_as_it_is():
         gn.summary(Broken(), "2")
 
 
+def test_a_symbol_with_the_name_of_a_size_that_a_node_knows_is_to_be_a_number():
+    """The model has no field of that name, and its parts have one."""
+    stack = nn.TransformerStack([nn.TransformerBlock(8, 2)])
+    text = 'blocks.0.attention_norm (LayerNorm): x: expected width = 8 of Float[Array, "... width"]'
+    assert faults_of(stack, ...) == [
+        f"blocks.0.attention_norm: TransformerStack.{text}, found shape (batch, time, width); "
+        "width can be any size here: give its number in the input"
+    ]
+    assert gn.summary(stack, "batch time 8").symbols == ("batch", "time")
+
+
 @pytest.mark.parametrize("needs_value", [bool, np.asarray, lambda x: range(3)[x]])
 def test_an_error_of_code_that_needs_a_value_goes_on_as_it_is(needs_value: Callable[[Any], Any]):
     """It is a TypeError, and no fault of shapes; a note says why there is no value."""

@@ -174,9 +174,7 @@ def test_a_table_has_no_more_rows_than_fit():
     assert (len(summary.rows), len(summary.to_dict()["rows"])) == (241, 1 + 241 + 161)
     assert len(repr(summary.view(lines=None)).splitlines()) == 2 + 241 + 2
     assert repr(summary.view(lines=241)) == repr(summary.view(lines=None))
-    assert repr(summary.view(lines=240)).endswith(
-        "\nand 1 more row: .view(depth=1) shows fewer, .view(lines=None) all"
-    )
+    assert repr(summary.view(lines=240)).endswith("\nand 1 more row: .view(depth=1) shows fewer, .view(lines=None) all")
 
 
 def test_rows_are_in_the_order_of_calls():
