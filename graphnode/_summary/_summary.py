@@ -222,7 +222,7 @@ class Summary:
         if left_out:
             body.append({"path": "..."})
             rows = "row" if left_out == 1 else "rows"
-            text = f"and {left_out:,} more {rows}: .view(depth=1) shows fewer, .view(lines=None) all"
+            text = f"and {left_out:,} more {rows}: .view(lines=None) shows all"
             notes = (text, *notes)
         return Table(head, body, foot, notes)
 

@@ -167,14 +167,14 @@ def test_a_table_has_no_more_rows_than_fit():
     """With the number of those that are left out, in all forms; the data is complete."""
     summary = gn.summary(net(*[2, 4] * 40), "3 2")
     lines = repr(summary).splitlines()
-    text = "and 141 more rows: .view(depth=1) shows fewer, .view(lines=None) all"
+    text = "and 141 more rows: .view(lines=None) shows all"
     assert (len(lines), lines[102], lines[-1]) == (106, "...", text)
     assert summary._repr_html_().count("<tr>") == 1 + 100 + 1 + 1
     assert text in summary._repr_html_()
     assert (len(summary.rows), len(summary.to_dict()["rows"])) == (241, 1 + 241 + 161)
     assert len(repr(summary.view(lines=None)).splitlines()) == 2 + 241 + 2
     assert repr(summary.view(lines=241)) == repr(summary.view(lines=None))
-    assert repr(summary.view(lines=240)).endswith("\nand 1 more row: .view(depth=1) shows fewer, .view(lines=None) all")
+    assert repr(summary.view(lines=240)).endswith("\nand 1 more row: .view(lines=None) shows all")
 
 
 def test_rows_are_in_the_order_of_calls():
