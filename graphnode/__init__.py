@@ -114,8 +114,8 @@ if typing.TYPE_CHECKING:
     from ._select import select as select
     from ._stack import stack as stack
     from ._stack import unstack as unstack
+    from ._summary._summarize import summary as summary
     from ._summary._summary import Summary as Summary
-    from ._summary._summary import summary as summary
     from ._typechecker import typechecker as typechecker
     from ._view import view as view
     from .transforms import *  # noqa: F403  # all of its names
@@ -147,7 +147,8 @@ else:
         "_graph_to_tree": ("NodeStates", "graph_to_tree", "tree_to_graph",),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),
         "_select": ("Selection", "select"),
-        "_summary._summary": ("Summary", "summary"),
+        "_summary._summarize": ("summary",),
+        "_summary._summary": ("Summary",),
         "_typechecker": ("typechecker",),
     }
     # fmt: on

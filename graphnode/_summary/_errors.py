@@ -2,11 +2,21 @@
 
 from typing import Final
 
+import jax
+
 from .._compat import InconclusiveSizeError
 from .._errors import GraphnodeError
 
 # What JAX, contracts and checks of types raise where shapes or dtypes do not fit.
 SHAPE_ERRORS: Final = (TypeError, ValueError, InconclusiveSizeError)
+
+# What JAX raises where code needs the value of an array, as in `if x.sum() > 0`. They are
+# TypeErrors, and say nothing of shapes.
+VALUE_ERRORS: Final = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 def error_text(error: Exception) -> str:

@@ -5,6 +5,7 @@ place of its result, so that the nodes after it are looked at, too; where that i
 known, the search ends, and the last fault says so.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from .._calls import NodeCall, Proceed
 from .._errors import Fault, Place
 from .._paths import Path
 from ._declared import declared_output, output_by_trial
-from ._errors import SHAPE_ERRORS, error_text
+from ._errors import SHAPE_ERRORS, VALUE_ERRORS, error_text
 from ._trace import Invocation, Recorder, traced
 
 # Gives the place of a node in a file, by its path.
@@ -43,8 +44,10 @@ def faults_of(
         if finder.is_stopped and path == finder.last:
             hints.append(_STOPPED)
         place = Place() if place_of is None else place_of(path)
-        name, hint = finder.name_of(path), "; ".join(hints)
-        faults += [Fault(text, path=name, hint=hint, place=place) for text in errors]
+        name = finder.name_of(path)
+        for text in errors:
+            hint = "; ".join([*_number_hints(text, symbols), *hints])
+            faults.append(Fault(text, path=name, hint=hint, place=place))
     return faults
 
 
@@ -92,6 +95,9 @@ class _FaultFinder(Recorder):
         before = self._count
         try:
             return proceed(*args, **kwargs)
+        # No fault of shapes, and nothing to go on with.
+        except VALUE_ERRORS as error:
+            raise _StoppedError from error
         except SHAPE_ERRORS as error:
             # What a node does with the result of one that has failed may be a
             # consequence, and no fault of its own.
@@ -130,3 +136,11 @@ def _symbols_hint(symbols: tuple[str, ...]) -> str:
     names = ", ".join(symbols)
     pronoun = "its value" if len(symbols) == 1 else "the value of one"
     return f"{names} can be any size here, and the node needs {pronoun}: give a number"
+
+
+def _number_hints(text: str, symbols: tuple[str, ...]) -> list[str]:
+    """What to do where a fault is that a size of the same name as a symbolic one is known: `expected width = 8`."""
+    known = [name for name in symbols if re.search(rf"\b{name} = \d+\b", text)]
+    return [
+        f"{name} can be any size here: give its number in the input" for name in known
+    ]

@@ -173,10 +173,13 @@ def _add_scan(equation: Any, scopes: Scopes, work: Work) -> None:
 
 
 def _add_while(equation: Any, scopes: Scopes, work: Work) -> None:
-    """Add one round of a loop."""
-    for name in ("cond_jaxpr", "body_jaxpr"):
-        work.add(work_of(equation.params[name], scopes))
-    if work_of(equation.params["body_jaxpr"]).total() != 0:
+    """Add one round of a loop, its condition included."""
+    parts = [
+        work_of(equation.params[name], scopes) for name in ("cond_jaxpr", "body_jaxpr")
+    ]
+    for part in parts:
+        work.add(part)
+    if any(part.total() != 0 for part in parts):
         text = (
             "one round of a while loop is counted, as the number of rounds is not known"
         )
@@ -184,7 +187,7 @@ def _add_while(equation: Any, scopes: Scopes, work: Work) -> None:
 
 
 def _add_cond(equation: Any, scopes: Scopes, work: Work) -> None:
-    """Add the branch with most operations."""
+    """Add the branch with most operations; what the others leave open is noted, too."""
     branches = [work_of(branch, scopes) for branch in equation.params["branches"]]
     totals = [branch.total() for branch in branches]
     try:
@@ -194,8 +197,24 @@ def _add_cond(equation: Any, scopes: Scopes, work: Work) -> None:
         largest = 0
         text = "the first branch is counted: which has most operations depends on the symbolic sizes"
     work.add(branches[largest])
-    if any(total is not totals[0] and total != totals[0] for total in totals):
+    for branch in branches:
+        work.notes.update(branch.notes)
+    if not all(_is_same(total, totals[0]) for total in totals):
         work.notes[scopes, text] = None
+    elif not all(_has_same_scopes(branch, branches[0]) for branch in branches):
+        text = "the first branch is counted: others have as many operations, in other nodes"
+        work.notes[scopes, text] = None
+
+
+def _is_same(left: Size, right: Size) -> bool:
+    """Whether two numbers of operations are known to be equal."""
+    return left is right or left == right
+
+
+def _has_same_scopes(left: Work, right: Work) -> bool:
+    """Whether two programs have equally many operations in each scope."""
+    scopes = left.flops.keys() | right.flops.keys()
+    return all(_is_same(left.flops[scope], right.flops[scope]) for scope in scopes)
 
 
 def _add_linear_solve(equation: Any, scopes: Scopes, work: Work) -> None:

@@ -1,11 +1,12 @@
-"""Fold equal siblings: neighbours in a list whose rows say the same are one row, with a range for their positions.
+"""Fold equal siblings: neighbours in a list that are equal are one row, with a range for their positions.
 
     blocks.0   Block  6          blocks.0..23  24 × Block  144
     blocks.1   Block  6
     ...
 
-What is below them is folded with them. The numbers are those of all of them together, so
-that a column still adds up.
+They are equal if their rows say the same, if they are of one class and have equal static
+values, and if all below them is equal. What is below them is folded with them. The numbers
+are those of all of them together, so that a column still adds up.
 """
 
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ def _follows(items: Sequence[Item], before: int, number: int) -> bool:
 
 
 def _signatures(items: Sequence[Item]) -> list[int]:
-    """A number for each row, the same for rows that say the same, as do all below them."""
+    """A number for each row, the same for rows of equal objects that say the same, as do all below them."""
     below: dict[int, list[Any]] = {}
     known: dict[Any, int] = {}
     signatures = [0] * len(items)
@@ -107,8 +108,7 @@ def _signatures(items: Sequence[Item]) -> list[int]:
     for number in reversed(range(len(items))):
         item = items[number]
         inside = tuple(below.pop(number, ()))
-        others = tuple([_relative(path, item.row.path) for path in item.row.others])
-        content = (*_content(item.row), others, inside)
+        content = (item.spec, _content(item.row), _links(item), inside)
         signatures[number] = known.setdefault(content, len(known))
         edge = _edge(items, item)
         below.setdefault(item.parent, []).append((edge, signatures[number]))
@@ -118,6 +118,14 @@ def _signatures(items: Sequence[Item]) -> list[int]:
 def _content(row: Row) -> tuple[Any, ...]:
     """What a row says, but for its path."""
     return (row.kind, row.shape, row.parameters, row.bytes, row.calls, row.flops)
+
+
+def _links(item: Item) -> tuple[Any, ...]:
+    """What an object shares with others, as seen from it."""
+    start = item.row.path
+    others = [_relative(path, start) for path in item.row.others]
+    references = [(edge, _relative(path, start)) for edge, path in item.references]
+    return tuple(others), tuple(references)
 
 
 def _relative(path: Path, start: Path) -> tuple[int, Path]:

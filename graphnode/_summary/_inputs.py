@@ -4,6 +4,7 @@ What is an array becomes its shape. What else a method may be given, such as a f
 function, stays as it is.
 """
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -11,30 +12,25 @@ from types import EllipsisType
 from typing import Any, Final, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import jaxtyping
 
 from .._compat import SymbolicSize
-from .._contract import Contract, ContractSyntaxError, contract_of
+from .._contract import ContractSyntaxError
 from .._declare._node import Node
 from .._errors import Fault, SummaryError
 from .._graph._flatten import is_graph_object
 from ._abstract import shape_of, shaped
 from ._annotated import (
     Symbols,
+    annotations_of,
     concrete_dtype,
     contracts_of,
     input_of_contract,
     node_sizes,
+    scope_of,
     shape_of_contract,
 )
-
-_TEXT: Final = re.compile(
-    r"\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*|(?P<bare>[^\[\]]*)"
-)
-_SHORT: Final = re.compile(r"(?P<kind>bf|f|i|u|c)(?P<bits>\d+)")
-_KINDS: Final = {"bf": "bfloat", "f": "float", "i": "int", "u": "uint", "c": "complex"}
-_EXAMPLES: Final = 'write "batch 28 28 1" or "int32[batch,128]"'
+from ._text_meaning import Meaning, check_is_shape, meaning_of
+from ._text_shapes import dtype_and_axes
 
 # A name in the text of a symbolic size; JAX has functions such as `floordiv` there, too.
 _NAME: Final = re.compile(r"\b[^\W\d]\w*\b(?!\()")
@@ -55,6 +51,16 @@ class Inputs(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     symbols: tuple[str, ...]
+
+
+class Fixed(NamedTuple):
+    """An argument that a partial has: a text in it is no shape.
+
+    Attributes:
+        value: The argument.
+    """
+
+    value: Any
 
 
 def inputs_of(
@@ -82,10 +88,13 @@ def inputs_of(
     signature = inspect.signature(function)
     args, kwargs = _with_further(signature, args, kwargs)
     _check_taken(signature, function, node, args, kwargs)
-    reader = _Reader(node, contracts_of(function, type(node)), Symbols(number))
+    reader = _Reader(function, node, Symbols(number, scope_of(node)))
     names = _names_of(signature, len(args) + 1)[1:]
     args = tuple([reader.read(*pair) for pair in zip(names, args, strict=True)])
-    kwargs = {name: reader.read(name, value) for name, value in kwargs.items()}
+    kwargs = {
+        name: reader.read(name, value, _parameter_of(signature, name))
+        for name, value in kwargs.items()
+    }
     if reader.faults:
         raise SummaryError(reader.faults)
     return Inputs(args, kwargs, _symbols_in((args, kwargs)))
@@ -127,6 +136,17 @@ def _names_of(signature: inspect.Signature, count: int) -> list[str]:
     return names[:count]
 
 
+def _parameter_of(signature: inspect.Signature, name: str) -> str:
+    """The parameter that an argument by name goes to: `**kwargs`, if no other has that name."""
+    if name in signature.parameters:
+        return name
+    return next(
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD
+    )
+
+
 def _with_further(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -150,97 +170,85 @@ class _Reader:
     """Reads the inputs of one call, and collects what is wrong with them.
 
     Args:
+        function: The method, whose annotations say what its parameters take.
         node: Whose static fields give the sizes of names.
-        contracts: What the annotations say, by parameter.
         symbols: Gives the sizes of other names.
     """
 
     def __init__(
-        self, node: Node, contracts: Mapping[str, Contract], symbols: Symbols
+        self, function: Callable[..., object], node: Node, symbols: Symbols
     ) -> None:
         self.faults: list[Fault] = []
         self.symbols = symbols
         self._sizes = node_sizes(node)
-        self._contracts = contracts
+        self._contracts = contracts_of(function, type(node))
+        annotations = annotations_of(function, type(node))
+        self._meanings = {
+            name: meaning_of(annotation) for name, annotation in annotations.items()
+        }
 
     # Any: an input is any pytree.
-    def read(self, name: str, value: Any) -> Any:
-        """The input for a parameter, as shapes."""
+    def read(self, name: str, value: Any, parameter: str | None = None) -> Any:
+        """The input of a name as shapes.
+
+        Args:
+            name: What faults call it.
+            value: What the method is called with.
+            parameter: The parameter that takes it, if that has another name.
+        """
+        parameter = parameter or name
         try:
             if isinstance(value, EllipsisType):
-                return self._from_annotation(name)
-            contract = self._contracts.get(name)
-            return jax.tree.map(
-                lambda leaf: self._leaf(leaf, contract), value, is_leaf=is_graph_object
-            )
+                return self._from_annotation(parameter)
+            if isinstance(value, Fixed):
+                return jax.tree.map(_shape, value.value, is_leaf=is_graph_object)
+            read = functools.partial(self._leaf, parameter)
+            return jax.tree.map(read, value, is_leaf=is_graph_object)
         except ContractSyntaxError as error:
             self.faults.append(Fault(str(error), path=name))
             return None
 
-    def _from_annotation(self, name: str) -> jax.ShapeDtypeStruct:
+    def _from_annotation(self, parameter: str) -> jax.ShapeDtypeStruct:
         """The input that the annotation of a parameter describes.
 
         Raises:
             ContractSyntaxError: It describes none.
         """
-        if name not in self._contracts:
+        if parameter not in self._contracts:
             text = "no annotation with a jaxtyping array says its shape; give an array, or its shape as a text"
             raise ContractSyntaxError(text)
-        return input_of_contract(self._contracts[name], self._sizes, self.symbols)
+        contract = self._contracts[parameter]
+        return input_of_contract(contract, self._sizes, self.symbols)
 
-    def _leaf(self, leaf: Any, contract: Contract | None) -> Any:
-        """One leaf of an input: a text or an array as its shape, anything else as it is."""
+    def _leaf(self, parameter: str, leaf: Any) -> Any:
+        """One leaf of an input: an array, or a text that is one, as its shape; anything else as it is."""
         if isinstance(leaf, str):
-            return self._from_text(leaf, contract)
-        is_array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-        return shape_of(leaf) if is_array else leaf
+            return self._text(parameter, leaf)
+        return _shape(leaf)
 
-    def _from_text(self, text: str, contract: Contract | None) -> jax.ShapeDtypeStruct:
-        """The shape that a text says; without a dtype in it, that of the annotation counts.
+    # Any: a shape, or the text.
+    def _text(self, parameter: str, text: str) -> Any:
+        """A text as the shape that it says, or as it is, by the annotation of its parameter.
 
         Raises:
-            ContractSyntaxError: It says none.
+            ContractSyntaxError: It is not known which, or it says no shape.
         """
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            raise ContractSyntaxError(f"{text!r} is not a shape; {_EXAMPLES}")
-        axes = match["bare"] if match["axes"] is None else match["axes"]
-        of_text = _contract_of_text(text, axes)
-        shape = shape_of_contract(of_text, self._sizes, self.symbols)
-        if match["dtype"] is not None:
-            return shaped(shape, _dtype_named(match["dtype"]))
-        # That of a text is the default float.
-        dtype = (of_text if contract is None else contract).dtype()
-        return shaped(shape, concrete_dtype(dtype))
+        meaning = self._meanings.get(parameter, Meaning.OPEN)
+        if meaning is Meaning.VALUES:
+            return text
+        if meaning is Meaning.OPEN:
+            check_is_shape(text, self._sizes)
+        dtype, axes = dtype_and_axes(text, self._sizes)
+        shape = shape_of_contract(axes, self._sizes, self.symbols)
+        if dtype is not None:
+            return shaped(shape, dtype)
+        # Without one in the text, that of the annotation, or the default float.
+        contract = self._contracts.get(parameter, axes)
+        return shaped(shape, concrete_dtype(contract.dtype()))
 
 
-def _contract_of_text(text: str, axes: str) -> Contract:
-    """The axes of a text, as those of an annotation.
-
-    Raises:
-        ContractSyntaxError: They are not axes.
-    """
-    try:
-        axes = " ".join(axes.replace(",", " ").split())
-        contract = contract_of(jaxtyping.Shaped[jax.Array, axes])
-    except (ValueError, SyntaxError):
-        contract = None
-    if contract is None:
-        raise ContractSyntaxError(f"{text!r} is not a shape; {_EXAMPLES}")
-    return contract
-
-
-def _dtype_named(name: str) -> Any:
-    """The dtype of a name, `float32` or `f32`; `key` is one of random numbers.
-
-    Raises:
-        ContractSyntaxError: There is none.
-    """
-    if name == "key":
-        return concrete_dtype(jax.dtypes.prng_key)
-    short = _SHORT.fullmatch(name)
-    full = name if short is None else _KINDS[short["kind"]] + short["bits"]
-    try:
-        return jnp.dtype(full)
-    except TypeError:
-        raise ContractSyntaxError(f"{name!r} is not a dtype; {_EXAMPLES}") from None
+# Any: a leaf of an input.
+def _shape(leaf: Any) -> Any:
+    """An array as its shape, anything else as it is."""
+    is_array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return shape_of(leaf) if is_array else leaf

@@ -21,6 +21,7 @@ from .._graph._template import NodeSpec
 from .._inspect import aliases, live_objects
 from .._paths import Path
 from .._pretty._values import arrays_of
+from .._state import StateSpec
 from ._shapes import shapes_text
 
 
@@ -45,7 +46,8 @@ class Row(NamedTuple):
         path: Where it is; `()` for the model itself.
         kind: The name of its class.
         shape: Dtype and shape of a State; empty for a node.
-        parameters: Numbers in the States at and below the path.
+        parameters: Numbers in the States at and below the path; a symbolic size of JAX
+            where the shape of one is symbolic.
         bytes: Their size.
         others: Its further paths, which count nothing.
         calls: The different calls of a node, in the order in which they are made.
@@ -69,14 +71,14 @@ class Activity(NamedTuple):
     Attributes:
         calls: By first path, in the order of the first call.
         flops: By first path, those of nodes below left out.
-        notes: What the numbers leave open.
+        notes: What the numbers leave open, by path; `None` for what is of no node.
         symbols: The names of the symbolic sizes.
         holds: Whether it holds for all of their values, as far as that is known.
     """
 
     calls: dict[Path, list[CallShapes]]
     flops: dict[Path, Size]
-    notes: tuple[str, ...]
+    notes: tuple[tuple[Path | None, str], ...]
     symbols: tuple[str, ...]
     holds: bool = True
 
@@ -89,12 +91,19 @@ class Item(NamedTuple):
         parent: The number of the row that it is below; -1 without one.
         depth: How many nodes it is below, the root not counted.
         is_node: Whether it is that of a node.
+        spec: The class and what else is static of the object; one object for equal ones.
+        references: The paths within a node of what has its row elsewhere, each with the
+            path of that row.
+        own_flops: The operations of a node, those of nodes below left out; as for a row.
     """
 
     row: Row
     parent: int
     depth: int
     is_node: bool
+    spec: NodeSpec | StateSpec
+    references: tuple[tuple[Path, Path], ...]
+    own_flops: int | str | None
 
 
 def items_of(root: Any, activity: Activity | None) -> list[Item]:
@@ -111,11 +120,10 @@ def items_of(root: Any, activity: Activity | None) -> list[Item]:
         parent = tree.parents[number]
         place = places.get(parent, -1)
         above = items[place].depth + 1 if parent >= 0 else 0
-        is_node = tree.is_node(number)
         # A State is as deep as its node.
-        depth = above if is_node else max(above - 1, 0)
+        depth = above if tree.is_node(number) else max(above - 1, 0)
         places[number] = len(items)
-        items.append(Item(tree.row(number), place, depth, is_node))
+        items.append(tree.item(number, place, depth))
     return items
 
 
@@ -126,6 +134,7 @@ class _Tree:
         graphdef: GraphDef[Any] = binding_of(root).graphdef
         self.parents: Sequence[int] = graphdef.table.parents
         self._specs = graphdef.table.specs
+        self._targets = graphdef.table.rows
         self._objects = live_objects(root, graphdef)
         self._paths = [graphdef.path(number) for number in range(len(self._objects))]
         self._activity = activity
@@ -134,7 +143,8 @@ class _Tree:
         self._counts = self._summed([self._own_count(item) for item in self._objects])
         self._bytes = self._summed([self._own_bytes(item) for item in self._objects])
         flops: Mapping[Path, Size] = {} if activity is None else activity.flops
-        self._flops = self._summed([flops.get(path, 0) for path in self._paths])
+        self._own_flops = [flops.get(path, 0) for path in self._paths]
+        self._flops = self._summed(self._own_flops)
 
     def is_node(self, number: int) -> bool:
         """Whether an object is a node."""
@@ -190,6 +200,33 @@ class _Tree:
             (is_sorted and self.is_node(number), first[number], number)
             for number in range(len(first))
         ]
+
+    def item(self, number: int, parent: int, depth: int) -> Item:
+        """The row of an object, in its place."""
+        row = self.row(number)
+        return Item(
+            row,
+            parent,
+            depth,
+            self.is_node(number),
+            self._specs[number],
+            self._references(number),
+            None if row.flops is None else plain(self._own_flops[number]),
+        )
+
+    def _references(self, number: int) -> tuple[tuple[Path, Path], ...]:
+        """The references of an object to what is below another one."""
+        spec = self._specs[number]
+        if not isinstance(spec, NodeSpec):
+            return ()
+        references = zip(spec.edges, self._targets[number], strict=True)
+        return tuple(
+            [
+                (edge, self._paths[target])
+                for edge, target in references
+                if self.parents[target] != number
+            ]
+        )
 
     def row(self, number: int) -> Row:
         """The row of an object."""

@@ -1,38 +1,25 @@
-"""`summary`: what a model takes and does, as data and as a table."""
+"""`Summary`: what a model takes and does, as data and as a table."""
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-import jax
-
 from .._arguments import wrong_argument
-from .._declare._node import Node
-from .._errors import SummaryError
-from .._graph._flatten import is_graph_object
-from .._hints import with_article
-from .._paths import Path, path_str
-from .._static import GraphObject
-from ..transforms._methods import target_of
-from ._abstract import abstract
-from ._errors import SHAPE_ERRORS
-from ._faults import PlaceOf, faults_of
+from .._paths import path_str
 from ._fold import folded, unfolded
-from ._inputs import Inputs, inputs_of
-from ._rows import Activity, Item, Row, items_of
+from ._fold_notes import folded_notes
+from ._rows import Activity, Item, Row, plain
 from ._table import (
+    Cells,
+    RichTable,
     Table,
     cells_of,
     columns,
     html_of,
+    number_text,
     numbers_of,
-    rich_of,
     text_of,
     with_calls,
 )
-from ._trace import Invocation, activity_of
-from ._tried import A_SIZE, with_exception
+from ._totals import Total, totals_of
 
 
 class Options(NamedTuple):
@@ -41,21 +28,10 @@ class Options(NamedTuple):
     depth: int | None = None
     states: bool | None = None
     fold: bool = True
+    lines: int | None = 100
 
 
 _DEFAULT: Final = Options()
-
-
-class Total(NamedTuple):
-    """What the States of one class take.
-
-    Attributes:
-        parameters: Numbers in them.
-        bytes: Their size.
-    """
-
-    parameters: int
-    bytes: int
 
 
 class Summary:
@@ -86,7 +62,10 @@ class Summary:
 
     @property
     def rows(self) -> list[Row]:
-        """What is shown, before equal siblings are folded: a row for each State; with inputs, one for each node."""
+        """What is shown, before equal siblings are folded: a row for each State; with inputs, one for each node.
+
+        What the model itself holds and does has a line in the table, and no row.
+        """
         return [item.row for item in self._shown()]
 
     @property
@@ -112,17 +91,18 @@ class Summary:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the operations that are counted leave open, such as the number of rounds of a loop."""
-        return () if self._activity is None else self._activity.notes
+        notes = () if self._activity is None else self._activity.notes
+        return tuple(
+            [
+                text if path is None else f"{path_str(path) or self._title}: {text}"
+                for path, text in notes
+            ]
+        )
 
     @property
     def totals(self) -> dict[str, Total]:
-        """What the States take, by the name of their class."""
-        parameters, sizes = Counter[str](), Counter[str]()
-        for item in self._items:
-            if not item.is_node:
-                parameters[item.row.kind] += item.row.parameters
-                sizes[item.row.kind] += item.row.bytes
-        return {kind: Total(parameters[kind], sizes[kind]) for kind in parameters}
+        """What the States take, by the name of their class, which has its module where two of them have one name."""
+        return totals_of(self._items)
 
     def view(
         self,
@@ -130,6 +110,7 @@ class Summary:
         depth: int | None = None,
         states: bool | None = None,
         fold: bool = True,
+        lines: int | None = _DEFAULT.lines,
     ) -> "Summary":
         """The same summary, shown otherwise.
 
@@ -140,10 +121,12 @@ class Summary:
                 States. By default there are States alone without inputs, and nodes
                 alone with inputs.
             fold: Whether equal neighbours in a list are one row, such as `blocks.0..23`.
+            lines: How many rows the table has at most, and says how many more there are;
+                `None` for all. The data is always complete.
 
         Raises:
-            TypeError: `depth` is not a whole number.
-            ValueError: `depth` is negative.
+            TypeError: `depth` or `lines` is not a whole number.
+            ValueError: `depth` is negative, or `lines` is less than 1.
 
         Example:
             >>> gn.summary(gn.nn.MLP(2, 8, 3)).view(depth=1)
@@ -154,9 +137,9 @@ class Summary:
             ------------------------------------------------
             MLP                       51    204
         """
-        if depth is not None:
-            _check_depth(depth)
-        options = Options(depth, states, fold)
+        _check_number("depth", depth, 0, "a depth of 0 or more (0 is the model alone)")
+        _check_number("lines", lines, 1, "1 or more lines, or None for all")
+        options = Options(depth, states, fold, lines)
         return Summary(self._title, self._items, self._activity, options)
 
     def to_dict(self) -> dict[str, Any]:  # Any: of JSON
@@ -168,11 +151,14 @@ class Summary:
         """
         return {
             "model": self._title,
-            "parameters": self.parameters,
-            "bytes": self.bytes,
+            "parameters": plain(self.parameters),
+            "bytes": plain(self.bytes),
             "flops": self.flops,
             "symbols": list(self.symbols),
-            "totals": {kind: total._asdict() for kind, total in self.totals.items()},
+            "totals": {
+                kind: {"parameters": plain(count), "bytes": plain(size)}
+                for kind, (count, size) in self.totals.items()
+            },
             "rows": [_row_data(item) for item in self._items],
             "notes": list(self.notes),
         }
@@ -181,7 +167,7 @@ class Summary:
         return text_of(self._table())
 
     def __rich__(self) -> object:
-        return rich_of(self._table())
+        return RichTable(self._table())
 
     def _repr_html_(self) -> str:
         return html_of(self._table())
@@ -204,7 +190,7 @@ class Summary:
 
     def _is_shown(self, item: Item) -> bool:
         """Whether a row is shown; that of the model itself stands below the table."""
-        depth, states, _ = self._options
+        depth, states = self._options.depth, self._options.states
         if item.row.path == () or (depth is not None and item.depth > depth):
             return False
         if states is None:
@@ -224,19 +210,54 @@ class Summary:
             nodes=has_nodes,
             calls=self._activity is not None,
         )
-        body = [cells for line in lines for cells in cells_of(line)]
+        left_out = len(lines[self._options.lines :]) if self._options.lines else 0
+        body = [
+            cells for line in lines[: self._options.lines] for cells in cells_of(line)
+        ]
+        if body and has_nodes:
+            body = [*self._own_cells(has_states="shape" in head), *body]
         root = self._root()
         foot = with_calls({"path": self._title, **numbers_of(root)}, root.calls)
-        return Table(head, body, foot, self._notes_below(has_nodes))
+        notes = self._notes_below(has_nodes)
+        if left_out:
+            body.append({"path": "..."})
+            rows = "row" if left_out == 1 else "rows"
+            text = f"and {left_out:,} more {rows}: .view(lines=None) shows all"
+            notes = (text, *notes)
+        return Table(head, body, foot, notes)
+
+    def _own_cells(self, has_states: bool) -> list[Cells]:
+        """The line of what the model itself holds and does, and no row below it has; none where that is nothing.
+
+        Args:
+            has_states: Whether its States have rows.
+        """
+        root = self._items[0]
+        if root.row.path != ():
+            return []
+        own = [
+            item.row for item in self._items if item.parent == 0 and not item.is_node
+        ]
+        row = root.row._replace(
+            parameters=sum(state.parameters for state in own),
+            bytes=sum(state.bytes for state in own),
+            flops=root.own_flops,
+        )
+        names = ["flops"] if has_states else ["parameters", "bytes", "flops"]
+        if all(getattr(row, name) in {0, None} for name in names):
+            return []
+        cells = {name: text for name, text in numbers_of(row).items() if name in names}
+        return [{"path": "(itself)", **cells}]
 
     def _notes_below(self, has_nodes: bool) -> tuple[str, ...]:
         """The lines below the table."""
-        lines = [*self.notes]
+        notes = () if self._activity is None else self._activity.notes
+        lines = folded_notes(notes, self._title)
         if self._activity is not None and self.symbols and self._activity.holds:
             lines.insert(0, f"for every size of {', '.join(self.symbols)}")
         if has_nodes and len(self.totals) > 1:
             texts = [
-                f"{kind} {total.parameters:,} ({total.bytes:,} bytes)"
+                f"{kind} {number_text(total.parameters)} ({number_text(total.bytes)} bytes)"
                 for kind, total in self.totals.items()
             ]
             lines.insert(0, f"parameters by class: {', '.join(texts)}")
@@ -247,6 +268,8 @@ def _row_data(item: Item) -> dict[str, Any]:  # Any: of JSON
     """A row as data of JSON, with paths as texts."""
     data = item.row._asdict()
     data["class"] = data.pop("kind")
+    for name in ("parameters", "bytes"):
+        data[name] = plain(data[name])
     data["path"] = path_str(item.row.path)
     data["others"] = list(map(path_str, item.row.others))
     data["calls"] = [call._asdict() for call in item.row.calls]
@@ -254,141 +277,13 @@ def _row_data(item: Item) -> dict[str, Any]:  # Any: of JSON
 
 
 # Any: a user may pass anything.
-def _check_depth(depth: Any) -> None:
-    """Refuse a depth that is not a number of steps."""
-    if isinstance(depth, bool) or not isinstance(depth, int):
+def _check_number(name: str, number: Any, least: int, takes: str) -> None:
+    """Refuse an option that is neither `None` nor a whole number, or is too small."""
+    if number is None:
+        return
+    if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(
-            wrong_argument("an int or None as depth", depth, "gn.Summary.view")
+            wrong_argument(f"an int or None as {name}", number, "gn.Summary.view")
         )
-    if depth < 0:
-        raise ValueError(
-            f"gn.Summary.view takes a depth of 0 or more (0 is the model alone); found {depth}"
-        )
-
-
-# Any: inputs are pytrees of anything.
-def summary(model: object, /, *inputs: Any, **named: Any) -> Summary:
-    """What a model takes, and what it does with its inputs: shapes, parameters, bytes, and operations by node.
-
-    Nothing is computed and no array is made: the call is traced with shapes.
-
-    Args:
-        model: A node, which is called; a method of one, as `model.encode`; or a config
-            of `gn.config`, which is not built. Without inputs a node or config is not
-            called, and a pytree of nodes will do.
-        *inputs: What it is called with: arrays, `jax.ShapeDtypeStruct`s, or shapes as
-            texts, `"32 28 28 1"` or `"int32[batch,128]"`, where a name is the size that
-            a static field of the node has, or else symbolic. A last `...` stands for the
-            inputs that are still needed, which their jaxtyping annotations describe.
-            Nodes, such as caches, are not changed; flags and functions are taken as
-            they are.
-        **named: Inputs by name.
-
-    Raises:
-        DonationError: The memory of some States was given away; names all.
-        StructureError: `model` is neither a node, a pytree of nodes, nor a config.
-        SummaryError: Shapes do not fit; names every node that does not, as far as it is
-            known what the ones before it would have given.
-        TypeError: It cannot be called, or not with such inputs.
-
-    Example:
-        >>> gn.summary(gn.nn.MLP(2, 8, 3), "5 2")
-        path      class   inputs    outputs   parameters  bytes  flops  shared with
-        ---------------------------------------------------------------------------
-        layers.0  Linear  f32[5,2]  f32[5,8]          24     96    160
-        layers.1  Linear  f32[5,8]  f32[5,3]          27    108    240
-        ---------------------------------------------------------------------------
-        MLP               f32[5,2]  f32[5,3]          51    204    400
-    """
-    return summarize(model, inputs, named)
-
-
-def summarize(
-    model: object,
-    inputs: tuple[Any, ...],
-    named: Mapping[str, Any],
-    place_of: PlaceOf | None = None,
-) -> Summary:
-    """For `summary`, and for configs, which know where in a file the nodes stand.
-
-    Args:
-        model: As for `summary`.
-        inputs: As for `summary`.
-        named: As for `summary`.
-        place_of: Gives the place of a node in a file by its path.
-    """
-    model = _model_of(model)
-    if not (inputs or named) and _is_structure(model):
-        copy = abstract(model)
-        return Summary(type(model).__name__, items_of(copy, None), None)
-    function, node = _method_of(model)
-    invocation = _invocation(function, node, inputs_of(function, node, inputs, named))
-    with_numbers = invocation
-    if invocation.inputs.symbols:
-        numbers = inputs_of(function, node, inputs, named, A_SIZE)
-        with_numbers = _invocation(function, node, numbers)
-    try:
-        activity = activity_of(invocation)
-        # Sizes of the caller's own stay symbolic.
-        if activity.symbols and not with_numbers.inputs.symbols:
-            activity = with_exception(activity, with_numbers)
-    except SHAPE_ERRORS as error:
-        faults = faults_of(invocation, with_numbers, place_of)
-        if not faults:
-            raise
-        raise SummaryError(faults) from error
-    items = items_of(invocation.node, activity)
-    return Summary(type(node).__name__, items, activity)
-
-
-# Any: a node or pytree of any class.
-def _model_of(model: Any) -> Any:
-    """The model of a config, with shapes in place of arrays; anything else as it is."""
-    # It needs pydantic, and who has a config has imported it.
-    package = __name__.partition(".")[0]
-    configs = sys.modules.get(f"{package}.config._summary")
-    if configs is not None and isinstance(model, configs.Config):
-        return configs.abstract_model(model)
-    return model
-
-
-def _is_structure(model: object) -> bool:
-    """Whether something is a node or pytree, or is refused as such; and not a method, which is called."""
-    return isinstance(model, GraphObject | type) or not callable(model)
-
-
-def _method_of(model: Any) -> tuple[Callable[..., Any], Node]:
-    """The method that is called, and its node.
-
-    Raises:
-        TypeError: It cannot be called, or is not of a node.
-    """
-    takes = "a node that can be called, or a method of one, where there are inputs"
-    if isinstance(model, Node) and not callable(model):
-        name = type(model).__name__
-        text = f"found {with_article(name)}, which has no __call__"
-        raise TypeError(f"gn.summary takes {takes}; {text}")
-    if not callable(model) or isinstance(model, type):
-        raise TypeError(wrong_argument(takes, model))
-    function, bound = target_of(model)
-    if len(bound) != 1 or not isinstance(bound[0], Node):
-        raise TypeError(wrong_argument(takes, model))
-    return function, bound[0]
-
-
-def _invocation(function: Callable[..., Any], node: Node, inputs: Inputs) -> Invocation:
-    """The call of a method, of copies of all nodes, with shapes in place of arrays; what they share stays shared."""
-    leaves, treedef = jax.tree.flatten(inputs[:2], is_leaf=is_graph_object)
-    places = [at for at, leaf in enumerate(leaves) if is_graph_object(leaf)]
-    roots = [node, *[leaves[at] for at in places]]
-    copy, *others = abstract(roots, _name_in_call)
-    for at, other in zip(places, others, strict=True):
-        leaves[at] = other
-    args, kwargs = jax.tree.unflatten(treedef, leaves)
-    return Invocation(function, copy, Inputs(args, kwargs, inputs.symbols))
-
-
-def _name_in_call(path: Path) -> str:
-    """What messages call a State of a call's nodes, which are in a list: the first one is the model."""
-    root, *rest = path
-    return path_str(tuple(rest)) if root == 0 else f"an input's {path_str(tuple(rest))}"
+    if number < least:
+        raise ValueError(f"gn.Summary.view takes {takes}; found {number}")

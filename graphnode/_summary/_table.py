@@ -4,9 +4,10 @@ Which columns there are follows from what the rows are of: States, nodes, or bot
 """
 
 import html
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from .._contract import Size
 from .._paths import Path, path_str
 from ._fold import Line
 from ._rows import CallShapes, Row
@@ -15,7 +16,7 @@ from ._rows import CallShapes, Row
 _WIDEST: Final = 48
 _MOST_CALLS: Final = 3
 
-_Cells = dict[str, str]
+Cells: TypeAlias = dict[str, str]
 
 _NUMBERS: Final = ("parameters", "bytes", "flops")
 
@@ -31,11 +32,11 @@ class Table(NamedTuple):
     """
 
     head: tuple[str, ...]
-    body: list[_Cells]
-    foot: list[_Cells]
+    body: list[Cells]
+    foot: list[Cells]
     notes: tuple[str, ...]
 
-    def rows(self, cells: Sequence[_Cells]) -> list[list[str]]:
+    def rows(self, cells: Sequence[Cells]) -> list[list[str]]:
         """Cells in the order of the columns."""
         return [[row.get(name, "") for name in self.head] for row in cells]
 
@@ -63,7 +64,7 @@ def columns(*, states: bool, nodes: bool, calls: bool) -> tuple[str, ...]:
     )
 
 
-def cells_of(line: Line) -> list[_Cells]:
+def cells_of(line: Line) -> list[Cells]:
     """The cells of a row: one line, and one more for each further call."""
     row, count = line.item.row, line.times
     first = {
@@ -76,25 +77,25 @@ def cells_of(line: Line) -> list[_Cells]:
     return with_calls(first, row.calls)
 
 
-def numbers_of(row: Row, count: int = 1) -> _Cells:
+def numbers_of(row: Row, count: int = 1) -> Cells:
     """The cells of a row's numbers, for so many rows that say the same."""
     cells = {
-        "parameters": f"{row.parameters * count:,}",
-        "bytes": f"{row.bytes * count:,}",
+        "parameters": number_text(row.parameters, count),
+        "bytes": number_text(row.bytes, count),
     }
     if row.flops is not None:
-        cells["flops"] = _flops_text(row.flops, count)
+        cells["flops"] = number_text(row.flops, count)
     return cells
 
 
-def _flops_text(flops: int | str, count: int) -> str:
-    """A number of operations; a formula in symbolic sizes as it is, for so many rows."""
-    if isinstance(flops, int):
-        return f"{flops * count:,}"
-    return flops if count == 1 else f"{count}*({flops})"
+def number_text(number: Size, count: int = 1) -> str:
+    """A number of parameters, bytes or operations, for so many rows; a formula in symbolic sizes as it is."""
+    if isinstance(number, int):
+        return f"{number * count:,}"
+    return str(number) if count == 1 else f"{count}*({number})"
 
 
-def with_calls(first: _Cells, calls: Sequence[CallShapes]) -> list[_Cells]:
+def with_calls(first: Cells, calls: Sequence[CallShapes]) -> list[Cells]:
     """The cells of a row with those of its calls, in as many lines."""
     lines = [
         {"inputs": _inputs_text(call), "outputs": _cut(call.outputs)} for call in calls
@@ -168,20 +169,55 @@ def _html_row(head: Sequence[str], row: Sequence[str], tag: str) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
+class RichTable(NamedTuple):
+    """A table for rich, which asks for its parts where it prints.
+
+    Attributes:
+        table: The table.
+    """
+
+    table: Table
+
+    # Any: rich is an optional dependency.
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """For rich: the table, then the lines below it."""
+        from rich.text import Text
+
+        yield _rich_table(self.table, options.max_width)
+        for note in self.table.notes:
+            yield Text(note)
+
+
 # Any: rich is an optional dependency.
-def rich_of(table: Table) -> Any:
-    """A table for rich, which asks for it where it prints."""
-    from rich.console import Group
-    from rich.table import Table as RichTable
+def _rich_table(table: Table, width: int) -> Any:
+    """A table of rich. Where there is too little room, shapes and classes are cut, and numbers broken."""
+    from rich.table import Table as OfRich
     from rich.text import Text
 
-    shown = RichTable(show_footer=False)
-    for name in table.head:
-        shown.add_column(name, justify="right" if name in _NUMBERS else "left")
-    # As `Text`, since a path such as `layers[0]` would be read as markup.
-    for row in table.rows(table.body):
-        shown.add_row(*[Text(cell) for cell in row])
+    rows = [*table.body, *table.foot]
+    widths = {
+        name: max([len(row.get(name, "")) for row in rows], default=0)
+        for name in table.head
+    }
+    # A column that is empty takes the room of others.
+    names = [name for name in table.head if widths[name] or name in _NUMBERS]
+    whole = [name for name in names if name in {"path", *_NUMBERS}]
+    # Each column has a frame of 3, and a sign at least.
+    needed = sum(max(widths[name], len(name)) for name in whole) + 4 * len(names)
+    is_enough = needed <= width
+    shown = OfRich()
+    for name in names:
+        # A number that is cut would be another one.
+        shown.add_column(
+            name,
+            justify="right" if name in _NUMBERS else "left",
+            no_wrap=is_enough and name in whole,
+            overflow="ellipsis" if is_enough else "fold",
+        )
+    for row in table.body:
+        # As `Text`, since a path such as `layers[0]` would be read as markup.
+        shown.add_row(*[Text(row.get(name, "")) for name in names])
     shown.add_section()
-    for row in table.rows(table.foot):
-        shown.add_row(*[Text(cell) for cell in row])
-    return Group(shown, *[Text(note) for note in table.notes])
+    for row in table.foot:
+        shown.add_row(*[Text(row.get(name, "")) for name in names])
+    return shown

@@ -49,9 +49,9 @@ def activity_of(invocation: Invocation) -> Activity:
     for scopes, size in work.flops.items():
         path = recorder.path_of(scopes)
         flops[path] = flops.get(path, 0) + size
-    notes: dict[str, None] = {}
-    for scopes, text in work.notes:
-        notes[f"{recorder.name_of(recorder.path_of(scopes))}: {text}"] = None
+    notes = dict.fromkeys(
+        [(recorder.path_of(scopes), text) for scopes, text in work.notes]
+    )
     calls = {path: list(row) for path, row in recorder.calls.items()}
     return Activity(calls, flops, tuple(notes), invocation.inputs.symbols)
 

@@ -12,6 +12,7 @@ import click
 
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, SummaryError
+from .._summary._errors import VALUE_ERRORS
 from ._config import Config
 from ._diff import diff
 from ._json_schema import json_schema
@@ -234,12 +235,15 @@ def summary_command(
         summary = file_summary(file, changes, args, named, method)
     except (ConfigError, SummaryError) as error:
         _exit_with(error)
+    # Of the code of the model, as other errors of it.
+    except VALUE_ERRORS:
+        raise
     except TypeError as error:
         raise click.UsageError(str(error)) from None
     if style == "json":
         click.echo(json.dumps(summary.to_dict(), indent=2))
     else:
-        click.echo(repr(summary.view(depth=depth, states=states or None)))
+        click.echo(repr(summary.view(depth=depth, states=states or None, lines=None)))
 
 
 # Any: a text, or `...`.

@@ -11,7 +11,8 @@ from .._hints import did_you_mean, with_hint
 from .._paths import Path as Path_
 from .._paths import path_str
 from .._split import clone
-from .._summary._summary import Summary, summarize
+from .._summary._summarize import summarize
+from .._summary._summary import Summary
 from ..transforms import eval_shape
 from ._build import abstractly, build, constructor_faults
 from ._config import Config

@@ -29,7 +29,8 @@ class Layer(gn.Node):
 
 # By a name of its own: other tests declare an `Embedding`.
 class ShownEmbedding(gn.nn.Embedding):
-    pass
+    def pool(self, x: Array, mode: str) -> Array:
+        return x.mean() if mode == "mean" else x
 
 
 class ShownNet(gn.Node):
@@ -238,6 +239,8 @@ def test_a_summary_of_a_method_takes_inputs_by_name(models: Path):
     assert (data["flops"], data["rows"][0]["calls"][0]["method"]) == ("30*batch", "attend")
     result = run("summary", "net.yaml", "--method", "attend")
     assert (result.exit_code, result.stderr) == (1, "ShownNet has no method 'attend'\n")
+    pooled = run("summary", "embedding.yaml", "--method", "pool", "--input", "batch", "--input", "mode=mean")
+    assert "pool(f32[batch], mode='mean')  f32[]" in pooled.stdout
     (models / "norm.yaml").write_text("{type: LayerNorm, width: 3}")
     assert "f32[batch,3]" in run("summary", "norm.yaml", "--input", "batch width").stdout
 
@@ -251,6 +254,9 @@ def test_inputs_that_a_model_does_not_take_are_a_usage_error(models: Path):
     result = run("summary", "sequence.yaml", "--input", "...")
     text = "no annotation with a jaxtyping array says its shape; give an array, or its shape as a text"
     assert (result.exit_code, result.stderr) == (1, f"x: {text}\n")
+    for shape in ("max 4", "2**b 4"):
+        result = run("summary", "sequence.yaml", "--input", shape)
+        assert (result.exit_code, result.stderr[:3], result.stdout) == (1, "x: ", "")
 
 
 def test_a_change_that_is_wrong_is_told(models: Path):

@@ -1,9 +1,12 @@
 """Shapes that do not fit: every fault of a model at once, and no more than is known."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jaxtyping import Array, Float, Int, jaxtyped
 
@@ -234,6 +237,54 @@ def test_an_error_that_is_not_of_shapes_goes_on_as_it_is():
 
     with pytest.raises(AttributeError, match="no_such_attribute"):
         gn.summary(Broken(), "2")
+
+
+def test_a_symbol_with_the_name_of_a_size_that_a_node_knows_is_to_be_a_number():
+    """The model has no field of that name, and its parts have one."""
+    stack = nn.TransformerStack([nn.TransformerBlock(8, 2)])
+    text = 'blocks.0.attention_norm (LayerNorm): x: expected width = 8 of Float[Array, "... width"]'
+    assert faults_of(stack, ...) == [
+        f"blocks.0.attention_norm: TransformerStack.{text}, found shape (batch, time, width); "
+        "width can be any size here: give its number in the input"
+    ]
+    assert gn.summary(stack, "batch time 8").symbols == ("batch", "time")
+
+
+@pytest.mark.parametrize("needs_value", [bool, np.asarray, lambda x: range(3)[x]])
+def test_an_error_of_code_that_needs_a_value_goes_on_as_it_is(needs_value: Callable[[Any], Any]):
+    """It is a TypeError, and no fault of shapes; a note says why there is no value."""
+
+    class Deciding(gn.Node):
+        scale: Scale
+
+        def __call__(self, x: Array) -> Array:
+            needs_value(self.scale(x).sum().astype("int32"))
+            return x
+
+    with pytest.raises(TypeError) as caught:
+        gn.summary(Deciding(Scale(2, 3)), "4 2")
+    assert type(caught.value).__module__ == "jax.errors"
+    assert caught.value.__notes__[-1] == "gn.summary traces the call with shapes, as gn.jit does: no array has a value"
+    assert any(entry.name == "__call__" and entry.path == Path(__file__) for entry in caught.traceback)
+
+
+def test_code_that_needs_a_value_ends_the_search_for_faults():
+    """A fault of shapes before it is told, with what was not checked."""
+
+    class Deciding(gn.Node):
+        def __call__(self, x: Array) -> Array:
+            return -x if x.sum() > 0 else x
+
+    class Net(gn.Node):
+        first: Scale
+        second: Deciding
+
+        def __call__(self, x: Array) -> Array:
+            return self.second(self.first(x))
+
+    (fault,) = faults_of(Net(Scale(3, 4), Deciding()), "2 2")
+    assert fault.startswith("first: TypeError: dot_general")
+    assert fault.endswith("; what is called after it was not checked")
 
 
 def test_an_error_that_the_model_handles_is_no_fault():

@@ -103,6 +103,47 @@ def test_of_a_while_loop_one_round_is_counted_and_said():
     assert not work(lambda x: jax.lax.while_loop(lambda x: x.sum() < 3, lambda x: x + x, x), shape(2, 2)).notes
 
 
+def test_products_in_the_condition_of_a_loop_are_counted_once_and_said():
+    """As those of its body are."""
+    found = work(lambda x: jax.lax.while_loop(lambda x: (x @ x).sum() < 3, lambda x: x + x, x), shape(2, 2))
+    assert found.total() == 16
+    assert [text for _, text in found.notes] == [
+        "one round of a while loop is counted, as the number of rounds is not known"
+    ]
+
+
+def test_of_branches_that_are_equally_large_in_different_nodes_it_is_said_which_is_counted():
+    """The first. Where they are equal in each node, nothing is left open."""
+
+    class Experts(gn.Node):
+        experts: list[Scale]
+        at: tuple[int, ...]
+
+        def __call__(self, x: jax.Array, chosen: jax.Array) -> Any:
+            branches = [lambda x, at=at: self.experts[at](x) for at in self.at]
+            return jax.lax.switch(chosen, branches, x)
+
+    def notes(*at: int) -> tuple[str, ...]:
+        return gn.summary(Experts([Scale(2, 3), Scale(2, 3)], at), "4 2", "int32[]").notes
+
+    text = "Experts: the first branch is counted: others have as many operations, in other nodes"
+    assert notes(0, 1) == notes(1, 0, 0) == (text,)
+    assert notes(0, 0) == ()
+
+
+def test_what_a_branch_leaves_open_is_said_though_another_is_counted():
+    """It may have more operations than are known."""
+
+    def loop(x: jax.Array) -> jax.Array:
+        return jax.lax.while_loop(lambda x: x.sum() < 3, lambda x: x @ x, x)
+
+    found = work(lambda x: jax.lax.cond(x.sum() > 0, loop, lambda x: x @ x @ x, x), shape(2, 2))
+    assert [text for _, text in found.notes] == [
+        "one round of a while loop is counted, as the number of rounds is not known",
+        "the branch with most operations is counted",
+    ]
+
+
 def test_of_branches_the_largest_is_counted_and_said():
     """Without a note where all are the same."""
     branches = [lambda x: x, lambda x: x @ x @ x, lambda x: x @ x]

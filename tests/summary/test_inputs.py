@@ -1,6 +1,11 @@
 """What a summary calls a model with: arrays, shapes, texts, annotations, nodes, flags."""
 
-from typing import Any
+import enum
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +57,7 @@ def inputs_of(summary: gn.Summary) -> str:
         ("2 3", "f32[2,3]"),
         ("2,3", "f32[2,3]"),
         ("batch 28 28 1", "f32[batch,28,28,1]"),
-        ("", "f32[]"),
+        ("f32[]", "f32[]"),
         ("int32[batch,128]", "i32[batch,128]"),
         ("bf16[batch 128]", "bf16[batch,128]"),
         ("u8[4]", "u8[4]"),
@@ -69,13 +74,25 @@ def test_a_text_is_a_shape(text: str, shape: str):
     assert inputs_of(gn.summary(Asked(7), text)) == shape
 
 
+RESERVED = "cannot name a symbolic size, as it is an operation on sizes in JAX; choose another name, or give a number"
+NEITHER = "is neither a number, a name, nor + - * // ** of these"
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("2 3.5", "'2 3.5' is not a shape"),
+        ("2 3.5", f"'2 3.5' is not a shape: '3.5' {NEITHER}"),
+        ("b>=2 4", f"'b>=2 4' is not a shape: 'b>=2' {NEITHER}"),
+        ("b=3 4", f"'b=3 4' is not a shape: 'b=3' {NEITHER}"),
+        ("#b 4", f"'#b 4' is not a shape: '#b' {NEITHER}"),
+        ("_b 4", f"'_b 4' is not a shape: '_b' {NEITHER}"),
+        ("True 4", f"'True 4' is not a shape: 'True' {NEITHER}"),
+        ("1" * 200 + "! 4", f"'{'1' * 200}! 4' is not a shape: '{'1' * 200}!' {NEITHER}"),
         ("f32[2", "'f32[2' is not a shape"),
-        ("a b-", "'a b-' is not a shape"),
-        ("... *batch", "'... *batch' is not a shape"),
+        ("2 b-", "'2 b-' is not a shape"),
+        ("... *shape", "'... *shape' is not a shape"),
+        ("*b 4", "'*b 4' is not a shape: the node has no field 'b' with the sizes of '*b'"),
+        ("f32[*b,4]", "'f32[*b,4]' is not a shape: the node has no field 'b' with the sizes of '*b'"),
         ("foo[2]", "'foo' is not a dtype"),
     ],
 )
@@ -84,6 +101,123 @@ def test_a_text_that_is_no_shape_is_refused(text: str, fault: str):
     with pytest.raises(gn.SummaryError) as caught:
         gn.summary(Asked(7), text)
     assert str(caught.value) == f'inputs: {fault}; write "batch 28 28 1" or "int32[batch,128]"'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        *[(f"{name} 4", f"'{name}' {RESERVED}") for name in ("max", "min", "mod", "floordiv")],
+        ("max-pool 4", f"'max' {RESERVED}"),
+        ("2**b 4", "axis '2**b' cannot be worked out where b can be any size: give a number"),
+        ("b//0 4", "axis 'b//0' cannot be worked out: integer division or modulo by zero"),
+        ("2-3 4", "axis '2-3' is negative: -1"),
+        ("size-9 4", "axis 'size-9' is negative: -2"),
+    ],
+)
+def test_a_size_that_cannot_be_symbolic_is_refused(text: str, fault: str):
+    """JAX has names of its own for operations on sizes, and not all operations."""
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Asked(7), text)
+    assert str(caught.value) == f"inputs: {fault}"
+
+
+def test_an_axis_of_an_annotation_that_cannot_be_symbolic_is_refused():
+    """As one of a text is."""
+
+    class Pooled(gn.Node):
+        def __call__(self, x: Float[Array, "max"]) -> None: ...
+
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Pooled(), ...)
+    assert str(caught.value) == f"x: 'max' {RESERVED}"
+
+
+class Mode(enum.Enum):
+    MEAN = "mean"
+
+
+class Of:
+    """A class that says nothing of arrays."""
+
+
+TEXT = "batch mean"
+SHAPE = "f32[batch,mean]"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "read"),
+    [
+        (str, repr(TEXT)),
+        ("str", repr(TEXT)),
+        (str | None, repr(TEXT)),
+        (Literal["mean", "sum"], repr(TEXT)),
+        (Mode, repr(TEXT)),
+        (typing.Annotated[str, "a mode"], repr(TEXT)),
+        (dict[str, str], repr(TEXT)),
+        (bool, repr(TEXT)),
+        (Callable[[Array], Array], repr(TEXT)),
+        (type[Of], repr(TEXT)),
+        (Array, SHAPE),
+        ("Array | None", SHAPE),
+        (jax.typing.ArrayLike, SHAPE),
+        (np.ndarray, SHAPE),
+        (np.typing.NDArray[np.float32], SHAPE),
+        (Float[Array, "a b"], SHAPE),
+        (dict[str, Array], SHAPE),
+        (tuple[Array, ...] | int, SHAPE),
+        (Array | str, None),
+        (Array | Literal["mean"], None),
+        (list, None),
+        (Mapping[str, Any], None),
+        (object, None),
+        (Of, None),
+        ("Unknown", None),
+        (inspect.Parameter.empty, None),
+    ],
+)
+def test_a_text_is_what_the_annotation_of_its_parameter_says(annotation: Any, read: str | None):
+    """A value where no array is expected, a shape where there are arrays; else neither, and no summary."""
+
+    class Mixed(gn.Node):
+        def __call__(self, x): ...
+
+    if annotation is not inspect.Parameter.empty:
+        Mixed.__call__.__annotations__["x"] = annotation
+    if read is not None:
+        assert inputs_of(gn.summary(Mixed(), TEXT)) == read
+        assert inputs_of(gn.summary(Mixed(), x={"a": [TEXT]})) == f"x={{'a': [{read}]}}"
+        return
+    with pytest.raises(gn.SummaryError) as caught:
+        gn.summary(Mixed(), TEXT)
+    assert str(caught.value) == (
+        "x: 'batch mean' may be a shape or a value, and no annotation says which; annotate the parameter as an array "
+        'or as str; or write "float32[batch mean]" for a shape, or bind a value with functools.partial'
+    )
+    assert inputs_of(gn.summary(Mixed(), f"f32[{TEXT}]")) == SHAPE
+    assert inputs_of(gn.summary(Mixed(), "batch 2")) == "f32[batch,2]"
+
+
+def test_the_annotation_of_any_number_of_arguments_is_that_of_each():
+    """By position, and by name."""
+
+    class Many(gn.Node):
+        def __call__(self, *inputs: Array, **modes: str) -> None: ...
+
+    assert inputs_of(gn.summary(Many(), "a", "a b", mode="2 mean")) == "f32[a], f32[a,b], mode='2 mean'"
+
+
+def test_an_inherited_method_means_the_names_of_its_own_module():
+    """Its annotations may be strings."""
+
+    class Parent(gn.Node):
+        size: int
+
+        def __call__(self, x: "Float[Array, 'rows size']", mode: "str") -> None: ...
+
+    class Child(Parent): ...
+
+    Child.__module__ = "builtins"
+    assert inputs_of(gn.summary(Child(2), ..., mode="mean")) == "f32[rows,2], mode='mean'"
 
 
 def test_all_faults_of_inputs_are_told_at_once():
@@ -97,6 +231,21 @@ def test_arrays_and_shapes_are_inputs():
     """Of NumPy, too; a key is one of its own dtype."""
     inputs = jnp.ones(2), jax.ShapeDtypeStruct((3,), "int32"), np.ones((4,), "float32"), jax.random.key(0)
     assert inputs_of(gn.summary(Asked(7), *inputs)) == "f32[2], i32[3], f32[4], key<fry>[]"
+
+
+def test_the_arguments_of_a_partial_are_taken_as_they_are():
+    """Of a node, a method, one that is transformed, or another partial; an array is its shape, a text no shape."""
+    model = Asked(7)
+    text = "f32[2], mode='4 mean'"
+    assert inputs_of(gn.summary(functools.partial(model, mode="4 mean"), "2")) == text
+    inner = functools.partial(model.__call__, jnp.ones(2), mode="x")
+    assert inputs_of(gn.summary(functools.partial(inner, mode="4 mean"))) == text
+    assert inputs_of(gn.summary(functools.partial(inner), mode="4")) == "f32[2], mode=f32[4]"
+    scale = Scale(2, 3)
+    assert gn.summary(functools.partial(gn.jit(scale)), "4 2").flops == 48
+    with pytest.raises(TypeError) as caught:
+        gn.summary(functools.partial(len), "2")
+    assert str(caught.value).startswith("gn.summary takes a node that can be called, or a method of one")
 
 
 def test_inputs_may_be_pytrees():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from typing import Any
 
 import hypothesis
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
@@ -96,6 +98,85 @@ def test_a_view_shows_fewer_nodes_or_states_too():
     assert "shape" not in repr(gn.summary(net(4)).view(depth=1)).partition("\n")[0]
 
 
+class Own(gn.Node):
+    """Has a part, a State and a product of its own, and calls a node that is an input."""
+
+    weight: gn.ParamState[Float[Array, "2 2"]]
+    scale: Scale
+
+    def __call__(self, x: Array, teacher: Scale | None = None) -> Array:
+        x = self.scale(x) @ self.weight.value
+        return x if teacher is None else x + teacher(x)
+
+
+def own() -> Own:
+    return Own(gn.ParamState(jnp.ones((2, 2))), Scale(2, 2))
+
+
+def test_what_the_model_itself_holds_and_does_has_a_line():
+    """And what nodes that are inputs do; so the lines right below the model add up to it."""
+    assert repr(gn.summary(own(), "batch 2", Scale(2, 2))) == "\n".join(
+        [
+            "path      class  inputs               outputs       parameters  bytes     flops  shared with",
+            "--------------------------------------------------------------------------------------------",
+            "(itself)                                                     4     16  16*batch",
+            "scale     Scale  f32[batch,2]         f32[batch,2]           4     16   8*batch",
+            "--------------------------------------------------------------------------------------------",
+            "Own              f32[batch,2], Scale  f32[batch,2]           8     32  24*batch",
+            "for every size of batch",
+        ]
+    )
+    assert repr(gn.summary(own()).view(depth=1)).splitlines()[2].split() == ["(itself)", "4", "16"]
+    # Where its States have rows, these numbers are there.
+    lines = repr(gn.summary(own(), "3 2").view(states=True)).splitlines()[2:4]
+    assert [line.split() for line in lines] == [["(itself)", "24"], ["weight", "ParamState", "f32[2,2]", "4", "16"]]
+
+
+def test_what_is_nothing_or_all_there_is_has_no_line_of_its_own():
+    """A model without States of its own; one without parts; one of which no part is shown; States alone."""
+    summaries = [gn.summary(net(4), "3 2"), gn.summary(Scale(2, 2), "3 2")]
+    summaries += [gn.summary(own(), "3 2").view(depth=0), gn.summary(own()), gn.summary([own()]).view(depth=1)]
+    assert not any("(itself)" in repr(summary) for summary in summaries)
+
+
+@hypothesis.given(st.lists(st.sampled_from([2, 3]), max_size=3), st.booleans())
+def test_the_lines_right_below_a_model_add_up_to_it(widths: list[int], states: bool):
+    """Whatever it holds and does itself, with and without States."""
+
+    class Outer(gn.Node):
+        own: Own
+        blocks: list[Block]
+        weight: gn.ParamState[Float[Array, "2 2"]]
+
+        def __call__(self, x: Array) -> Array:
+            x = self.own(x)
+            for block in self.blocks:
+                x = block(x)
+            return x @ self.weight.value
+
+    model = Outer(own(), net(*widths).blocks, gn.ParamState(jnp.ones((2, 2))))
+    summary = gn.summary(model, "3 2").view(depth=1, states=states, fold=False)
+    table = summary._table()
+    rows = [row for row in table.body if re.fullmatch(r"\(itself\)|\w+|blocks\.\d", row["path"])]
+    for column in ("parameters", "bytes", "flops"):
+        numbers = [int(row.get(column, "0").replace(",", "") or 0) for row in rows]
+        assert sum(numbers) == int(table.foot[0][column].replace(",", ""))
+
+
+def test_a_table_has_no_more_rows_than_fit():
+    """With the number of those that are left out, in all forms; the data is complete."""
+    summary = gn.summary(net(*[2, 4] * 40), "3 2")
+    lines = repr(summary).splitlines()
+    text = "and 141 more rows: .view(lines=None) shows all"
+    assert (len(lines), lines[102], lines[-1]) == (106, "...", text)
+    assert summary._repr_html_().count("<tr>") == 1 + 100 + 1 + 1
+    assert text in summary._repr_html_()
+    assert (len(summary.rows), len(summary.to_dict()["rows"])) == (241, 1 + 241 + 161)
+    assert len(repr(summary.view(lines=None)).splitlines()) == 2 + 241 + 2
+    assert repr(summary.view(lines=241)) == repr(summary.view(lines=None))
+    assert repr(summary.view(lines=240)).endswith("\nand 1 more row: .view(lines=None) shows all")
+
+
 def test_rows_are_in_the_order_of_calls():
     """Nodes that are not called come last, without inputs."""
 
@@ -166,6 +247,63 @@ def test_neighbours_that_do_not_do_the_same_are_not_folded():
     assert paths(Lines(same, (0, 1, 2), (1, 1, 1))) == ["scales.0..2"]
     assert paths(Lines(same, (0, 1, 2), (1, 1, 0))) == ["scales.0..1", "scales.2"]
     assert paths(Lines(same, (0, 2, 1), (1, 1, 1))) == ["scales.0", "scales.2", "scales.1"]
+
+
+def classes_of_one_name(base: type, count: int) -> list[Any]:
+    return [type("Twin", (base,), {"__module__": __name__}) for _ in range(count)]
+
+
+def test_neighbours_of_which_something_static_differs_are_not_folded():
+    """Static values, classes of one name, tags of States, and what they refer to: their rows say the same."""
+
+    class Acting(gn.Node):
+        scale: Scale
+        act: Any = gn.static()
+
+    class Pointing(gn.Node):
+        to: Scale
+
+    class Holder(gn.Node):
+        items: list[Any] = gn.subnode()
+        others: list[Scale] = gn.subnode(default_factory=list)
+
+    def paths(items: list[Any], others: list[Scale] | None = None) -> list[str]:
+        lines = repr(gn.summary(Holder(items, others or [])).view(depth=1)).splitlines()[2:-2]
+        return [line.split()[0] for line in lines]
+
+    def tagged(tag: str | None) -> Scale:
+        scale = Scale(2, 3)
+        scale.weight = scale.weight.replace(tag=tag)
+        return scale
+
+    assert paths([Acting(Scale(2, 3), act) for act in (len, len, print)]) == ["items.0..1", "items.2"]
+    first, second = classes_of_one_name(Scale, 2)
+    assert paths([first(2, 3), first(2, 3), second(2, 3)]) == ["items.0..1", "items.2"]
+    assert paths([tagged(tag) for tag in ("frozen", None, None)]) == ["items.0", "items.1..2"]
+    scales = [Scale(2, 3), Scale(2, 3)]
+    pointers = [Pointing(scales[at]) for at in (0, 1, 0, 0, 1)]
+    # The first to point at one has it below itself.
+    assert paths(pointers) == ["items.0", "items.1", "items.2..3", "items.4"]
+
+
+def test_classes_of_states_with_one_name_have_totals_of_their_own():
+    """With their modules, or numbers where these are the same, too."""
+
+    class Holder(gn.Node):
+        a: gn.State
+        b: gn.State
+        c: gn.State
+
+    def totals(*classes: Any) -> dict[str, int]:
+        summary = gn.summary(Holder(*[cls(jnp.ones(size + 1)) for size, cls in enumerate(classes)]))
+        return {name: total.parameters for name, total in summary.totals.items()}
+
+    first, second = classes_of_one_name(gn.ParamState, 2)
+    own: Any = type("ParamState", (gn.State,), {"__module__": __name__})
+    here = "tests.summary.test_summary"
+    assert totals(gn.ParamState, own, own) == {"graphnode.ParamState": 1, f"{here}.ParamState": 5}
+    assert totals(first, second, first) == {f"{here}.Twin (1)": 4, f"{here}.Twin (2)": 2}
+    assert totals(gn.ParamState, first, first) == {"ParamState": 1, "Twin": 5}
 
 
 def test_methods_are_called_by_name():
@@ -242,6 +380,33 @@ def test_a_state_may_hold_an_empty_container():
     ]
 
 
+def test_the_shape_of_a_state_may_be_symbolic():
+    """Its numbers are formulas in all forms; a name in a text is the same size, or another one."""
+
+    class Product(gn.Node):
+        table: gn.ParamState
+        scale: Scale
+
+        def __call__(self, x: Array) -> tuple[Array, Array]:
+            return self.scale(x), self.table.value @ self.table.value.T
+
+    (rows,) = jax.export.symbolic_shape("rows")
+    table: Any = gn.ParamState(jax.ShapeDtypeStruct((rows, 4), "float32"))
+    model = Product(table, Scale(2, 3))
+    lines = [line.split() for line in repr(gn.summary(model)).splitlines()]
+    assert ["table", "ParamState", "f32[rows,4]", "4*rows", "16*rows"] in lines
+    assert lines[-1] == ["Product", "4*rows", "+", "6", "16*rows", "+", "24"]
+    summary = gn.summary(model, "n 2")
+    assert (summary.flops, summary.notes) == ("8*rows^2 + 12*n", ())
+    assert summary._repr_html_().count("4*rows") == 2
+    assert gn.summary(model, "rows 2").flops == "8*rows^2 + 12*rows"
+    data = json.loads(json.dumps(summary.to_dict()))
+    assert (data["parameters"], data["totals"]) == (
+        "4*rows + 6",
+        {"ParamState": {"parameters": "4*rows + 6", "bytes": "16*rows + 24"}},
+    )
+
+
 def test_totals_are_by_class_of_state():
     """As statistics are no parameters to many; the table says it where there are several classes."""
     summary = gn.summary(nn.BatchNorm(4), "batch 4")
@@ -273,7 +438,7 @@ def test_a_model_with_an_optimizer_has_a_summary():
 
 
 def test_what_holds_for_no_symbol_alone_is_said():
-    """JAX denies that a symbolic size is even; so the summary is tried with a number, which is."""
+    """JAX denies that a symbolic size is even; so the summary is tried with a number, which is, and with the next."""
 
     class Halves(gn.Node):
         scale: Scale
@@ -293,7 +458,17 @@ def test_what_holds_for_no_symbol_alone_is_said():
         def __call__(self, x: jax.Array) -> jax.Array:
             return x if x.shape[0] % 2 == 0 else self.scale(x)
 
+    class Thirds(gn.Node):
+        scale: Scale
+        rest: int
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.scale(x[::2] if x.shape[0] % 3 == self.rest else x)
+
     start = "not for every size: where batch is 24,"
+    assert gn.summary(Thirds(Scale(2, 3), 0), "batch 2").notes == (f"{start} there are other operations",)
+    one_more = start.replace("24", "25")
+    assert gn.summary(Thirds(Scale(2, 3), 1), "batch 2").notes == (f"{one_more} there are other operations",)
     assert gn.summary(Halves(Scale(2, 3)), "batch 2").notes == (f"{start} there are other operations",)
     assert gn.summary(Refuses(), "batch 2").notes == (f"{start} the model fails: ValueError: an odd one",)
     summary = gn.summary(Leaves(Scale(2, 3)), "batch 2")
@@ -317,14 +492,31 @@ def test_html_is_a_table_with_escaped_texts():
 
 
 def test_rich_prints_a_table():
-    """Each cell of the text is in it, and brackets are no markup."""
+    """Each cell of the text is in it, but for columns that are empty, and brackets are no markup."""
     summary = gn.summary(Chain([Scale(2, 3)]), "batch 2")
     rich_console: Any = pytest.importorskip("rich.console")
     console = rich_console.Console(width=200, file=io.StringIO(), record=True)
     console.print(summary)
     text = console.export_text()
     assert text.count("f32[batch,2]") == 2
-    assert all(cell in text for cell in repr(summary).replace("-", "").split())
+    assert all(cell in text for cell in repr(summary).replace("-", "").replace("shared with", "").split())
+
+
+@pytest.mark.parametrize("width", [40, 50, 70, 80, 100])
+def test_rich_cuts_no_number(width: int):
+    """Where room is short, shapes are cut; where there is none, all is broken over lines, and nothing left out."""
+    summary = gn.summary(abstract(12345, 23456, 34567), "512 12345").view(states=False)
+    rich_console: Any = pytest.importorskip("rich.console")
+    console = rich_console.Console(width=width, file=io.StringIO(), record=True)
+    console.print(summary)
+    text = console.export_text()
+    lines = [line.split("│")[1:-1] for line in text.splitlines() if "│" in line]
+    texts = ["".join([cell.strip() for cell in column]) for column in zip(*lines, strict=True)]
+    assert texts[0] == "layers.0layers.1Chain"
+    sizes = [12345 * 23456, 23456 * 34567]
+    for column, factor in zip(texts[-3:], (1, 4, 2 * 512), strict=True):
+        assert column == "".join([f"{size * factor:,}" for size in (*sizes, sum(sizes))])
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_data_is_json():
@@ -458,3 +650,14 @@ def test_a_depth_is_a_number_of_nodes():
     with pytest.raises(ValueError, match="takes a depth of 0 or more") as wrong:
         summary.view(depth=-1)
     assert str(wrong.value) == "gn.Summary.view takes a depth of 0 or more (0 is the model alone); found -1"
+
+
+def test_a_number_of_lines_is_one_or_more():
+    """Or `None`, for all."""
+    summary: Any = gn.summary(chain(2, 3))
+    with pytest.raises(TypeError) as caught:
+        summary.view(lines="1")
+    assert str(caught.value) == "gn.Summary.view takes an int or None as lines; found str '1'"
+    with pytest.raises(ValueError, match="takes 1 or more") as wrong:
+        summary.view(lines=0)
+    assert str(wrong.value) == "gn.Summary.view takes 1 or more lines, or None for all; found 0"

@@ -120,5 +120,6 @@ gn.diagram(net).png()  # E: not a form that there is
 gn.summary(model=net)  # E: the name of an input
 gn.summary(net).view(depth="1")  # E: a string for a number
 gn.summary(net).view(1)  # E: by name alone
+gn.summary(net).view(lines="all")  # E: a string for a number
 gn.summary(net).param  # E: not there
 gn.summary(net).parameters = 3  # E: read only
