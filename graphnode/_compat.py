@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax._src import distributed, source_info_util
+from jax._src.ad_util import zeros_like_aval
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
 from jax._src.core import (
@@ -25,7 +26,9 @@ from jax._src.core import (
     Trace,
     eval_trace,
     mapped_aval,
+    pvary,
     trace_ctx,
+    unmapped_aval,
 )
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.export.shape_poly import _DimExpr
@@ -358,7 +361,11 @@ def varying_axes(value: jax.Array) -> frozenset[Any]:
 
     For `gn.shard_map`, which refuses random streams that are the same in all shards.
     """
-    aval: Any = jax.typeof(value)
+    return varying_axes_of(jax.typeof(value))
+
+
+def varying_axes_of(aval: Any) -> frozenset[Any]:
+    """The same, of an abstract value."""
     # Before JAX 0.10
     varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma
     return varying
@@ -375,6 +382,31 @@ def item_aval(array: Any, axis: int) -> Any:
     # JAX takes no negative axis here.
     position = axis % len(shape)
     return mapped_aval(shape[position], position, jax.typeof(array))
+
+
+def stacked_aval(aval: Any, length: int) -> Any:
+    """The abstract value of several arrays with an axis in front, as `jax.lax.scan` gives them: see `item_aval`."""
+    return unmapped_aval(length, 0, aval)
+
+
+def zeros_of(aval: Any) -> jax.Array:
+    """Zeros of a type: shape, dtype, layout over an explicit mesh, and the axes along which shards may differ.
+
+    Without these axes, `jax.shard_map` takes them for the same in all shards, and what is
+    differentiated with respect to them has the sum over the shards.
+    """
+    return zeros_like_aval(aval)  # type: ignore[no-any-return, unused-ignore]  # JAX's own
+
+
+def in_form_of(value: Any, aval: Any) -> jax.Array:
+    """An array of the shape and dtype of a type, as one that is wholly of that type: see `zeros_of`."""
+    array = jnp.asarray(value)
+    lacking = varying_axes_of(aval) - varying_axes(array)
+    array = pvary(array, tuple(lacking))
+    of_array: Any = jax.typeof(array)
+    if of_array.sharding == aval.sharding or aval.sharding.mesh.empty:
+        return array
+    return jax.sharding.reshard(array, aval.sharding)  # type: ignore[no-any-return, unused-ignore]  # JAX's own
 
 
 _JIT_NAMES: Final = ("jit", "pjit")

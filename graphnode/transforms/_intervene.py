@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._arguments import wrong_argument
+from .._compat import in_form_of, varying_axes, varying_axes_of
 from .._declare._node import Node
 from .._describe import describe
 from .._graph._binding_cache import binding_of
@@ -172,7 +173,10 @@ def _placed(trace: WatchedTrace, put: Mapping[int, list[Any]]) -> list[Arrays]:
         raise trace.watch.error(*faults)
     rest = {place: iter(values[place]) for place in calls}
     places = [trace.watch.marks[found.tap].place for found in trace.program.put]
-    return [jax.tree.leaves(next(rest[place])) for place in places]
+    return [
+        list(map(in_form_of, jax.tree.leaves(next(rest[place])), found.avals))
+        for place, found in zip(places, trace.program.put, strict=True)
+    ]
 
 
 def _value_faults(
@@ -184,17 +188,33 @@ def _value_faults(
         return [
             f"{place.text} is called {len(calls)} times; found {given}. Give a function, or a gn.Captured with as many"
         ]
-    expected = [_expected(mark, found) for mark, found in calls]
-    return [
-        f"{place.text} returns {type_text(result)}; found {type_text(value)} to put in its place"
-        for result, value in zip(expected, values, strict=True)
-        if not _fits(value, result)
-    ]
+    faults: list[str] = []
+    for (mark, found), value in zip(calls, values, strict=True):
+        result = _expected(mark, found)
+        if not _fits(value, result):
+            faults.append(
+                f"{place.text} returns {type_text(result)}; found {type_text(value)} to put in its place"
+            )
+        elif axes := _further_axes(value, found):
+            faults.append(
+                f"{place.text} returns the same in all shards along {', '.join(map(str, axes))} of the mesh; found a value "
+                "that differs there: give one that is the same, such as its jax.lax.pmean"
+            )
+    return faults
 
 
 def _expected(mark: Mark, found: Found) -> Any:
     """What a node returns, as shapes and dtypes."""
-    return jax.tree.unflatten(mark.treedef, found.shapes)
+    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in found.avals]
+    return jax.tree.unflatten(mark.treedef, shapes)
+
+
+def _further_axes(value: Any, found: Found) -> list[Any]:
+    """The axes of the mesh of a `shard_map` along which a value differs, and what it takes the place of does not."""
+    axes: set[Any] = set()
+    for leaf, aval in zip(jax.tree.leaves(value), found.avals, strict=True):
+        axes |= varying_axes(jnp.asarray(leaf)) - varying_axes_of(aval)
+    return sorted(axes)
 
 
 def _fits(value: Any, expected: Any) -> bool:
