@@ -10,14 +10,14 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax._src import distributed, source_info_util
+from jax._src import distributed, linear_util, source_info_util
 from jax._src.ad_util import zeros_like_aval
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
@@ -34,6 +34,7 @@ from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.export.shape_poly import _DimExpr
 from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax._src.interpreters.batching import BatchTracer
+from jax._src.lax.lax import _convert_element_type
 from jax._src.named_sharding import UNSPECIFIED as UNSPECIFIED
 from jax._src.source_info_util import Scope as Scope
 from jax._src.source_info_util import Traceback as SourceTraceback
@@ -479,6 +480,11 @@ def weakly_typed(array: jax.Array) -> jax.Array:
     return _with_aval(array, array.aval.update(weak_type=True), array.committed)
 
 
+def with_weak_type(array: jax.Array, is_weak: bool) -> jax.Array:
+    """An array whose dtype is weak, or is not: in a trace, too."""
+    return _convert_element_type(array, array.dtype, weak_type=is_weak)  # type: ignore[no-any-return, unused-ignore]
+
+
 def unplaced(array: jax.Array) -> jax.Array:
     """The array on the same memory, bound to its device no more than a new array is, which may be used with others."""
     return _with_aval(array, array.aval, False)
@@ -517,7 +523,12 @@ mlir.register_lowering(_TAP, lambda _, *operands, **__: list(operands))
 
 
 def tapped(
-    values: Iterable[Any], tap: Tap, *, replaces: bool = False, adds: bool = False
+    values: Iterable[Any],
+    tap: Tap,
+    *,
+    replaces: bool = False,
+    adds: bool = False,
+    notes: bool = False,
 ) -> list[Any]:
     """Some arrays, marked in the jaxpr of whatever traces them.
 
@@ -530,11 +541,17 @@ def tapped(
         replaces: Whether other arrays are put there: they have no derivative with
             respect to what stands there, and are others in each lane of a `vmap`.
         adds: Whether other arrays are added, which are others in each lane as well.
+        notes: Whether only the place counts: the arrays stay what they are, also under `vmap`.
     """
     if replaces:
         values = [jax.lax.stop_gradient(value) for value in values]
     return _TAP.bind(  # type: ignore[no-any-return]  # as bound
-        *values, tap=tap, replaces=replaces, adds=adds, is_again=False
+        *values,
+        tap=tap,
+        replaces=replaces,
+        adds=adds,
+        notes=notes,
+        is_again=False,
     )
 
 
@@ -543,6 +560,8 @@ def _batch_tap(
 ) -> tuple[list[Any], list[int | None]]:
     """JAX's rule for `vmap`: the axis of the lanes goes to the front, and what had none goes on without it."""
     dims = list(dims)
+    if params["notes"]:
+        return _TAP.bind(*operands, **params), dims
     # Lanes of a backward pass alone, as of `jax.jacrev`: what it computes again is that of the forward pass.
     if params["is_again"] and all(dim is None for dim in dims):
         return _TAP.bind(*operands, **params), dims
@@ -614,6 +633,66 @@ def jaxprs_in(equation: Any) -> list[Any]:
 
 def _is_jaxpr(part: object) -> bool:
     return isinstance(part, ClosedJaxpr | Jaxpr)
+
+
+def map_equations(jaxpr: Any, function: Callable[[Any], Any]) -> Any:
+    """A jaxpr, closed or not, of what a function makes of its equations, which give the same."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    mapped = inner.replace(eqns=list(map(function, inner.eqns)))
+    # In newer versions of JAX both are one.
+    return mapped if inner is jaxpr else jaxpr.replace(jaxpr=mapped)
+
+
+def map_jaxprs(equation: Any, function: Callable[[Any], Any]) -> Any:
+    """An equation that computes with what a function makes of its jaxprs."""
+
+    def mapped(part: Any) -> Any:
+        return function(part) if _is_jaxpr(part) else part
+
+    params = {
+        name: jax.tree.map(mapped, value, is_leaf=_is_jaxpr)
+        for name, value in equation.params.items()
+        if any(map(_is_jaxpr, jax.tree.leaves(value, is_leaf=_is_jaxpr)))
+    }
+    return equation.replace(params={**equation.params, **params})
+
+
+# Functions that JAX traces only where it needs them: when what has been traced is
+# differentiated, or computed in lanes, which may be long after. By the primitive, the
+# name of the parameter.
+LATE_RULES: Final[Mapping[str, str]] = {
+    "custom_jvp_call": "jvp_jaxpr_fun",
+    "custom_vjp_call": "fwd_jaxpr_thunk",
+    "custom_vmap_call": "rule",
+}
+
+
+def checked_rule(equation: Any, check: Callable[[Any], None]) -> Any:
+    """An equation of `LATE_RULES` whose rule is checked when JAX traces it.
+
+    Args:
+        equation: The equation.
+        check: Gets the jaxpr of the rule; `None` where JAX makes none. It may raise.
+    """
+    name = LATE_RULES[equation.primitive.name]
+    rule: Any = equation.params[name]
+
+    def checked(*args: Any) -> Any:
+        """What JAX calls for a jaxpr, and what belongs to it."""
+        traced = rule.call_wrapped(*args)
+        check(traced[0])
+        return traced
+
+    def checked_before(*args: Any) -> Any:
+        """What JAX calls for the result."""
+        check(None)
+        return rule(*args)
+
+    if isinstance(rule, linear_util.WrappedFun):
+        late: Any = linear_util.wrap_init(checked, debug_info=rule.debug_info)
+    else:
+        late = checked_before
+    return equation.replace(params={**equation.params, name: late})
 
 
 def evaluate_jaxpr(

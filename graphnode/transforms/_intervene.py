@@ -1,6 +1,7 @@
 """`intervene`: other values in the place of what selected nodes give."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._arguments import wrong_argument
-from .._compat import in_form_of, varying_axes, varying_axes_of
+from .._compat import in_form_of, varying_axes, varying_axes_of, with_weak_type
 from .._declare._node import Node
 from .._describe import describe
 from .._graph._binding_cache import binding_of
@@ -197,8 +198,8 @@ def _value_faults(
             )
         elif axes := _further_axes(value, found):
             faults.append(
-                f"{place.text} returns the same in all shards along {', '.join(map(str, axes))} of the mesh; found a value "
-                "that differs there: give one that is the same, such as its jax.lax.pmean"
+                f"{place.text} returns the same in all shards along {', '.join(map(str, axes))} of the mesh; found a "
+                "value that differs there: give one that is the same, such as its jax.lax.pmean"
             )
     return faults
 
@@ -285,7 +286,34 @@ class _Putting(Watch):
             raise self.error(
                 f"{place.text} returns {type_text(result)}, and its change {found}; keep structure, shapes and dtypes"
             )
-        return changed
+        return self._noted(place, changed, leaves)
+
+    def _noted(self, place: Place, changed: Any, leaves: Sequence[Any]) -> Any:
+        """What a change gave, with the weak types of what was there, and its arrays noted."""
+        given, treedef = jax.tree.flatten(changed)
+        results = list(map(_as_weak_as, given, leaves))
+        is_array = [isinstance(result, jax.Array) for result in results]
+        noted = self.notes.note(place, list(itertools.compress(results, is_array)))
+        arrays = iter(noted)
+        return jax.tree.unflatten(
+            treedef,
+            [
+                next(arrays) if by_trace else result
+                for result, by_trace in zip(results, is_array, strict=True)
+            ],
+        )
+
+
+def _as_weak_as(leaf: Any, original: Any) -> Any:
+    """A leaf of what a change gave, with a weak dtype where the original has one, as dtypes follow from that.
+
+    A number stays one only where a number was.
+    """
+    is_weak = jax.typeof(original).weak_type
+    is_array = isinstance(leaf, jax.Array) or not isinstance(original, jax.Array)
+    if is_array and jax.typeof(leaf).weak_type == is_weak:
+        return leaf
+    return with_weak_type(jnp.asarray(leaf), is_weak)
 
 
 def _type_of(tree: Any) -> Any:
