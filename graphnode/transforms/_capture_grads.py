@@ -168,10 +168,11 @@ class _Perturbing(Watch):
         )
         floats, floats_treedef = jax.tree.flatten(tree)
         sums = iter(self.tap(place, floats_treedef, floats, adds=True))
+        # A number of Python, too, or what follows from it would not depend on it.
         results = [next(sums) if _is_float(leaf) else leaf for leaf in leaves]
-        return with_arrays(treedef, leaves, self.tap(place, treedef, results))
+        return with_arrays(treedef, results, self.tap(place, treedef, results))
 
 
 def _is_float(leaf: Any) -> bool:
     """Whether there are derivatives with respect to a leaf of a result."""
-    return isinstance(leaf, jax.Array) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return bool(jnp.issubdtype(jax.typeof(leaf).dtype, jnp.inexact))

@@ -844,6 +844,29 @@ def test_what_has_no_derivative_has_none():
     assert tree["y"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("given", [2.0, np.float32(2), np.full((1, 3), 2, np.float32), np.full((2, 3), 2.0)])
+def test_numbers_and_arrays_of_numpy_have_gradients(given: Any):
+    """A floating result has one, whatever it is made of."""
+
+    class Constant(gn.Node):
+        def __call__(self, x: Any) -> Any:
+            return given
+
+    class Product(gn.Node):
+        factor: Constant
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.sum(jnp.abs(x * self.factor(x)))
+
+    model = Product(Constant())
+    value, seen, grads = gn.capture_grads(model, "factor")(X)
+    assert_close(value, model(X))
+    expected = jax.grad(lambda y: jnp.sum(jnp.abs(X * y)))(jnp.asarray(given))
+    assert_close(grads["factor"], expected)
+    assert seen["factor"].shape == grads["factor"].shape == jnp.shape(given)
+    assert jax.typeof(grads["factor"]) == jax.typeof(seen["factor"])
+
+
 def test_a_loss_is_one_real_number():
     """As for `grad`."""
     with pytest.raises(TypeError) as caught:
