@@ -1,5 +1,6 @@
 """capture and capture_grads: what nodes return while a function runs, and gradients with respect to it."""
 
+import copy
 import functools
 import gc
 import threading
@@ -540,6 +541,45 @@ def test_values_of_python_stay_what_they_are():
         assert list(captured(net(), X, "block", deterministic=True, times=2)[1].calls) == ["blocks.0"]
         assert list(captured(net(), X, "head")[1]) == ["head"]
     assert traces == [("block", True, 2), ("head", False, 1)]
+
+
+CONTAINERS: list[tuple[Any, Any]] = [
+    ({"a": ["s", 1]}, {"a": ["s", 2]}),
+    ({"a": ["s", 1]}, {"a": ["s", True]}),
+    ({1, 2}, {1, 3}),
+    (["s"], ["s", None]),
+    (["s"], [{"s"}]),
+    (bytearray(b"q"), bytearray(b"r")),
+    ([{"a": {1}}, (2.0, "b")], [{"a": {1}}, [2.0, "b"]]),
+]
+
+
+@pytest.mark.parametrize(("options", "others"), CONTAINERS)
+def test_containers_of_python_values_are_compared_by_their_contents(options: Any, others: Any):
+    """Each trace gets one of its own, of the same types; with other contents it is another trace."""
+    traces: list[Any] = []
+
+    def run(model: Net, x: Any, given: Any) -> Any:
+        traces.append(given)
+        return model.head(x)
+
+    captured = gn.capture(run, "head")
+    for given in (options, copy.deepcopy(options), others, options):
+        assert list(captured(net(), X, given)[1]) == ["head"]
+    assert traces == [options, others]
+    assert traces[0] is not options
+    assert repr(traces) == repr([options, others])
+
+
+def test_what_is_no_argument_is_told_what_would_do():
+    """None of these functions has static arguments."""
+    run = gn.capture(lambda model, x, options: model.head(x), "head")
+    with pytest.raises(TypeError) as caught:
+        run(net(), X, {"weights": np.ones(2), "mode": "fast"})
+    assert str(caught.value) == (
+        "gn.capture takes arrays, numbers and nodes; options['mode'] is str 'fast': pass it as an argument of its own, "
+        "without arrays beside it, or a static field of a node"
+    )
 
 
 @pytest.mark.parametrize("checkpoint", [True, 2, 3])
