@@ -400,8 +400,8 @@ class Call:
                 else "make it a static argument"
             )
             raise TypeError(
-                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: {remedy}, or a static field "
-                "of a node"
+                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: {remedy}, or a static "
+                "field of a node"
             )
 
 

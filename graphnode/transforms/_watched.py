@@ -136,7 +136,7 @@ _TRACED: Final = (GraphObject, jax.Array, np.ndarray, np.generic)
 
 
 def _static(name: str, argument: Any) -> Any:
-    """An argument as a static one, if it can be: a part of what is traced, compared by type and value, or by contents."""
+    """An argument as a static one, if it can be: a part of what is traced, compared by type and value or contents."""
     for static in (Static, StaticContents):
         try:
             return static(name, argument)
