@@ -268,3 +268,16 @@ def test_an_array_of_all_states_stays_only_as_it_is_made(next_sums: Callable[[An
         "the memory of the optimizer cannot follow the model: memory.sums holds float32[2] of all States together, "
         "which are others now, or in another order; make a new Optimizer"
     )
+
+
+def test_weights_that_are_made_again_keep_their_memory():
+    """They are the same States: other values only."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1))
+    before = memory(optimizer)["memory.0.mu.layers.0.weight"]
+    momentum = np.asarray(before.value)
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).reinit(0)
+    after = memory(optimizer)["memory.0.mu.layers.0.weight"]
+    assert after is before
+    assert after.value.any()
+    np.testing.assert_array_equal(after.value, momentum)

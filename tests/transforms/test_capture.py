@@ -571,6 +571,14 @@ def test_containers_of_python_values_are_compared_by_their_contents(options: Any
     assert repr(traces) == repr([options, others])
 
 
+def test_without_compilation_a_loop_gives_its_rounds_as_calls():
+    """JAX runs the rounds one by one then."""
+    with jax.disable_jit():
+        _, seen = gn.capture(stacked(), "blocks")(X)
+    assert [call.shape for call in seen.calls["blocks"]] == [(2, 3)] * len(seen.calls["blocks"])
+    assert len(seen.calls["blocks"]) > 1
+
+
 def test_what_is_no_argument_is_told_what_would_do():
     """None of these functions has static arguments."""
     run = gn.capture(lambda model, x, options: model.head(x), "head")
