@@ -402,12 +402,16 @@ def zeros_of(aval: Any) -> jax.Array:
 def in_form_of(value: Any, aval: Any) -> jax.Array:
     """An array of the shape and dtype of a type, as one that is wholly of that type: see `zeros_of`."""
     array = jnp.asarray(value)
-    lacking = varying_axes_of(aval) - varying_axes(array)
-    array = pvary(array, tuple(lacking))
     of_array: Any = jax.typeof(array)
+    # Any: JAX has no types for these two.
+    vary: Any = pvary
+    reshard: Any = jax.sharding.reshard
+    lacking = varying_axes_of(aval) - varying_axes_of(of_array)
+    varying: jax.Array = vary(array, tuple(lacking))
     if of_array.sharding == aval.sharding or aval.sharding.mesh.empty:
-        return array
-    return jax.sharding.reshard(array, aval.sharding)  # type: ignore[no-any-return, unused-ignore]  # JAX's own
+        return varying
+    laid_out: jax.Array = reshard(varying, aval.sharding)
+    return laid_out
 
 
 _JIT_NAMES: Final = ("jit", "pjit")

@@ -93,8 +93,8 @@ try:
     sharded(lambda net, x: gn.intervene(constant, {"a": x})(net, x), jax.P())(net, x)
 except gn.CaptureError as error:
     assert str(error) == (
-        "gn.intervene: net.a returns the same in all shards along d of the mesh; found a value that differs there: give "
-        "one that is the same, such as its jax.lax.pmean"
+        "gn.intervene: net.a returns the same in all shards along d of the mesh; found a value that differs there: "
+        "give one that is the same, such as its jax.lax.pmean"
     ), error
 else:
     raise AssertionError("not refused")
