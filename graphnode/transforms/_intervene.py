@@ -206,7 +206,8 @@ def _value_faults(
 
 def _expected(mark: Mark, found: Found) -> Any:
     """What a node returns, as shapes and dtypes."""
-    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in found.avals]
+    make: Any = jax.ShapeDtypeStruct  # Any: its constructor has no types
+    shapes = [make(aval.shape, aval.dtype) for aval in found.avals]
     return jax.tree.unflatten(mark.treedef, shapes)
 
 
