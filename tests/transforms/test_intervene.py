@@ -368,6 +368,26 @@ def test_a_rule_that_is_traced_later_does_not_lose_a_change(name: str):
     assert_close(slopes, jnp.full((2, 3), 3.0))
 
 
+class Ruled(gn.Node):
+    """Has a part that a function with a rule calls by another name."""
+
+    part: Block
+    kind: str
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return jnp.sum(RULED[self.kind](self.part, x))
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_a_rule_that_is_traced_later_knows_its_nodes_by_the_paths_in_the_model(name: str):
+    """Also where JAX traces it when the loop or the branch around it is over."""
+    model = Ruled(net().blocks[0], name)
+    inside = gn.value_and_grad(lambda model, x: model(x))
+    value, _ = gn.intervene(inside, {"part.lin": jnp.zeros_like})(model, X)
+    assert_close(value, jnp.sum(X))
+
+
 def test_a_rule_for_lanes_that_is_traced_later_does_not_lose_a_change():
     """As one of derivatives."""
 
