@@ -60,7 +60,7 @@ class Rules:
             ("activations", activations),
             ("states", states),
         ):
-            if not isinstance(rules, Mapping | None):
+            if rules is not None and not isinstance(rules, Mapping):
                 takes = f"a mapping of rules as {name}"
                 raise TypeError(wrong_argument(takes, rules, "gn.sharding.Rules"))
         self.params: dict[Any, Any] = dict(params or {})

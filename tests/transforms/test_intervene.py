@@ -339,7 +339,7 @@ OUTSIDE_OF_RULE = f"{IN_RULE}: differentiate inside, as gn.intervene(gn.grad(los
 RULED: dict[str, Callable[[Block, Any], Any]] = {
     "custom_jvp": lambda one, x: by_jvp(one, x),
     "custom_vjp": lambda one, x: by_vjp(one, x),
-    "jit": lambda one, x: gn.jit(by_vjp)(one, x),
+    "jit": lambda one, x: gn.jit(lambda one, x: by_vjp(one, x))(one, x),
     "remat": lambda one, x: gn.remat(by_vjp)(one, x),
     "scan": lambda one, x: gn.scan(lambda h, _: (by_vjp(one, h), None), x, length=1)[0],
     "cond": lambda one, x: gn.cond(x[0, 0] < 0, by_vjp, lambda one, x: x, one, x),
