@@ -331,6 +331,11 @@ def by_vjp(one: Block, x: Any) -> Any:
 
 by_vjp.defvjp(lambda one, x: (one(x), None), lambda _, slope: (None, 3 * slope))
 
+
+def ruled(one: Block, x: Any) -> Any:
+    return by_vjp(one, x)
+
+
 IN_RULE = (
     "gn.intervene: one.lin is called inside of a function with a derivative rule of its own, which would not know "
     "of another value"
@@ -339,7 +344,7 @@ OUTSIDE_OF_RULE = f"{IN_RULE}: differentiate inside, as gn.intervene(gn.grad(los
 RULED: dict[str, Callable[[Block, Any], Any]] = {
     "custom_jvp": lambda one, x: by_jvp(one, x),
     "custom_vjp": lambda one, x: by_vjp(one, x),
-    "jit": lambda one, x: gn.jit(lambda one, x: by_vjp(one, x))(one, x),
+    "jit": lambda one, x: gn.jit(ruled)(one, x),
     "remat": lambda one, x: gn.remat(by_vjp)(one, x),
     "scan": lambda one, x: gn.scan(lambda h, _: (by_vjp(one, h), None), x, length=1)[0],
     "cond": lambda one, x: gn.cond(x[0, 0] < 0, by_vjp, lambda one, x: x, one, x),
