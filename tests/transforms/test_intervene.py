@@ -345,9 +345,9 @@ RULED: dict[str, Callable[[Block, Any], Any]] = {
     "custom_jvp": lambda one, x: by_jvp(one, x),
     "custom_vjp": lambda one, x: by_vjp(one, x),
     "jit": lambda one, x: gn.jit(ruled)(one, x),
-    "remat": lambda one, x: gn.remat(by_vjp)(one, x),
-    "scan": lambda one, x: gn.scan(lambda h, _: (by_vjp(one, h), None), x, length=1)[0],
-    "cond": lambda one, x: gn.cond(x[0, 0] < 0, by_vjp, lambda one, x: x, one, x),
+    "remat": lambda one, x: gn.remat(ruled)(one, x),
+    "scan": lambda one, x: gn.scan(lambda h, _: (ruled(one, h), None), x, length=1)[0],
+    "cond": lambda one, x: gn.cond(x[0, 0] < 0, ruled, lambda one, x: x, one, x),
 }
 
 
@@ -366,7 +366,8 @@ def test_a_rule_that_is_traced_later_does_not_lose_a_change(name: str):
     assert_close(run(one, X), X)
     assert_close(gn.vmap(run, in_axes=(None, 0))(one, X[None])[0], X)
     assert fault(lambda: jax.grad(lambda x: jnp.sum(run(one, x)))(X)) == OUTSIDE_OF_RULE
-    assert fault(lambda: gn.jit(gn.grad(lambda one, x: jnp.sum(run(one, x))))(one, X)) == OUTSIDE_OF_RULE
+    outside: Callable[..., Any] = gn.grad(lambda one, x: jnp.sum(run(one, x)))
+    assert fault(lambda: gn.jit(outside)(one, X)) == OUTSIDE_OF_RULE
     inside = gn.value_and_grad(lambda one, x: jnp.sum(RULED[name](one, x)), argnums=1)
     value, slopes = gn.intervene(inside, changes)(one, X)
     assert_close(value, jnp.sum(X))
