@@ -366,7 +366,11 @@ def test_a_rule_that_is_traced_later_does_not_lose_a_change(name: str):
     assert_close(run(one, X), X)
     assert_close(gn.vmap(run, in_axes=(None, 0))(one, X[None])[0], X)
     assert fault(lambda: jax.grad(lambda x: jnp.sum(run(one, x)))(X)) == OUTSIDE_OF_RULE
-    outside: Callable[..., Any] = gn.grad(lambda one, x: jnp.sum(run(one, x)))
+
+    def total(one: Block, x: Any) -> Any:
+        return jnp.sum(run(one, x))
+
+    outside: Any = gn.grad(total)
     assert fault(lambda: gn.jit(outside)(one, X)) == OUTSIDE_OF_RULE
     inside = gn.value_and_grad(lambda one, x: jnp.sum(RULED[name](one, x)), argnums=1)
     value, slopes = gn.intervene(inside, changes)(one, X)
