@@ -10,14 +10,15 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax._src import distributed, source_info_util
+from jax._src import distributed, linear_util, source_info_util
+from jax._src.ad_util import zeros_like_aval
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
 from jax._src.core import (
@@ -25,12 +26,15 @@ from jax._src.core import (
     Trace,
     eval_trace,
     mapped_aval,
+    pvary,
     trace_ctx,
+    unmapped_aval,
 )
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.export.shape_poly import _DimExpr
 from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax._src.interpreters.batching import BatchTracer
+from jax._src.lax.lax import _convert_element_type
 from jax._src.named_sharding import UNSPECIFIED as UNSPECIFIED
 from jax._src.source_info_util import Scope as Scope
 from jax._src.source_info_util import Traceback as SourceTraceback
@@ -358,7 +362,11 @@ def varying_axes(value: jax.Array) -> frozenset[Any]:
 
     For `gn.shard_map`, which refuses random streams that are the same in all shards.
     """
-    aval: Any = jax.typeof(value)
+    return varying_axes_of(jax.typeof(value))
+
+
+def varying_axes_of(aval: Any) -> frozenset[Any]:
+    """The same, of an abstract value."""
     # Before JAX 0.10
     varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma
     return varying
@@ -375,6 +383,35 @@ def item_aval(array: Any, axis: int) -> Any:
     # JAX takes no negative axis here.
     position = axis % len(shape)
     return mapped_aval(shape[position], position, jax.typeof(array))
+
+
+def stacked_aval(aval: Any, length: int) -> Any:
+    """The abstract value of several arrays with an axis in front, as `jax.lax.scan` gives them: see `item_aval`."""
+    return unmapped_aval(length, 0, aval)
+
+
+def zeros_of(aval: Any) -> jax.Array:
+    """Zeros of a type: shape, dtype, layout over an explicit mesh, and the axes along which shards may differ.
+
+    Without these axes, `jax.shard_map` takes them for the same in all shards, and what is
+    differentiated with respect to them has the sum over the shards.
+    """
+    return zeros_like_aval(aval)  # type: ignore[no-any-return, unused-ignore]  # JAX's own
+
+
+def in_form_of(value: Any, aval: Any) -> jax.Array:
+    """An array of the shape and dtype of a type, as one that is wholly of that type: see `zeros_of`."""
+    array = jnp.asarray(value)
+    of_array: Any = jax.typeof(array)
+    # Any: JAX has no types for these two.
+    vary: Any = pvary
+    reshard: Any = jax.sharding.reshard
+    lacking = varying_axes_of(aval) - varying_axes_of(of_array)
+    varying: jax.Array = vary(array, tuple(lacking))
+    if of_array.sharding == aval.sharding or aval.sharding.mesh.empty:
+        return varying
+    laid_out: jax.Array = reshard(varying, aval.sharding)
+    return laid_out
 
 
 _JIT_NAMES: Final = ("jit", "pjit")
@@ -447,6 +484,11 @@ def weakly_typed(array: jax.Array) -> jax.Array:
     return _with_aval(array, array.aval.update(weak_type=True), array.committed)
 
 
+def with_weak_type(array: jax.Array, is_weak: bool) -> jax.Array:
+    """An array whose dtype is weak, or is not: in a trace, too."""
+    return _convert_element_type(array, array.dtype, weak_type=is_weak)  # type: ignore[no-any-return, unused-ignore]
+
+
 def unplaced(array: jax.Array) -> jax.Array:
     """The array on the same memory, bound to its device no more than a new array is, which may be used with others."""
     return _with_aval(array, array.aval, False)
@@ -485,7 +527,12 @@ mlir.register_lowering(_TAP, lambda _, *operands, **__: list(operands))
 
 
 def tapped(
-    values: Iterable[Any], tap: Tap, *, replaces: bool = False, adds: bool = False
+    values: Iterable[Any],
+    tap: Tap,
+    *,
+    replaces: bool = False,
+    adds: bool = False,
+    notes: bool = False,
 ) -> list[Any]:
     """Some arrays, marked in the jaxpr of whatever traces them.
 
@@ -498,11 +545,17 @@ def tapped(
         replaces: Whether other arrays are put there: they have no derivative with
             respect to what stands there, and are others in each lane of a `vmap`.
         adds: Whether other arrays are added, which are others in each lane as well.
+        notes: Whether only the place counts: the arrays stay what they are, also under `vmap`.
     """
     if replaces:
         values = [jax.lax.stop_gradient(value) for value in values]
     return _TAP.bind(  # type: ignore[no-any-return]  # as bound
-        *values, tap=tap, replaces=replaces, adds=adds, is_again=False
+        *values,
+        tap=tap,
+        replaces=replaces,
+        adds=adds,
+        notes=notes,
+        is_again=False,
     )
 
 
@@ -511,6 +564,8 @@ def _batch_tap(
 ) -> tuple[list[Any], list[int | None]]:
     """JAX's rule for `vmap`: the axis of the lanes goes to the front, and what had none goes on without it."""
     dims = list(dims)
+    if params["notes"]:
+        return _TAP.bind(*operands, **params), dims
     # Lanes of a backward pass alone, as of `jax.jacrev`: what it computes again is that of the forward pass.
     if params["is_again"] and all(dim is None for dim in dims):
         return _TAP.bind(*operands, **params), dims
@@ -582,6 +637,66 @@ def jaxprs_in(equation: Any) -> list[Any]:
 
 def _is_jaxpr(part: object) -> bool:
     return isinstance(part, ClosedJaxpr | Jaxpr)
+
+
+def map_equations(jaxpr: Any, function: Callable[[Any], Any]) -> Any:
+    """A jaxpr, closed or not, of what a function makes of its equations, which give the same."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    mapped = inner.replace(eqns=list(map(function, inner.eqns)))
+    # In newer versions of JAX both are one.
+    return mapped if inner is jaxpr else jaxpr.replace(jaxpr=mapped)
+
+
+def map_jaxprs(equation: Any, function: Callable[[Any], Any]) -> Any:
+    """An equation that computes with what a function makes of its jaxprs."""
+
+    def mapped(part: Any) -> Any:
+        return function(part) if _is_jaxpr(part) else part
+
+    params = {
+        name: jax.tree.map(mapped, value, is_leaf=_is_jaxpr)
+        for name, value in equation.params.items()
+        if any(map(_is_jaxpr, jax.tree.leaves(value, is_leaf=_is_jaxpr)))
+    }
+    return equation.replace(params={**equation.params, **params})
+
+
+# Functions that JAX traces only where it needs them: when what has been traced is
+# differentiated, or computed in lanes, which may be long after. By the primitive, the
+# name of the parameter.
+LATE_RULES: Final[Mapping[str, str]] = {
+    "custom_jvp_call": "jvp_jaxpr_fun",
+    "custom_vjp_call": "fwd_jaxpr_thunk",
+    "custom_vmap_call": "rule",
+}
+
+
+def checked_rule(equation: Any, check: Callable[[Any], None]) -> Any:
+    """An equation of `LATE_RULES` whose rule is checked when JAX traces it.
+
+    Args:
+        equation: The equation.
+        check: Gets the jaxpr of the rule; `None` where JAX makes none. It may raise.
+    """
+    name = LATE_RULES[equation.primitive.name]
+    rule: Any = equation.params[name]
+
+    def checked(*args: Any) -> Any:
+        """What JAX calls for a jaxpr, and what belongs to it."""
+        traced = rule.call_wrapped(*args)
+        check(traced[0])
+        return traced
+
+    def checked_before(*args: Any) -> Any:
+        """What JAX calls for the result."""
+        check(None)
+        return rule(*args)
+
+    if isinstance(rule, linear_util.WrappedFun):
+        late: Any = linear_util.wrap_init(checked, debug_info=rule.debug_info)
+    else:
+        late = checked_before
+    return equation.replace(params={**equation.params, name: late})
 
 
 def evaluate_jaxpr(

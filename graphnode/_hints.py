@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, get_origin
 
 _LONGEST: Final = 200
 
@@ -24,6 +24,15 @@ def did_you_mean(
     candidates = [other for other in names if len(other) <= longest]
     close = difflib.get_close_matches(name, candidates, 1, cutoff)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def bare_class_hint(*written: object) -> str:
+    """`write Net: ...` where a class with parameters was written, such as `Net[int]`; else the empty text."""
+    for part in written:
+        origin = get_origin(part)
+        if isinstance(origin, type):
+            return f"write {origin.__name__}: a node does not know the parameters of its class"
+    return ""
 
 
 def similarity(name: str, other: str) -> float:

@@ -14,10 +14,11 @@ from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
 from ._filters import Filter, Matcher, OfType, PathIn, Under, as_filter
 from ._graph._graphdef import GraphDef
-from ._hints import did_you_mean, similarity, with_article, with_hint
+from ._hints import bare_class_hint, did_you_mean, similarity, with_hint
 from ._inspect import NodeItem
 from ._nesting import leaves
 from ._paths import Path, path_str
+from ._redefinition import distinct_class_name, instance_text
 from ._selection import check_class_filters, group_by_filter
 from ._split import states
 from ._state import State
@@ -103,9 +104,8 @@ class OfClass(Step):
             written if isinstance(written, tuple) else (written,)
         )
         if not classes or not all(isinstance(part, type) for part in classes):
-            raise FilterTypeError(
-                f"select takes a node class or a tuple of node classes; found {describe(written)}"
-            )
+            text = f"select takes a node class or a tuple of node classes; found {describe(written)}"
+            raise FilterTypeError(with_hint(text, bare_class_hint(*classes)))
         matchers = [OfType(part) for part in classes if isinstance(part, type)]
         check_class_filters(
             matchers, State, "nodes by node classes; gn.states selects States"
@@ -123,11 +123,12 @@ class OfClass(Step):
     def fault(self, graph: Graph, before: Set[int], after: Set[int]) -> str:
         if after:
             return ""
-        names = [with_article(cls.__name__) for cls in self.classes]
         if not before:
             return "there are no nodes"
+        others = dict.fromkeys([graph.items[at].cls for at in sorted(before)])
+        names = [instance_text(cls, *others) for cls in self.classes]
         others_text = ", ".join(
-            dict.fromkeys([graph.items[at].cls.__name__ for at in sorted(before)])
+            dict.fromkeys([distinct_class_name(cls, *self.classes) for cls in others])
         )
         if len(before) == 1:
             return f"the one node, of {others_text}, is not {' or '.join(names)}"

@@ -302,3 +302,14 @@ def a_class(cls: type, *beside: type) -> str:
     """
     name = class_name(cls, *beside)
     return name if name.startswith("the ") else with_article(name)
+
+
+def instance_text(cls: type, *beside: type) -> str:
+    """What an instance of a class is, for a message: `a Linear`, or which of two definitions it is of.
+
+    Args:
+        cls: The class.
+        *beside: Other classes that the message names by `distinct_class_name`.
+    """
+    name = distinct_class_name(cls, *beside)
+    return f"of {name}" if name.startswith("the ") else with_article(name)

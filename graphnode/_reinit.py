@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import jax
 
-from ._compat import current_trace
+from ._compat import current_trace, in_form_of, tracer_in
 from ._declare._node import Node
 from ._declare._schema import schema
 from ._errors import ConfigError, FieldError, listed
@@ -71,6 +71,26 @@ def values_anew(
     if faults:
         raise FieldError(f"cannot make States again: {listed(faults)}")
     return values
+
+
+def laid_out_as(value: Any, old: Any) -> Any:
+    """A value on the devices of another one of its form, laid out over them in the same way.
+
+    A constructor may know neither the mesh nor the plan that the old value was placed by.
+    """
+    return jax.tree.map(_array_laid_out_as, value, old)
+
+
+def _array_laid_out_as(array: Any, old: Any) -> Any:
+    """The same of an array."""
+    if not isinstance(old, jax.Array):
+        return array
+    if tracer_in(old) is not None or tracer_in(array) is not None:
+        # Only over an explicit mesh does a trace know of a layout.
+        return in_form_of(array, jax.typeof(old))
+    # An array that may be used with those of any device stays one.
+    is_bound = old.committed and array.sharding != old.sharding
+    return jax.device_put(array, old.sharding) if is_bound else array
 
 
 class _Makers:

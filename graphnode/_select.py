@@ -51,7 +51,8 @@ from ._narrowing import (
 )
 from ._paths import Path, path_str
 from ._patterns import pattern_of
-from ._reinit import values_anew
+from ._reads import looked_at
+from ._reinit import laid_out_as, values_anew
 from ._set_fields import assign_fields
 from ._signals import write_all
 from ._split import states
@@ -449,7 +450,8 @@ class Selection(Generic[N_co]):
         The node whose constructor makes a State is constructed once more, from its own
         fields: where a layer makes its own linear maps, that is the layer, also if only
         the maps are selected; so it is where a part may be left out, and is what the
-        constructor makes then. A State that is shared is made as at its first path. The
+        constructor makes then. New values are where the old ones were, laid out over
+        devices in the same way. A State that is shared is made as at its first path. The
         draws follow from the key and the path of that node, and not from what else is
         selected. What an init variable was given, such as an initialiser, is not kept,
         and its default is taken: pass it again, as `w_init=...`.
@@ -491,7 +493,8 @@ class Selection(Generic[N_co]):
         if faults:
             raise FieldError(f"cannot make States again: {listed(faults)}")
         live = list(selected.values())
-        write_all(live, [values[id(state)] for state in live], _names(list(selected)))
+        new = [laid_out_as(values[id(state)], looked_at(state)) for state in live]
+        write_all(live, new, _names(list(selected)))
 
     # Finding
 

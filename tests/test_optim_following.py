@@ -227,3 +227,57 @@ def test_an_optimizer_that_cannot_follow_stays_as_it_is():
         "  memory.0.trace.layers.1.bias holds float32[2], and would be float32[3,2]\n"
         "  memory.0.trace.layers.1.weight holds float32[2,2], and would be float32[3,2,2]; make a new Optimizer"
     )
+
+
+def test_a_constant_of_a_transformation_stays():
+    """Such as the coefficients of muon: an array that would be made just the same, whatever the States are."""
+    model, optimizer = model_and_optimizer(optax.contrib.muon(0.1))
+    (path,) = [path for path in memory(optimizer) if path.endswith("ns_coeffs")]
+    before = memory(optimizer)
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).at("layers.0").replace(lambda linear: nn.LoRALinear.of(linear, 1))
+    after = memory(optimizer)
+    assert after[path] is before[path]
+    assert after["memory.inner_states.muon.inner_state.0.mu.layers.0.weight"].value.any()
+    step(model, optimizer)
+
+
+@pytest.mark.parametrize(
+    ("next_sums", "stays"), [(lambda sums: sums, True), (jnp.negative, False), (lambda sums: sums + 1, False)]
+)
+def test_an_array_of_all_states_stays_only_as_it_is_made(next_sums: Callable[[Any], Any], stays: bool):
+    """To the bit, as zero has two: what has learned something of the States before is refused."""
+
+    def init(params: Any) -> Any:
+        return {"sums": jnp.zeros(2), "key": jax.random.key(0)}
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return updates, {**state, "sums": next_sums(state["sums"])}
+
+    model, optimizer = model_and_optimizer(optax.GradientTransformation(init, update))
+
+    def change() -> None:
+        with optimizer.following(model):
+            gn.select(model, nn.Linear).at("layers.0").replace(lambda _: nn.Linear(2, 2))
+
+    if stays:
+        change()
+        step(model, optimizer)
+        return
+    assert raises(gn.UpdateError, change) == (
+        "the memory of the optimizer cannot follow the model: memory.sums holds float32[2] of all States together, "
+        "which are others now, or in another order; make a new Optimizer"
+    )
+
+
+def test_weights_that_are_made_again_keep_their_memory():
+    """They are the same States: other values only."""
+    model, optimizer = model_and_optimizer(optax.adam(0.1))
+    before = memory(optimizer)["memory.0.mu.layers.0.weight"]
+    momentum = np.asarray(before.value)
+    with optimizer.following(model):
+        gn.select(model, nn.Linear).reinit(0)
+    after = memory(optimizer)["memory.0.mu.layers.0.weight"]
+    assert after is before
+    assert after.value.any()
+    np.testing.assert_array_equal(after.value, momentum)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import InitVar
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -1024,3 +1024,57 @@ def test_an_init_variable_without_a_default_is_passed_again():
     model = Scaled(2, 0.1)
     gn.select(model).reinit(0, std=2.0)
     assert model.weight.value.tolist() == [2.0, 2.0]
+
+
+T = TypeVar("T", bound=gn.Node)
+
+
+class Wrapper(gn.Node, Generic[T]):
+    inner: T
+
+
+def test_a_generic_with_parameters_is_told_without():
+    """A node does not know them."""
+    model = Wrapper(nn.Linear(2, 2))
+    for written in (Wrapper[nn.Linear], (nn.Linear, Wrapper[nn.Linear])):
+        with pytest.raises(gn.FilterTypeError) as caught:
+            UNTYPED.select(model, written)
+        text = str(caught.value)
+        assert text.startswith("select takes a node class or a tuple of node classes; found ")
+        assert text.endswith("; write Wrapper: a node does not know the parameters of its class")
+    assert len(gn.select(model, Wrapper)) == 1
+
+
+def define_twice() -> tuple[type[Any], type[Any]]:
+    """A class, and its definition again, as a notebook's cell makes it that runs twice."""
+
+    def define() -> type[Any]:
+        class Again(gn.Node):
+            lin: nn.Linear
+
+            def __call__(self, x: Any) -> Any:
+                """Call it."""
+                return self.lin(x)
+
+        return Again
+
+    return define(), define()
+
+
+def test_another_definition_of_a_class_is_told_from_it():
+    """A notebook's cell was run again, and the model is of the class before."""
+    old, new = define_twice()
+    earlier, later = old(nn.Linear(2, 2)), new(nn.Linear(2, 2))
+    for model, cls, own, other in ((earlier, new, "before", "after"), (later, old, "after", "before")):
+        with pytest.raises(gn.FilterError) as caught:
+            len(gn.select(model, cls))
+        assert str(caught.value) == (
+            f"gn.select(Again, Again): none of the 2 nodes, of the Again of {own} it was defined again, Linear, is of "
+            f"the Again of {other} it was defined again; if that may be, end with .exactly(0)"
+        )
+        with pytest.raises(gn.CaptureError) as caught_by_capture:
+            gn.capture(model, cls)(jnp.ones(2))
+        assert str(caught_by_capture.value) == (
+            f"gn.capture: none of the nodes is of the Again of {other} it was defined again; there are the Again of "
+            f"{own} it was defined again, Linear"
+        )

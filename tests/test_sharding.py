@@ -289,3 +289,45 @@ def test_a_large_model_is_made_in_parts_of_the_same_values(monkeypatch: pytest.M
         value = gn.states(parts)[path].value
         assert value.tolist() == state.value.tolist()
         assert value.sharding == state.value.sharding
+
+
+WRONG_ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "rules": (
+        lambda untyped: untyped.plan(Net(), MESH, {"in": "d"}),
+        "gn.sharding.plan takes gn.sharding.Rules third, such as Rules(params={'in': 'data'}, default=None); found "
+        "dict {'in': 'd'}",
+    ),
+    "mesh": (
+        lambda untyped: untyped.plan(Net(), (4, 2), Rules(default=None)),
+        "gn.sharding.plan takes a mesh second, such as that of jax.make_mesh; found tuple (4, 2)",
+    ),
+    **{
+        name: (
+            lambda untyped, name=name: getattr(untyped, name)(Net(), "d"),
+            f"gn.sharding.{name} takes a plan of gn.sharding.plan; found str 'd'",
+        )
+        for name in ("place", "gather", "abstract")
+    },
+    "init": (
+        lambda untyped: untyped.init(Net, jax.random.key(0), "d"),
+        "gn.sharding.init takes a plan of gn.sharding.plan; found str 'd'",
+    ),
+    "use": (
+        lambda untyped: untyped.use("d").__enter__(),
+        "gn.sharding.use takes a plan of gn.sharding.plan; found str 'd'",
+    ),
+    "params": (
+        lambda untyped: untyped.Rules(params=3),
+        "gn.sharding.Rules takes a mapping of rules as params; found int 3",
+    ),
+}
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_what_is_neither_mesh_nor_rules_nor_plan_is_told(name: str):
+    """With the function, what it takes and what was found."""
+    call, text = WRONG_ARGUMENTS[name]
+    with pytest.raises(TypeError) as caught:
+        call(gn.sharding)
+    assert str(caught.value) == text

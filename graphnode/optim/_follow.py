@@ -6,7 +6,8 @@ A State is known by its identity, and not by its path:
     after   blocks.0.inner.weight  memory.0.mu.blocks.0.inner.weight    the same State: its memory moves
             blocks.0.inner.lora_a  memory.0.mu.blocks.0.inner.lora_a    a new one: as at the beginning
 
-What would be lost, or holds entries of several States in a row of its own, is an error.
+What would be lost, or holds entries of several States in a row of its own, is an error;
+not a constant, which would be made just the same.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._errors import UpdateError, listed
+from .._keys import is_on_host
 from .._paths import Path, path_str
 from .._state import State
 from .._update import value_form, value_text
@@ -97,7 +100,8 @@ def kept_memory(
         if state is None:
             continue
         kept[part.path] = state
-        if mirrors is None and not is_same_row and _is_of_all(part.value):
+        is_of_others = mirrors is None and not is_same_row and _is_of_all(part.value)
+        if is_of_others and not _is_as_new(state.value, part.value):
             what = f"{path_str(part.path)} holds {value_text(state.value)} of all States together"
             faults.append(f"{what}, which are others now, or in another order")
             continue
@@ -165,3 +169,25 @@ def _is_of_all(value: Any) -> bool:
         and leaf.dtype != jnp.uint32  # a key in the old form
         for leaf in jax.tree.leaves(value)
     )
+
+
+def _is_as_new(value: Any, new: Any) -> bool:
+    """Whether what is held is, to the bit, what is made for the model as it is now: a constant."""
+    if value_form(value) != value_form(new):
+        return False
+    pairs = zip(jax.tree.leaves(value), jax.tree.leaves(new), strict=True)
+    return all(_has_bits_of(leaf, other) for leaf, other in pairs)
+
+
+def _has_bits_of(leaf: Any, other: Any) -> bool:
+    """Whether two arrays are the same to the bit, as far as this process can see them."""
+    if not (is_on_host(leaf) and is_on_host(other)):
+        return False
+    arrays = [
+        jax.random.key_data(array)
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+        else array
+        for array in (leaf, other)
+    ]
+    mine, its = map(np.asarray, arrays)
+    return mine.tobytes() == its.tobytes()

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from .._arguments import wrong_argument
 from .._constrain import ACTIVATIONS, Activations, Entry, names_of, split_count
 from .._errors import FilterError, GraphnodeError, listed
 from .._filters import Paths
@@ -182,6 +183,7 @@ def plan(model: object, mesh: AnyMesh, rules: Rules) -> Plan:
             State; a size that it does not divide; a rule that matches nothing; two rules
             for one State; axes that have no rule. Names all.
         StructureError: `model` is neither a node nor a pytree of nodes.
+        TypeError: `mesh` is not a mesh, or `rules` are not `Rules`.
 
     Example:
         >>> mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"))
@@ -194,6 +196,7 @@ def plan(model: object, mesh: AnyMesh, rules: Rules) -> Plan:
         --------------------------------------------------------------------
         mesh data=4, model=2: 24 bytes per device
     """
+    _check_arguments(mesh, rules)
     binding = binding_of(model)
     faults: list[str] = []
     sizes = dict(mesh.shape)
@@ -219,6 +222,31 @@ def plan(model: object, mesh: AnyMesh, rules: Rules) -> Plan:
     if faults:
         raise PlanError(list(dict.fromkeys(faults)))
     return Plan(mesh, rules, tuple(rows))
+
+
+def _check_arguments(mesh: object, rules: object) -> None:
+    """Raise if the arguments of `plan` are something else.
+
+    Raises:
+        TypeError: Says which.
+    """
+    if not isinstance(mesh, Mesh | AbstractMesh):
+        takes = "a mesh second, such as that of jax.make_mesh"
+        raise TypeError(wrong_argument(takes, mesh, "gn.sharding.plan"))
+    if not isinstance(rules, Rules):
+        takes = "gn.sharding.Rules third, such as Rules(params={'in': 'data'}, default=None)"
+        raise TypeError(wrong_argument(takes, rules, "gn.sharding.plan"))
+
+
+def check_plan(plan: object, function: str) -> None:
+    """Raise if what a function was given is not a plan.
+
+    Raises:
+        TypeError: Names the function of `gn.sharding`.
+    """
+    if not isinstance(plan, Plan):
+        takes = "a plan of gn.sharding.plan"
+        raise TypeError(wrong_argument(takes, plan, f"gn.sharding.{function}"))
 
 
 class _Answers:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from jax.sharding import PartitionSpec
 
+from .._arguments import wrong_argument
 from .._constrain import Entry
 from .._errors import listed
 from .._filters import Paths
@@ -54,6 +55,14 @@ class Rules:
         states: Mapping[type[State[Any]], Mapping[str, Entry]] | None = None,
         default: Any = MISSING,
     ) -> None:
+        for name, rules in (
+            ("params", params),
+            ("activations", activations),
+            ("states", states),
+        ):
+            if rules is not None and not isinstance(rules, Mapping):
+                takes = f"a mapping of rules as {name}"
+                raise TypeError(wrong_argument(takes, rules, "gn.sharding.Rules"))
         self.params: dict[Any, Any] = dict(params or {})
         self.activations: dict[str, Entry] = dict(activations or {})
         self.states: dict[type[State[Any]], Mapping[str, Entry]] = dict(states or {})

@@ -27,7 +27,7 @@ from ._agreement import (
     rows_of,
     value_rows,
 )
-from ._plan import Plan
+from ._plan import Plan, check_plan
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
         plan: The plan, of an abstract model of the same build.
 
     Raises:
+        TypeError: `plan` is not a plan.
         ValueError: The plan is of another model, or its mesh is abstract.
         ProcessError: Key, plan, model, or what `build` computes are not the same in all
             processes, or one of them has failed; names all.
@@ -63,6 +64,7 @@ def init(build: Callable[[], T], key: jax.Array, plan: Plan) -> T:
         >>> gn.sharding.init(build, jax.random.key(0), plan).weight.value.sharding.spec
         P('data', None)
     """
+    check_plan(plan, "init")
     group = group_of(plan._devices(), "init")
     with group.together():
         model = eval_shape(build)
@@ -153,6 +155,7 @@ def place(model: T, plan: Plan) -> T:
         The model itself.
 
     Raises:
+        TypeError: `plan` is not a plan.
         ValueError: The plan is of another model, or its mesh is abstract.
         ProcessError: Plan, model, or the values that each process has whole are not the
             same in all processes, or one of them has failed; names all.
@@ -181,6 +184,7 @@ def gather(model: T, plan: Plan) -> T:
         The model itself.
 
     Raises:
+        TypeError: `plan` is not a plan.
         ValueError: The plan is of another model, or its mesh is abstract.
         ProcessError: As of `place`.
     """
@@ -203,8 +207,10 @@ def abstract(model: T, plan: Plan) -> T:
         plan: Its plan.
 
     Raises:
+        TypeError: `plan` is not a plan.
         ValueError: The plan is of another model, or its mesh is abstract.
     """
+    check_plan(plan, "abstract")
     shardings = _of_model("abstract", model, plan)
     copy = eval_shape(lambda: clone(model))
     current = states(copy)
@@ -231,6 +237,7 @@ def use(plan: Plan) -> Generator[Plan]:
     Raises:
         ValueError: The mesh is abstract.
     """
+    check_plan(plan, "use")
     with plan:
         yield plan
 
@@ -241,6 +248,7 @@ def _place(name: str, model: object, plan: Plan) -> dict[Path, NamedSharding]:
     Returns:
         The shardings, by path.
     """
+    check_plan(plan, name)
     group = group_of(plan._devices(), name)
     with group.together():
         shardings = _of_model(name, model, plan)

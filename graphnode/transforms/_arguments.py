@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FunctionType, SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import jax
 
@@ -92,6 +92,56 @@ class Static:
 
 
 jax.tree_util.register_static(Static)
+
+# For what can be written to, what has the same contents and cannot.
+_READ_ONLY: Final[Mapping[type[Any], type[Any]]] = {set: frozenset, bytearray: bytes}
+
+
+class StaticContents:
+    """A list, dict or set of static values as a static argument, compared by its contents.
+
+    Raises:
+        FieldError: There is a value in it that cannot be one.
+    """
+
+    __slots__ = ("_leaves", "_treedef", "_types")
+
+    def __init__(self, name: str, container: Any) -> None:
+        """Take a container; `name` is what messages call it."""
+        leaves, self._treedef = jax.tree.flatten(container)
+        self._types = tuple(map(type, leaves))
+        self._leaves = tuple(
+            [Static(name, _READ_ONLY.get(type(leaf), _same)(leaf)) for leaf in leaves]
+        )
+
+    @property
+    def value(self) -> Any:
+        """A container with these contents, which the function may write to."""
+        leaves = [
+            cls(leaf.value) if cls in _READ_ONLY else leaf.value
+            for cls, leaf in zip(self._types, self._leaves, strict=True)
+        ]
+        return jax.tree.unflatten(self._treedef, leaves)
+
+    def _key(self) -> tuple[Any, ...]:
+        return self._treedef, self._types, self._leaves
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StaticContents) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _same(value: Any) -> Any:
+    """For `StaticContents`: what cannot be written to, as it is."""
+    return value
+
+
+jax.tree_util.register_static(StaticContents)
 
 
 class BoundFirst:

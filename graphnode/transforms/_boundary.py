@@ -394,9 +394,14 @@ class Call:
             if not is_jax_type(leaf)
         ]
         if faults:
+            remedy = (
+                "pass it as an argument of its own, without arrays beside it"
+                if self.site.traits.takes_python
+                else "make it a static argument"
+            )
             raise TypeError(
-                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: make it a static argument, "
-                "or a static field of a node"
+                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: {remedy}, or a static "
+                "field of a node"
             )
 
 

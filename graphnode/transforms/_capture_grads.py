@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
+from .._compat import zeros_of
 from .._describe import describe
 from .._paths import Path
 from ._capture import CallSelector, Gives
@@ -100,10 +101,7 @@ def _with_gradients(trace: WatchedTrace, arguments: list[Any], put: None) -> Any
         outcome = trace.unflattened(outputs)
         return _real_number(outcome[2]), (outcome, taken)
 
-    zeros = [
-        [jnp.zeros(shape.shape, shape.dtype) for shape in found.shapes]
-        for found in program.put
-    ]
+    zeros = [list(map(zeros_of, found.avals)) for found in program.put]
     # Not by `jax.grad`, which takes no complex arrays.
     value, pullback, (outcome, taken) = jax.vjp(loss, zeros, has_aux=True)
     (gradients,) = pullback(jnp.ones_like(value))
@@ -118,8 +116,8 @@ def _check_shapes(trace: WatchedTrace) -> None:
         CaptureError: Names the nodes.
     """
     watch, program = trace.watch, trace.program
-    seen = watch.results(program.taken, [found.shapes for found in program.taken])
-    added = watch.results(program.put, [found.shapes for found in program.put])
+    seen = watch.results(program.taken, [found.avals for found in program.taken])
+    added = watch.results(program.put, [found.avals for found in program.put])
     faults = [
         f"{place.text} has not the same axes in the gradients as in what is captured; use it outside of inner gradients"
         for place, results in seen.items()
@@ -130,7 +128,7 @@ def _check_shapes(trace: WatchedTrace) -> None:
 
 
 def _have_shapes_of(gradients: Sequence[Any], results: Sequence[Any]) -> bool:
-    """Whether gradients, as shapes and dtypes, have the shapes of results, wherever they are not `None`."""
+    """Whether gradients, as types, have the shapes of results, wherever they are not `None`."""
     if len(gradients) != len(results):
         return False
     is_alike = jax.tree.map(
@@ -170,10 +168,11 @@ class _Perturbing(Watch):
         )
         floats, floats_treedef = jax.tree.flatten(tree)
         sums = iter(self.tap(place, floats_treedef, floats, adds=True))
+        # A number of Python, too, or what follows from it would not depend on it.
         results = [next(sums) if _is_float(leaf) else leaf for leaf in leaves]
-        return with_arrays(treedef, leaves, self.tap(place, treedef, results))
+        return with_arrays(treedef, results, self.tap(place, treedef, results))
 
 
 def _is_float(leaf: Any) -> bool:
     """Whether there are derivatives with respect to a leaf of a result."""
-    return isinstance(leaf, jax.Array) and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return bool(jnp.issubdtype(jax.typeof(leaf).dtype, jnp.inexact))

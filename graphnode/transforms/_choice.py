@@ -19,10 +19,10 @@ from .._describe import describe
 from .._errors import CaptureError, FilterError, FilterTypeError
 from .._filters import Everything, Matcher, Nothing, OfType, PathIn, as_filter
 from .._graph._template import NodeSpec
-from .._hints import with_article
 from .._inspect import live_objects, nodes
 from .._method_wrappers import is_public
 from .._paths import Path, path_str
+from .._redefinition import distinct_class_name, instance_text
 from ._boundary import Call
 
 
@@ -190,15 +190,21 @@ class Choice:
 
     def _missing_text(self, item: Item) -> str:
         """What is wrong with an item that selects nothing."""
-        if isinstance(item.matcher, OfType):
-            names = dict.fromkeys([cls.__name__ for cls in self.classes.values()])
-            return f"none of the nodes is {with_article(item.text)}; there are {', '.join(names)}"
         root = self._arguments
         try:
             nodes(next(iter(root.values())) if len(root) == 1 else root, item.matcher)
         except FilterError as error:
             return str(error).split("; if that may be")[0]
+        if isinstance(item.matcher, OfType):
+            return self._no_class_text(item.matcher.classes)
         return f"{item.text} selects none of the nodes"
+
+    def _no_class_text(self, classes: Sequence[type[Any]]) -> str:
+        """What is wrong with classes of which no node is."""
+        others = dict.fromkeys(self.classes.values())
+        names = dict.fromkeys([distinct_class_name(cls, *classes) for cls in others])
+        text = " or ".join([instance_text(cls, *others) for cls in classes])
+        return f"none of the nodes is {text}; there are {', '.join(names)}"
 
 
 def _nodes(root: Any, item: Item) -> Iterable[Node]:

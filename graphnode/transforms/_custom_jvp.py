@@ -12,7 +12,7 @@ from .._errors import StructureError, TraceError
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values, name_of
 from ._boundary import Call
-from ._custom_rules import CustomRule, check_writes
+from ._custom_rules import CustomRule, check_writes, work_later
 from ._pure import Outcome, Pure
 from ._tangents import Tangents, zero_tangent
 from ._type_text import is_pair, pair_text
@@ -105,12 +105,13 @@ class custom_jvp(CustomRule[P, R]):  # JAX's name
         call, positions, static_args = self._call_of(args, kwargs)
         pure, forms = call.pure(), Tangents(call, positions)
         rule: Function = self._rule or self._sum_of_rules
+        work = work_later(call)
 
         def run_rule(
             primals: tuple[Values, list[Any]], tangents: tuple[Values, list[Any]]
         ) -> tuple[Outcome, Outcome]:
             """The user's rule as JAX calls it: from values and leaves, with tangents, to the outcome and its own."""
-            expected: Outcome = call.work(jax.eval_shape, pure, *primals)
+            expected: Outcome = work(jax.eval_shape, pure, *primals)
             if self._by_argument is not None:
                 _check_no_writes(call, expected)
             of_primals = forms.assemble(*tangents)
@@ -125,7 +126,7 @@ class custom_jvp(CustomRule[P, R]):  # JAX's name
 
             # Not kept, as this holds tangents.
             site = dataclasses.replace(call.site, function=with_tangents)
-            outcome: Outcome = call.work(Pure(site), *primals)
+            outcome: Outcome = work(Pure(site), *primals)
             return _with_tangents(call, expected, outcome)
 
         # Anew at each call: the rule holds this call, whose nodes are the caller's.

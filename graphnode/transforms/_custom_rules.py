@@ -14,6 +14,7 @@ from typing import (
     overload,
 )
 
+from .._calls import current_arguments, tracing
 from .._errors import TraceError
 from ._arguments import name_of, named_arguments, with_statics
 from ._boundary import Call
@@ -103,6 +104,24 @@ class CustomRule(Transformed, Generic[P, R]):
                 f"no place among the {self._row}"
             )
         return bound.args
+
+
+def work_later(call: Call) -> Callable[..., Any]:
+    """`Call.work` for a rule, which JAX may trace when the trace that the function is called in is over.
+
+    What is called in the rule has the names that it has in the function, and is told to
+    whoever watches calls of nodes.
+    """
+    around = current_arguments()
+    if around is None:
+        return call.work
+
+    # Any: as of `Call.work`.
+    def work(function: Callable[..., Any], *args: Any) -> Any:
+        with tracing(around):
+            return call.work(function, *args)
+
+    return work
 
 
 def check_writes(

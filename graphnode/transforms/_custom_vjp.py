@@ -26,7 +26,7 @@ from ._answers import (
 from ._arguments import Function, Values, name_of
 from ._boundary import Call
 from ._carry import writes_of
-from ._custom_rules import CustomRule, check_writes
+from ._custom_rules import CustomRule, check_writes, work_later
 from ._pure import NO_NODES, Outcome, pure_of
 from ._separated import Separated
 from ._type_text import pair_text
@@ -116,13 +116,14 @@ class custom_vjp(CustomRule[P, R]):  # JAX's name
         # keep the values alive.
         value_shapes = list(map(shapes_of, call.values))
         leaf_shapes = list(map(shapes_of, call.other_leaves))
+        work = work_later(call)
 
         def run_forward(values: Values, other_leaves: list[Any]) -> tuple[Outcome, Any]:
             """The user's forward function as JAX calls it: from values and leaves to the outcome and the residuals."""
-            written, new_values, (result, residuals) = pure_forward(
-                values, other_leaves
+            written, new_values, (result, residuals) = work(
+                pure_forward, values, other_leaves
             )
-            by_function = writes_of(pure, values, other_leaves)
+            by_function = work(writes_of, pure, values, other_leaves)
             check_writes(call, by_function, written.numbers, "fwd")
             return (written, new_values, result), residuals
 

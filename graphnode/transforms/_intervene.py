@@ -1,6 +1,7 @@
 """`intervene`: other values in the place of what selected nodes give."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._arguments import wrong_argument
+from .._compat import in_form_of, varying_axes, varying_axes_of, with_weak_type
 from .._declare._node import Node
 from .._describe import describe
 from .._graph._binding_cache import binding_of
@@ -172,7 +174,10 @@ def _placed(trace: WatchedTrace, put: Mapping[int, list[Any]]) -> list[Arrays]:
         raise trace.watch.error(*faults)
     rest = {place: iter(values[place]) for place in calls}
     places = [trace.watch.marks[found.tap].place for found in trace.program.put]
-    return [jax.tree.leaves(next(rest[place])) for place in places]
+    return [
+        list(map(in_form_of, jax.tree.leaves(next(rest[place])), found.avals))
+        for place, found in zip(places, trace.program.put, strict=True)
+    ]
 
 
 def _value_faults(
@@ -184,17 +189,34 @@ def _value_faults(
         return [
             f"{place.text} is called {len(calls)} times; found {given}. Give a function, or a gn.Captured with as many"
         ]
-    expected = [_expected(mark, found) for mark, found in calls]
-    return [
-        f"{place.text} returns {type_text(result)}; found {type_text(value)} to put in its place"
-        for result, value in zip(expected, values, strict=True)
-        if not _fits(value, result)
-    ]
+    faults: list[str] = []
+    for (mark, found), value in zip(calls, values, strict=True):
+        result = _expected(mark, found)
+        if not _fits(value, result):
+            faults.append(
+                f"{place.text} returns {type_text(result)}; found {type_text(value)} to put in its place"
+            )
+        elif axes := _further_axes(value, found):
+            faults.append(
+                f"{place.text} returns the same in all shards along {', '.join(map(str, axes))} of the mesh; found a "
+                "value that differs there: give one that is the same, such as its jax.lax.pmean"
+            )
+    return faults
 
 
 def _expected(mark: Mark, found: Found) -> Any:
     """What a node returns, as shapes and dtypes."""
-    return jax.tree.unflatten(mark.treedef, found.shapes)
+    make: Any = jax.ShapeDtypeStruct  # Any: its constructor has no types
+    shapes = [make(aval.shape, aval.dtype) for aval in found.avals]
+    return jax.tree.unflatten(mark.treedef, shapes)
+
+
+def _further_axes(value: Any, found: Found) -> list[Any]:
+    """The axes of the mesh of a `shard_map` along which a value differs, and what it takes the place of does not."""
+    axes: set[Any] = set()
+    for leaf, aval in zip(jax.tree.leaves(value), found.avals, strict=True):
+        axes |= varying_axes(jnp.asarray(leaf)) - varying_axes_of(aval)
+    return sorted(axes)
 
 
 def _fits(value: Any, expected: Any) -> bool:
@@ -265,7 +287,34 @@ class _Putting(Watch):
             raise self.error(
                 f"{place.text} returns {type_text(result)}, and its change {found}; keep structure, shapes and dtypes"
             )
-        return changed
+        return self._noted(place, changed, leaves)
+
+    def _noted(self, place: Place, changed: Any, leaves: Sequence[Any]) -> Any:
+        """What a change gave, with the weak types of what was there, and its arrays noted."""
+        given, treedef = jax.tree.flatten(changed)
+        results = list(map(_as_weak_as, given, leaves))
+        is_array = [isinstance(result, jax.Array) for result in results]
+        noted = self.notes.note(place, list(itertools.compress(results, is_array)))
+        arrays = iter(noted)
+        return jax.tree.unflatten(
+            treedef,
+            [
+                next(arrays) if by_trace else result
+                for result, by_trace in zip(results, is_array, strict=True)
+            ],
+        )
+
+
+def _as_weak_as(leaf: Any, original: Any) -> Any:
+    """A leaf of what a change gave, with a weak dtype where the original has one, as dtypes follow from that.
+
+    A number stays one only where a number was.
+    """
+    is_weak = jax.typeof(original).weak_type
+    is_array = isinstance(leaf, jax.Array) or not isinstance(original, jax.Array)
+    if is_array and jax.typeof(leaf).weak_type == is_weak:
+        return leaf
+    return with_weak_type(jnp.asarray(leaf), is_weak)
 
 
 def _type_of(tree: Any) -> Any:

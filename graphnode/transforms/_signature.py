@@ -23,7 +23,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr
 from .._calls import Label
 from .._graph._graphdef import GraphDef
 from .._paths import Key, Path, as_key, path_str
-from ._arguments import Function, Static, positional_name
+from ._arguments import Function, Static, StaticContents, positional_name
 from ._traits import TRAITS, Traits
 
 
@@ -206,7 +206,8 @@ def _path_key(entry: Any) -> Key:
 
 def _unwrapped(argument: Any) -> Any:
     """An argument as the user's function gets it: a static one without its wrapper."""
-    return argument.value if isinstance(argument, Static) else argument
+    is_static = isinstance(argument, Static | StaticContents)
+    return argument.value if is_static else argument
 
 
 def _argument_name(function: Function, key_path: tuple[Any, ...]) -> str:

@@ -23,6 +23,7 @@ from .._compat import (
     jaxpr_as_fun,
     jaxprs_in,
     scan_counts,
+    stacked_aval,
     tap_of,
 )
 
@@ -38,13 +39,13 @@ class Found(NamedTuple):
 
     Attributes:
         tap: The tap.
-        shapes: Of the arrays there, with an axis for each loop around.
+        avals: The types of the arrays there, as JAX knows them, with an axis for each loop around.
         is_put: Whether arrays are to be put there, in the place of others or added.
         is_again: Whether it is what a backward pass computes a second time.
     """
 
     tap: Tap
-    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    avals: tuple[Any, ...]  # Any: JAX's own
     is_put: bool
     is_again: bool
 
@@ -88,7 +89,7 @@ class Tapped:
             everywhere = [put[source] for source in sources]
             return _evaluated(jaxpr, arguments, everywhere, owner)
 
-        put = [found.shapes for found in self.put]
+        put = [found.avals for found in self.put]
         # Once: JAX knows by its identity what it has compiled of a loop inside.
         program, shapes = jax.make_jaxpr(run, return_shape=True)(jaxpr.in_avals, put)
         self._evaluate = jaxpr_as_fun(program)
@@ -113,10 +114,10 @@ def _taps_in(jaxpr: Any, owner: object) -> list[Found]:
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         tap = tap_of(equation)
         if tap is not None and tap.owner is owner:
-            shapes = tuple([_shape_of(variable.aval) for variable in equation.outvars])
+            avals = tuple([variable.aval for variable in equation.outvars])
             params = equation.params
             is_put = params["replaces"] or params["adds"]
-            taps.append(Found(tap, shapes, is_put, params["is_again"]))
+            taps.append(Found(tap, avals, is_put, params["is_again"]))
         elif tap is None:
             taps += _taps_inside(equation, owner)
     return taps
@@ -142,17 +143,9 @@ def _sources(changed: Sequence[Found]) -> list[int]:
 def _number_of_first(again: Found, first: Sequence[Found]) -> int:
     """For `_sources`: that of what a backward pass computes again."""
     same = [number for number, found in enumerate(first) if found.tap is again.tap]
-    if len(same) != 1 or first[same[0]].shapes != again.shapes:
+    if len(same) != 1 or first[same[0]].avals != again.avals:
         raise Refused(again.tap, AGAIN)
     return same[0]
-
-
-def _shape_of(aval: Any, *above: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of what JAX knows as abstract values or as these, with further axes in front."""
-    is_weak = bool(getattr(aval, "weak_type", False))
-    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-        (*above, *aval.shape), aval.dtype, weak_type=is_weak
-    )
 
 
 def _taps_inside(equation: Any, owner: object) -> list[Found]:
@@ -176,7 +169,7 @@ def _taps_inside(equation: Any, owner: object) -> list[Found]:
     length = equation.params["length"]
     return [
         found._replace(
-            shapes=tuple([_shape_of(shape, length) for shape in found.shapes])
+            avals=tuple([stacked_aval(aval, length) for aval in found.avals])
         )
         for found in taps
     ]

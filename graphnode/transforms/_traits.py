@@ -15,19 +15,21 @@ class Traits(NamedTuple):
         is_abstract: It gives the structure of a result, and no node to write to.
         is_kept: What is traced inside of another trace serves other places, too, where
             the nodes have other names.
+        takes_python: An argument in which there are no arrays and nodes stays what it is.
     """
 
     is_eager: bool = False
     only_arrays: bool = False
     is_abstract: bool = False
     is_kept: bool = False
+    takes_python: bool = False
 
 
 # By the name that call sites have, which is that of the public function.
 TRAITS: Final[Mapping[str, Traits]] = {
     "associative_scan": Traits(only_arrays=True),
-    "capture": Traits(only_arrays=True),
-    "capture_grads": Traits(only_arrays=True),
+    "capture": Traits(only_arrays=True, takes_python=True),
+    "capture_grads": Traits(only_arrays=True, takes_python=True),
     "checkify": Traits(is_eager=True, only_arrays=True),
     "cond": Traits(only_arrays=True),
     "custom_jvp": Traits(),
@@ -36,7 +38,7 @@ TRAITS: Final[Mapping[str, Traits]] = {
     "fori_loop": Traits(only_arrays=True),
     "grad": Traits(is_eager=True),
     "hessian": Traits(is_eager=True),
-    "intervene": Traits(only_arrays=True),
+    "intervene": Traits(only_arrays=True, takes_python=True),
     "jacfwd": Traits(is_eager=True),
     "jacrev": Traits(is_eager=True),
     "jit": Traits(only_arrays=True, is_kept=True),

@@ -25,6 +25,7 @@ from .._static import GraphObject
 from ._boundary import Call
 from ._captured import Captured
 from ._choice import Choice, Item, Place, place_of
+from ._late_rules import Notes, with_late_rules_checked
 from ._seen_methods import method_fault
 from ._taps import AGAIN, Arrays, Found, Refused, Tapped
 from ._type_text import is_jax_type
@@ -50,6 +51,7 @@ class Watch:
     Attributes:
         marks: By tap.
         changed: The nodes of taps at which arrays are put.
+        notes: Where something else was put in by the trace itself.
     """
 
     def __init__(self, call: Call, items: Sequence[Item], method: str) -> None:
@@ -62,6 +64,7 @@ class Watch:
         """
         self.marks: dict[Tap, Mark] = {}
         self.changed: list[Place] = []
+        self.notes = Notes()
         self._transform = f"gn.{call.transform}"
         self.items, self._method = items, method
         self._own = call.site.labels()
@@ -202,6 +205,17 @@ class Watch:
         place = self.marks[refused.tap].place
         return self.error(f"{place.text} is called inside of {where}")
 
+    def with_late_rules_checked(self, jaxpr: Any) -> Any:
+        """What was traced, where a rule raises that JAX traces later, and that does not know of a change."""
+        if not self.notes.places:
+            return jaxpr
+        return with_late_rules_checked(jaxpr, self.notes, self._late_refusal)
+
+    def _late_refusal(self, place: Place, primitive: str) -> CaptureError:
+        """The error for a change of which a rule would not know."""
+        where = _LATE_REASONS[primitive]
+        return self.error(f"{place.text} is called inside of {where}")
+
     @contextmanager
     def explaining_axes(self) -> Generator[None]:
         """While it is open, an error of JAX about `out_axes` names the nodes by which the lanes of a `vmap` differ.
@@ -294,6 +308,17 @@ _REASONS: Final = {
     "shard_map": "gn.shard_map, where each shard has values of its own: return what you need from there",
     "custom_jvp_call": _RULE,
     "custom_vjp_call": _RULE,
+}
+_LATE_RULE: Final = (
+    f"{_RULE}: differentiate inside, as gn.intervene(gn.grad(loss), ...) does"
+)
+_LATE_REASONS: Final = {
+    "custom_jvp_call": _LATE_RULE,
+    "custom_vjp_call": _LATE_RULE,
+    "custom_vmap_call": (
+        "a function with a rule of its own for vmap, which would not know of another value: use gn.vmap inside of "
+        "gn.intervene"
+    ),
 }
 _OTHER_REASON: Final = "{} of JAX, which gives nothing of what is inside"
 

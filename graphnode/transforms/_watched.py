@@ -12,7 +12,7 @@ from .._compat import PLAIN
 from .._errors import FieldError
 from .._static import GraphObject
 from .._tracebacks import hides_frames
-from ._arguments import Function, Static, positional_name
+from ._arguments import Function, Static, StaticContents, positional_name
 from ._boundary import Call
 from ._choice import Item, checked_method, items_of
 from ._kept import remembered_together
@@ -136,8 +136,10 @@ _TRACED: Final = (GraphObject, jax.Array, np.ndarray, np.generic)
 
 
 def _static(name: str, argument: Any) -> Any:
-    """An argument as a static one, if it can be: a part of what is traced, compared by type and value."""
-    try:
-        return Static(name, argument)
-    except FieldError:
-        return argument
+    """An argument as a static one, if it can be: a part of what is traced, compared by type and value or contents."""
+    for static in (Static, StaticContents):
+        try:
+            return static(name, argument)
+        except FieldError:
+            continue
+    return argument

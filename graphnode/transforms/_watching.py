@@ -68,7 +68,7 @@ class WatchedTrace(Trace):
             super().__init__(call, call.pure().noted, values, other_leaves)
         self.watch = watch
         try:
-            self.program = Tapped(self.jaxpr, watch)
+            self.program = Tapped(watch.with_late_rules_checked(self.jaxpr), watch)
         except Refused as refused:
             raise watch.refusal(refused) from None
         watch.check(self.program, missing_ok=missing_ok)

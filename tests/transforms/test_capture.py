@@ -1,5 +1,6 @@
 """capture and capture_grads: what nodes return while a function runs, and gradients with respect to it."""
 
+import copy
 import functools
 import gc
 import threading
@@ -542,6 +543,53 @@ def test_values_of_python_stay_what_they_are():
     assert traces == [("block", True, 2), ("head", False, 1)]
 
 
+CONTAINERS: list[tuple[Any, Any]] = [
+    ({"a": ["s", 1]}, {"a": ["s", 2]}),
+    ({"a": ["s", 1]}, {"a": ["s", True]}),
+    ({1, 2}, {1, 3}),
+    (["s"], ["s", None]),
+    (["s"], [{"s"}]),
+    (bytearray(b"q"), bytearray(b"r")),
+    ([{"a": {1}}, (2.0, "b")], [{"a": {1}}, [2.0, "b"]]),
+]
+
+
+@pytest.mark.parametrize(("options", "others"), CONTAINERS)
+def test_containers_of_python_values_are_compared_by_their_contents(options: Any, others: Any):
+    """Each trace gets one of its own, of the same types; with other contents it is another trace."""
+    traces: list[Any] = []
+
+    def run(model: Net, x: Any, given: Any) -> Any:
+        traces.append(given)
+        return model.head(x)
+
+    captured = gn.capture(run, "head")
+    for given in (options, copy.deepcopy(options), others, options):
+        assert list(captured(net(), X, given)[1]) == ["head"]
+    assert traces == [options, others]
+    assert traces[0] is not options
+    assert repr(traces) == repr([options, others])
+
+
+def test_without_compilation_a_loop_gives_its_rounds_as_calls():
+    """JAX runs the rounds one by one then."""
+    with jax.disable_jit():
+        _, seen = gn.capture(stacked(), "blocks")(X)
+    assert [call.shape for call in seen.calls["blocks"]] == [(2, 3)] * len(seen.calls["blocks"])
+    assert len(seen.calls["blocks"]) > 1
+
+
+def test_what_is_no_argument_is_told_what_would_do():
+    """None of these functions has static arguments."""
+    run = gn.capture(lambda model, x, options: model.head(x), "head")
+    with pytest.raises(TypeError) as caught:
+        run(net(), X, {"weights": np.ones(2), "mode": "fast"})
+    assert str(caught.value) == (
+        "gn.capture takes arrays, numbers and nodes; options['mode'] is str 'fast': pass it as an argument of its own, "
+        "without arrays beside it, or a static field of a node"
+    )
+
+
 @pytest.mark.parametrize("checkpoint", [True, 2, 3])
 def test_a_scan_by_segments_has_one_axis(checkpoint: Any):
     """However its backward pass is computed."""
@@ -842,6 +890,29 @@ def test_what_has_no_derivative_has_none():
     tree, four = grads["parts"]
     assert (tree["factor"], tree["none"], four) == (None, None, None)
     assert tree["y"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("given", [2.0, np.float32(2), np.full((1, 3), 2, np.float32), np.full((2, 3), 2.0)])
+def test_numbers_and_arrays_of_numpy_have_gradients(given: Any):
+    """A floating result has one, whatever it is made of."""
+
+    class Constant(gn.Node):
+        def __call__(self, x: Any) -> Any:
+            return given
+
+    class Product(gn.Node):
+        factor: Constant
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.sum(jnp.abs(x * self.factor(x)))
+
+    model = Product(Constant())
+    value, seen, grads = gn.capture_grads(model, "factor")(X)
+    assert_close(value, model(X))
+    expected = jax.grad(lambda y: jnp.sum(jnp.abs(X * y)))(jnp.asarray(given))
+    assert_close(grads["factor"], expected)
+    assert seen["factor"].shape == grads["factor"].shape == jnp.shape(given)
+    assert jax.typeof(grads["factor"]) == jax.typeof(seen["factor"])
 
 
 def test_a_loss_is_one_real_number():

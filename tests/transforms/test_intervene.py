@@ -316,18 +316,175 @@ def test_what_is_no_change_is_refused_where_it_is_written():
         UNTYPED.intervene(net(), {3: double})
 
 
-def test_a_rule_of_its_own_refuses_a_value():
-    """It would not know of it; a function is part of what the rule is about."""
+@gn.custom_jvp
+def by_jvp(one: Block, x: Any) -> Any:
+    return one(x)
 
-    @gn.custom_jvp
-    def ruled(one: Block, x: Any) -> Any:
-        return one(x)
 
-    ruled.defjvp(lambda primals, tangents: (primals[0](primals[1]), tangents[1]))
-    run = gn.intervene(lambda one, x: ruled(one, x), {"lin": jnp.zeros((2, 3))})
-    assert fault(lambda: run(net().blocks[0], X)) == (
-        "gn.intervene: one.lin is called inside of a function with a derivative rule of its own, which would not know "
-        "of another value"
+by_jvp.defjvp(lambda primals, tangents: (primals[0](primals[1]), 3 * tangents[1]))
+
+
+@gn.custom_vjp
+def by_vjp(one: Block, x: Any) -> Any:
+    return one(x)
+
+
+by_vjp.defvjp(lambda one, x: (one(x), None), lambda _, slope: (None, 3 * slope))
+
+
+def ruled(one: Block, x: Any) -> Any:
+    return by_vjp(one, x)
+
+
+IN_RULE = (
+    "gn.intervene: one.lin is called inside of a function with a derivative rule of its own, which would not know "
+    "of another value"
+)
+OUTSIDE_OF_RULE = f"{IN_RULE}: differentiate inside, as gn.intervene(gn.grad(loss), ...) does"
+RULED: dict[str, Callable[[Block, Any], Any]] = {
+    "custom_jvp": lambda one, x: by_jvp(one, x),
+    "custom_vjp": lambda one, x: by_vjp(one, x),
+    "jit": lambda one, x: gn.jit(ruled)(one, x),
+    "remat": lambda one, x: gn.remat(ruled)(one, x),
+    "scan": lambda one, x: gn.scan(lambda h, _: (ruled(one, h), None), x, length=1)[0],
+    "cond": lambda one, x: gn.cond(x[0, 0] < 0, ruled, lambda one, x: x, one, x),
+}
+
+
+@pytest.mark.parametrize("name", ["custom_jvp", "custom_vjp"])
+def test_a_rule_of_its_own_refuses_a_value(name: str):
+    """It would not know of it."""
+    run = gn.intervene(RULED[name], {"lin": jnp.zeros((2, 3))})
+    assert fault(lambda: run(net().blocks[0], X)) == IN_RULE
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_a_rule_that_is_traced_later_does_not_lose_a_change(name: str):
+    """The value is the changed one; a derivative around it is refused, and one inside of it has the change."""
+    one, changes = net().blocks[0], {"lin": jnp.zeros_like}
+    run = gn.intervene(RULED[name], changes)
+    assert_close(run(one, X), X)
+    assert_close(gn.vmap(run, in_axes=(None, 0))(one, X[None])[0], X)
+    assert fault(lambda: jax.grad(lambda x: jnp.sum(run(one, x)))(X)) == OUTSIDE_OF_RULE
+
+    def total(one: Block, x: Any) -> Any:
+        return jnp.sum(run(one, x))
+
+    outside: Any = gn.grad(total)
+    assert fault(lambda: gn.jit(outside)(one, X)) == OUTSIDE_OF_RULE
+    inside = gn.value_and_grad(lambda one, x: jnp.sum(RULED[name](one, x)), argnums=1)
+    value, slopes = gn.intervene(inside, changes)(one, X)
+    assert_close(value, jnp.sum(X))
+    assert_close(slopes, jnp.full((2, 3), 3.0))
+
+
+class Ruled(gn.Node):
+    """Has a part that a function with a rule calls by another name."""
+
+    part: Block
+    kind: str
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return jnp.sum(RULED[self.kind](self.part, x))
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_a_rule_that_is_traced_later_knows_its_nodes_by_the_paths_in_the_model(name: str):
+    """Also where JAX traces it when the loop or the branch around it is over."""
+    model = Ruled(net().blocks[0], name)
+    inside = gn.value_and_grad(lambda model, x: model(x))
+    value, _ = gn.intervene(inside, {"part.lin": jnp.zeros_like})(model, X)
+    assert_close(value, jnp.sum(X))
+
+
+def test_a_rule_for_lanes_that_is_traced_later_does_not_lose_a_change():
+    """As one of derivatives."""
+
+    def run(one: Block, x: Any) -> Any:
+        rows = jax.custom_batching.custom_vmap(lambda x: one(x))
+        rows.def_vmap(lambda size, is_batched, x: (one(x), True))
+        return rows(x)
+
+    one, changed = net().blocks[0], gn.intervene(run, {"lin": jnp.zeros_like})
+    assert_close(changed(one, X), X)
+    assert fault(lambda: gn.vmap(changed, in_axes=(None, 0))(one, X[None])) == (
+        "gn.intervene: one.lin is called inside of a function with a rule of its own for vmap, which would not know of "
+        "another value: use gn.vmap inside of gn.intervene"
     )
-    out = gn.intervene(lambda one, x: ruled(one, x), {"lin": jnp.zeros_like})(net().blocks[0], X)
-    assert_close(out, X)
+    inside = gn.vmap(run, in_axes=(None, 0))
+    assert_close(gn.intervene(inside, {"lin": jnp.zeros_like})(one, X[None])[0], X)
+
+
+def test_a_rule_that_was_traced_before_has_the_change():
+    """`jax.lax.custom_root` differentiates what it has traced of its functions."""
+
+    def root(one: Block, x: Any) -> Any:
+        def residual(z: Any) -> Any:
+            return z - 0.1 * one.lin(z) - x
+
+        def solve(f: Any, z: Any) -> Any:
+            return jax.lax.fori_loop(0, 20, lambda _, z: z - f(z), z)
+
+        return jax.lax.custom_root(residual, jnp.zeros(3), solve, lambda g, y: jnp.linalg.solve(jax.jacobian(g)(y), y))
+
+    one = net().blocks[0]
+    run = gn.intervene(root, {"lin": lambda y: 0 * y + 1})
+    assert_close(run(one, X[0]), X[0] + 0.1)
+    assert_close(jax.jacobian(lambda x: run(one, x))(X[0]), jnp.eye(3))
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_what_a_rule_computes_is_captured_where_a_derivative_is_inside(name: str):
+    """It is called as the function is, under the same names."""
+    one = net().blocks[0]
+    inside = gn.value_and_grad(lambda one, x: jnp.sum(RULED[name](one, x)), argnums=1)
+    if name == "cond":
+        assert "inside of gn.cond" in fault(lambda: gn.capture(inside, "lin")(one, X))
+        return
+    _, seen = gn.capture(inside, "lin")(one, X)
+    assert_close(jnp.reshape(seen["lin"], (2, 3)), one.lin(X))
+
+
+class Scale(gn.Node):
+    """Gives a number of weak dtype, which does not decide about the dtype of a product."""
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return jnp.where(x[0, 0] > 100, 1.0, 2.0)
+
+
+class Plain(gn.Node):
+    """Gives a number of Python."""
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return 2.0
+
+
+class Strong(gn.Node):
+    """Gives a number of a dtype of its own."""
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return jnp.float32(2.0)
+
+
+class Scaled(gn.Node):
+    scale: Scale | Plain | Strong
+
+    def __call__(self, x: Any) -> Any:
+        """Call it."""
+        return self.scale(x) * x.astype(jnp.bfloat16)
+
+
+@pytest.mark.parametrize("scale", [Scale, Plain, Strong])
+@pytest.mark.parametrize("change", [lambda y: y, lambda y: jnp.float32(3), lambda y: 3.0, lambda y: np.float32(3)])
+def test_a_change_leaves_the_dtype_of_what_follows(scale: Any, change: Any):
+    """The weak dtype of what was there stays, whatever takes its place."""
+    model = Scaled(scale())
+    with jax.numpy_dtype_promotion("standard"):
+        out = gn.intervene(model, {"scale": change})(X)
+        assert out.dtype == model(X).dtype == (jnp.float32 if scale is Strong else jnp.bfloat16)
+        value = gn.intervene(model, {"scale": change(jnp.float32(2))})(X)
+        assert value.dtype == out.dtype

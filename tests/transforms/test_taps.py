@@ -42,7 +42,7 @@ def program(function: Callable[..., Any], *args: Any) -> Tapped:
 
 
 def shapes(tapped_program: Tapped) -> list[tuple[int, ...]]:
-    return [found.shapes[0].shape for found in tapped_program.taken]
+    return [found.avals[0].shape for found in tapped_program.taken]
 
 
 @jax.custom_jvp
@@ -140,7 +140,7 @@ def test_what_is_put_at_a_tap_goes_on(name: str):
     """It has an axis for each loop and each vmap, and takes the place of what was computed."""
     function, shape = REPLACED[name]
     tapped_program = program(function, X, W)
-    assert [found.shapes[0].shape for found in tapped_program.put] == [shape]
+    assert [found.avals[0].shape for found in tapped_program.put] == [shape]
     values = jnp.arange(float(np.prod(shape))).reshape(shape)
     (total,), _ = tapped_program([X, W], [[values]])
     assert np.array_equal(total, values[-1].sum(-1))
@@ -160,7 +160,7 @@ def test_what_is_added_has_the_derivative_of_a_sum():
     inner = jax.grad(jax.checkpoint(lambda x: jnp.sum(jnp.sin(mark(jnp.sin(x), adds=True)))))
     tapped_program = program(inner, X)
     (found,) = tapped_program.put
-    assert [shape.shape for shape in found.shapes] == [(3,)]
+    assert [aval.shape for aval in found.avals] == [(3,)]
     (slopes,), _ = tapped_program([X], [[2 * X]])
     np.testing.assert_allclose(slopes, jnp.cos(jnp.sin(X) + 2 * X) * jnp.cos(X), rtol=1e-6)
     of_put = jax.grad(lambda put: jnp.sum(tapped_program([X], [[put]])[0][0]))(2 * X)
