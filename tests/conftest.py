@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Where the slow tests run, the others are thorough: properties are tried on more examples, and XLA optimizes what it
     compiles. Without that, compiling takes about a quarter less time.
     """
-    is_quick = str(config.getoption("markexpr")).strip() == "not slow"
+    is_quick = _is_quick(config)
     hypothesis.settings.load_profile("quick" if is_quick else "thorough")
     jax.config.update("jax_disable_most_optimizations", is_quick)
     compiled = tempfile.TemporaryDirectory(prefix="graphnode-tests-")
@@ -54,6 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
         install_import_hook("graphnode", "beartype.beartype")
     # A plugin's fixtures hold everywhere, those of this file only below tests/.
     config.pluginmanager.register(DoctestNames())
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    """Whether the slow tests are left out."""
+    return str(config.getoption("markexpr")).strip() == "not slow"
 
 
 # What single files of tests import, and what `make venv` installs for them. Without one of these all others run.
@@ -118,12 +123,15 @@ class DoctestNames:
 
     @pytest.fixture(autouse=True, scope="module")
     @classmethod
-    def small_heap(cls) -> Iterator[None]:
+    def small_heap(cls, request: pytest.FixtureRequest) -> Iterator[None]:
         """Keep the collector from going over what the tests of a module leave behind, above all in JAX's caches.
 
-        With the objects of thousands of tests each collection takes seconds, and many tests collect.
+        With the objects of thousands of tests each collection takes seconds, and many tests collect. What the slow
+        tests leave in the caches would take more than ten gigabytes in the end.
         """
         yield
+        if not _is_quick(request.config):
+            jax.clear_caches()
         gc.collect()
         gc.freeze()
 

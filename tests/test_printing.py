@@ -874,6 +874,14 @@ def test_there_is_an_end_to_all(monkeypatch: pytest.MonkeyPatch):
     assert gn.pformat(value, lines=None).endswith("    ... 1 more\n  ],\n  ... 1 more\n]")
 
 
+def test_long_paths_are_looked_at_as_so_many_parts():
+    """Or a flat mapping of a deep graph would take minutes to print, and gigabytes."""
+    paths = [(*range(1_600), n) for n in range(300)]
+    shown = (MAX_ENTRIES - 1) // 101 + 1
+    assert shown_of(dict.fromkeys(paths, 0), MAX_ENTRIES).endswith(f",\n  ... {300 - shown} more\n}}")
+    assert not shown_of(dict.fromkeys(paths, 0), 100 * MAX_ENTRIES).endswith("more\n}")
+
+
 def test_a_list_or_dict_in_itself_ends():
     """It is said where it stands, as of an object; what is there twice without being in itself is shown twice."""
     one: list[Any] = [1]

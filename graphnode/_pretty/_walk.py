@@ -12,6 +12,8 @@ from ._values import is_array, value_text
 MAX_ENTRIES: Final = 20_000
 # Where all is asked for: ten seconds or so. More than that is no text for anybody.
 MAX_ALL: Final = 1_000_000
+# The keys of a path that count as one entry: in flat mappings of deep graphs, paths are nearly all of the work.
+_KEYS: Final = 16
 # A tuple of more parts is opened, and not a text on one line.
 _MAX_TUPLE: Final = 100
 
@@ -28,7 +30,7 @@ class _Walk:
     """One walk: what was met so far, and the entries whose parts are still to come."""
 
     def __init__(self, max_entries: int) -> None:
-        self.max_entries = max_entries
+        self.room = max_entries
         self.entries: list[Entry] = []
         self.open: list[tuple[int, Iterator[_Item], object]] = []
         # By the id of what is open: a list or dict in itself has no end.
@@ -50,7 +52,7 @@ class _Walk:
                 self.open[-1] = parent, iter(()), around
             if item is None:
                 self.close()
-            elif len(self.entries) < self.max_entries:
+            elif self.room > 0:
                 self.add(parent, *item)
             else:
                 self.cut(parent, items)
@@ -83,6 +85,7 @@ class _Walk:
         items = self.describe(value, entry)
         number = len(self.entries)
         self.entries.append(entry)
+        self.room -= 1 + (len(step) // _KEYS if isinstance(step, tuple) else 0)
         if items is not None:
             self.open.append((number, items, value))
             self.around[id(value)] = number
