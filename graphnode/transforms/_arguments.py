@@ -14,6 +14,7 @@ import jax
 
 from .._arguments import checked_positions
 from .._errors import FieldError
+from .._graph._table import data_keys_of
 from .._hints import with_article
 from .._static import GraphObject, StaticValueError, frozen, static_key
 
@@ -124,7 +125,7 @@ class StaticContents:
         return jax.tree.unflatten(self._treedef, leaves)
 
     def _key(self) -> tuple[Any, ...]:
-        return self._treedef, self._types, self._leaves
+        return self._treedef, data_keys_of(self._treedef), self._types, self._leaves
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StaticContents) and self._key() == other._key()

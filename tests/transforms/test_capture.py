@@ -551,6 +551,7 @@ CONTAINERS: list[tuple[Any, Any]] = [
     (["s"], [{"s"}]),
     (bytearray(b"q"), bytearray(b"r")),
     ([{"a": {1}}, (2.0, "b")], [{"a": {1}}, [2.0, "b"]]),
+    ({1: "s"}, {True: "s"}),
 ]
 
 
