@@ -170,6 +170,13 @@ def test_an_arrow_over_what_is_not_drawn_is_common_if_a_part_of_it_is():
     assert ("2 × Net", "parent.leaves.0", "Leaf", "shared") in arrows_of(over_shared)
 
 
+def test_a_symbolic_size_is_drawn_as_a_formula():
+    """As in a summary; what is of known size is added."""
+    (b,) = jax.export.symbolic_shape("b")
+    net = Net([leaf(), Leaf(2, gn.ParamState(jax.ShapeDtypeStruct((b, 4), jnp.float32)))], {})
+    assert "4*b + 2 parameters, 16*b + 8 B" in gn.diagram(net).dot()
+
+
 def test_a_state_alone_has_its_own_name():
     """As the root of a graph it is not an object of no class."""
     assert gn.diagram(gn.ParamState(jnp.ones(2))).title == "ParamState"

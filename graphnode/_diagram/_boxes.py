@@ -1,9 +1,8 @@
 """Describe one node or State as a box: its label, lines of text, and how large it is."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
-
-import numpy as np
 
 from .._declare._schema import Field, schema
 from .._fields import Kind
@@ -168,7 +167,7 @@ def state_size(state: Any) -> tuple[int, int]:
     """The numbers of parameters and bytes of a State."""
     count = size = 0
     for array in arrays_of(state._value):
-        length = int(np.prod(array.shape))
+        length = math.prod(array.shape)
         count += length
         size += length * array.dtype.itemsize
     return (count if isinstance(state, ParamState) else 0), size

@@ -2,9 +2,14 @@
 
 
 def amount_text(parameters: int, size: int) -> str:
-    """How large a part of a model is: `1.20M parameters, 4.80 MB`; empty without States."""
+    """How large a part of a model is: `1.20M parameters, 4.80 MB`; empty without States.
+
+    Of symbolic sizes, which are no integers, it has the formulas.
+    """
     if not size:
         return ""
+    if not isinstance(size, int):
+        return f"{parameters} parameters, {size} B"
     parts = [_with_unit(size)]
     if parameters:
         plural = "" if parameters == 1 else "s"
