@@ -1,5 +1,7 @@
 """Pictures of graphs: `gn.diagram`, what it draws, and its text in Mermaid and DOT."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -173,7 +175,8 @@ def test_an_arrow_over_what_is_not_drawn_is_common_if_a_part_of_it_is():
 def test_a_symbolic_size_is_drawn_as_a_formula():
     """As in a summary; what is of known size is added."""
     (b,) = jax.export.symbolic_shape("b")
-    net = Net([leaf(), Leaf(2, gn.ParamState(jax.ShapeDtypeStruct((b, 4), jnp.float32)))], {})
+    rows: Any = jax.ShapeDtypeStruct((b, 4), jnp.float32)
+    net = Net([leaf(), Leaf(2, gn.ParamState(rows))], {})
     assert "4*b + 2 parameters, 16*b + 8 B" in gn.diagram(net).dot()
 
 
