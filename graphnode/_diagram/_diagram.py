@@ -1,6 +1,5 @@
 """`diagram`: a picture of a model's graph, and what it is written as."""
 
-import sys
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -8,6 +7,7 @@ from .._arguments import wrong_argument
 from .._filters import NodeFilter
 from .._graph._binding_cache import binding_of
 from .._inspect import live_objects, nodes
+from .._summary._abstract import model_of
 from ._collect import Options, collect
 from ._dot import dot_text
 from ._layout import import_igraph
@@ -182,7 +182,7 @@ def diagram(
     """
     if depth is not None:
         _check_depth(depth)
-    root = _model_of(model)
+    root = model_of(model)
     graphdef = binding_of(root).graphdef
     objects = live_objects(root, graphdef)
     selected: set[int] | None = None
@@ -207,14 +207,3 @@ def _check_depth(depth: Any) -> None:
         raise ValueError(
             f"gn.diagram takes a depth of 0 or more (0 is the root alone); found {depth}"
         )
-
-
-# Any: a node or pytree of any class.
-def _model_of(model: Any) -> Any:
-    """The model of a config, with shapes in place of arrays; anything else as it is."""
-    # It needs pydantic, and who has a config has imported it.
-    package = __name__.partition(".")[0]
-    summary = sys.modules.get(f"{package}.config._summary")
-    if summary is not None and isinstance(model, summary.Config):
-        return summary.abstract_model(model)
-    return model

@@ -1,5 +1,6 @@
 """Copies of nodes with shapes in place of arrays: what a summary traces, in place of the user's model."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,6 +32,17 @@ def abstract(root: N, name_of: Callable[[Path], str] = path_str) -> N:
     _check_memory(binding, values, name_of)
     copy: N = build(binding.graphdef, jax.tree.map(shape_of, values))
     return copy
+
+
+# Any: a node or pytree of any class.
+def model_of(model: Any) -> Any:
+    """The model of a config, with shapes in place of arrays; anything else as it is."""
+    # It needs pydantic, and who has a config has imported it.
+    package = __name__.partition(".")[0]
+    configs = sys.modules.get(f"{package}.config._summary")
+    if configs is not None and isinstance(model, configs.Config):
+        return configs.abstract_model(model)
+    return model
 
 
 def _check_memory(

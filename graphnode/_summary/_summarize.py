@@ -1,7 +1,6 @@
 """`summary`: call a model with shapes, and see what it takes and does."""
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from .._hints import with_article
 from .._paths import Path, path_str
 from .._static import GraphObject
 from ..transforms._methods import target_of
-from ._abstract import abstract
+from ._abstract import abstract, model_of
 from ._annotated import scope_of
 from ._errors import SHAPE_ERRORS, VALUE_ERRORS
 from ._faults import PlaceOf, faults_of
@@ -78,7 +77,7 @@ def summarize(
         named: As for `summary`.
         place_of: Gives the place of a node in a file by its path.
     """
-    model = _model_of(model)
+    model = model_of(model)
     if not (inputs or named) and _is_structure(model):
         copy = abstract(model)
         return Summary(type(model).__name__, items_of(copy, None), None)
@@ -106,17 +105,6 @@ def summarize(
         raise SummaryError(faults) from error
     items = items_of(invocation.node, activity)
     return Summary(type(node).__name__, items, activity)
-
-
-# Any: a node or pytree of any class.
-def _model_of(model: Any) -> Any:
-    """The model of a config, with shapes in place of arrays; anything else as it is."""
-    # It needs pydantic, and who has a config has imported it.
-    package = __name__.partition(".")[0]
-    configs = sys.modules.get(f"{package}.config._summary")
-    if configs is not None and isinstance(model, configs.Config):
-        return configs.abstract_model(model)
-    return model
 
 
 def _is_structure(model: object) -> bool:
