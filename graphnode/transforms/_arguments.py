@@ -8,13 +8,12 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FunctionType, SimpleNamespace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
 
 from .._arguments import checked_positions
 from .._errors import FieldError
-from .._graph._table import data_keys_of
 from .._hints import with_article
 from .._static import GraphObject, StaticValueError, frozen, static_key
 
@@ -99,47 +98,96 @@ _READ_ONLY: Final[Mapping[type[Any], type[Any]]] = {set: frozenset, bytearray: b
 
 
 class StaticContents:
-    """A list, dict or set of static values as a static argument, compared by its contents.
+    """A list, dict or set of static values as a static argument, compared by its contents and their order.
+
+    Attributes:
+        name: What messages call it.
 
     Raises:
         FieldError: There is a value in it that cannot be one.
     """
 
-    __slots__ = ("_leaves", "_treedef", "_types")
+    __slots__ = ("_contents", "name")
 
     def __init__(self, name: str, container: Any) -> None:
         """Take a container; `name` is what messages call it."""
-        leaves, self._treedef = jax.tree.flatten(container)
-        self._types = tuple(map(type, leaves))
-        self._leaves = tuple(
-            [Static(name, _READ_ONLY.get(type(leaf), _same)(leaf)) for leaf in leaves]
-        )
+        self.name = name
+        self._contents = _contents_of(name, container, ())
 
     @property
     def value(self) -> Any:
-        """A container with these contents, which the function may write to."""
-        leaves = [
-            cls(leaf.value) if cls in _READ_ONLY else leaf.value
-            for cls, leaf in zip(self._types, self._leaves, strict=True)
-        ]
-        return jax.tree.unflatten(self._treedef, leaves)
+        """A new container with these contents."""
+        return _container_of(self._contents)
 
-    def _key(self) -> tuple[Any, ...]:
-        return self._treedef, data_keys_of(self._treedef), self._types, self._leaves
+    def is_in(self, container: Any) -> bool:
+        """Whether a container, such as the one that a function has got, has these contents still."""
+        try:
+            return _contents_of(self.name, container, ()) == self._contents
+        except FieldError:
+            return False
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, StaticContents) and self._key() == other._key()
+        return isinstance(other, StaticContents) and self._contents == other._contents
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._contents)
 
     def __repr__(self) -> str:
         return repr(self.value)
 
 
-def _same(value: Any) -> Any:
-    """For `StaticContents`: what cannot be written to, as it is."""
-    return value
+class _Contents(NamedTuple):
+    """What is in a container.
+
+    Attributes:
+        cls: The class of the container.
+        parts: The contents of each item, or the container as one that cannot be written to.
+        keys: The keys of a dict.
+    """
+
+    cls: type[Any]
+    parts: "tuple[_Contents | Static, ...]"
+    keys: tuple[Static, ...] = ()
+
+
+def _contents_of(
+    name: str, value: Any, around: tuple[int, ...]
+) -> "_Contents | Static":
+    """The contents of a container; what is none is static in itself.
+
+    Args:
+        name: What messages call it.
+        value: The container, or a value in one.
+        around: The ids of the containers that it is in.
+
+    Raises:
+        FieldError: There is a value that cannot be static, or a container in itself.
+    """
+    cls = type(value)
+    if cls in _READ_ONLY:
+        return _Contents(cls, (Static(name, _READ_ONLY[cls](value)),))
+    if cls not in (list, tuple, dict):
+        return Static(name, value)
+    if id(value) in around:
+        raise FieldError(f"the static argument {name}: a {cls.__name__} is in itself")
+    keys = tuple([Static(name, key) for key in value]) if cls is dict else ()
+    items = value.values() if cls is dict else value
+    inner = (*around, id(value))
+    return _Contents(
+        cls, tuple([_contents_of(name, item, inner) for item in items]), keys
+    )
+
+
+def _container_of(contents: "_Contents | Static") -> Any:
+    """The inverse of `_contents_of`: a new container, which the function may keep."""
+    if isinstance(contents, Static):
+        return contents.value
+    items = map(_container_of, contents.parts)
+    if contents.cls in _READ_ONLY:
+        return contents.cls(next(items))
+    if contents.cls is dict:
+        return {key.value: item for key, item in zip(contents.keys, items, strict=True)}
+    return contents.cls(items)
 
 
 jax.tree_util.register_static(StaticContents)

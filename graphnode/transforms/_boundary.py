@@ -395,13 +395,13 @@ class Call:
         ]
         if faults:
             remedy = (
-                "pass it as an argument of its own, without arrays beside it"
+                "pass it in an argument of plain lists, dicts and sets without arrays, bind it with functools.partial, "
+                "or make it a static field of a node"
                 if self.site.traits.takes_python
-                else "make it a static argument"
+                else "make it a static argument, or a static field of a node"
             )
             raise TypeError(
-                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: {remedy}, or a static "
-                "field of a node"
+                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: {remedy}"
             )
 
 

@@ -292,7 +292,7 @@ class _Putting(Watch):
     def _noted(self, place: Place, changed: Any, leaves: Sequence[Any]) -> Any:
         """What a change gave, with the weak types of what was there, and its arrays noted."""
         given, treedef = jax.tree.flatten(changed)
-        results = list(map(_as_weak_as, given, leaves))
+        results = list(map(_in_type_of, given, leaves))
         is_array = [isinstance(result, jax.Array) for result in results]
         noted = self.notes.note(place, list(itertools.compress(results, is_array)))
         arrays = iter(noted)
@@ -303,6 +303,13 @@ class _Putting(Watch):
                 for result, by_trace in zip(results, is_array, strict=True)
             ],
         )
+
+
+def _in_type_of(leaf: Any, original: Any) -> Any:
+    """A leaf of what a change gave, of the whole type of the original: see `in_form_of`; and as weak as that."""
+    result = _as_weak_as(leaf, original)
+    is_array = isinstance(result, jax.Array) and isinstance(original, jax.Array)
+    return in_form_of(result, jax.typeof(original)) if is_array else result
 
 
 def _as_weak_as(leaf: Any, original: Any) -> Any:

@@ -193,6 +193,10 @@ class Pure:
         with self._captured():
             with naming(self._arguments(nodes)):
                 result = self._call(args, kwargs)
+            if self.site.traits.takes_python:
+                signature.check_unwritten(
+                    self.site.transform, (args, kwargs), nodes, other_leaves
+                )
             # Where JAX runs it without a trace, nothing is compiled, and any result
             # will do.
             if self.site.traits.only_arrays and is_tracing():

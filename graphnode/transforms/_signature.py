@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from jax.tree_util import DictKey, SequenceKey, keystr
 
 from .._calls import Label
+from .._errors import CaptureError
 from .._graph._graphdef import GraphDef
 from .._paths import Key, Path, as_key, path_str
 from ._arguments import Function, Static, StaticContents, positional_name
@@ -70,6 +71,40 @@ class Signature:
             tuple(map(_unwrapped, args)),
             {name: _unwrapped(arg) for name, arg in kwargs.items()},
         )
+
+    def check_unwritten(
+        self,
+        transform: str,
+        filled: tuple[tuple[Any, ...], dict[str, Any]],
+        nodes: Sequence[Any],
+        other_leaves: Sequence[Any],
+    ) -> None:
+        """Raise if a function has written to a list, dict or set that is static, where what it writes is lost.
+
+        Args:
+            transform: The name of the transform.
+            filled: The arguments, as `fill` has given them to the function.
+            nodes: What they were filled with.
+            other_leaves: What they were filled with.
+
+        Raises:
+            CaptureError: Names all such arguments.
+        """
+        args, kwargs = self.treedef.unflatten(
+            all_leaves(self.places, nodes, other_leaves)
+        )
+        pairs = [*zip(args, filled[0], strict=True)]
+        pairs += [(kwargs[name], filled[1][name]) for name in kwargs]
+        names = [
+            static.name
+            for static, given in pairs
+            if isinstance(static, StaticContents) and not static.is_in(given)
+        ]
+        if names:
+            raise CaptureError(
+                f"gn.{transform}: the function writes to {', '.join(names)}, which is static, so that what it writes "
+                "is lost; return it"
+            )
 
     def owners(self) -> list[int | str]:
         """The argument that each leaf is part of, by position or name: options such as `argnums` speak of arguments."""

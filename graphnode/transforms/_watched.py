@@ -17,7 +17,7 @@ from ._boundary import Call
 from ._choice import Item, checked_method, items_of
 from ._kept import remembered_together
 from ._methods import rebind, target_of
-from ._watch import Watch
+from ._watch import Watch, is_of_arrays
 from ._watching import Finish, Kept, MakeWatch
 
 
@@ -137,7 +137,10 @@ _TRACED: Final = (GraphObject, jax.Array, np.ndarray, np.generic)
 
 def _static(name: str, argument: Any) -> Any:
     """An argument as a static one, if it can be: a part of what is traced, compared by type and value or contents."""
-    for static in (Static, StaticContents):
+    # What is hashable is known by itself. Numbers in lists and dicts are traced, as for
+    # other transforms: each would be another trace.
+    kinds = (Static,) if is_of_arrays(argument) else (Static, StaticContents)
+    for static in kinds:
         try:
             return static(name, argument)
         except FieldError:

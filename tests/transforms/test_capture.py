@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import graphnode as gn
 from graphnode import nn
 from graphnode._calls import has_handlers
+from graphnode.transforms._arguments import StaticContents
 
 UNTYPED: Any = gn
 X = jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)
@@ -552,6 +553,7 @@ CONTAINERS: list[tuple[Any, Any]] = [
     (bytearray(b"q"), bytearray(b"r")),
     ([{"a": {1}}, (2.0, "b")], [{"a": {1}}, [2.0, "b"]]),
     ({1: "s"}, {True: "s"}),
+    ({"b": "s", "a": "t"}, {"a": "t", "b": "s"}),
 ]
 
 
@@ -572,6 +574,40 @@ def test_containers_of_python_values_are_compared_by_their_contents(options: Any
     assert repr(traces) == repr([options, others])
 
 
+def test_numbers_in_containers_are_traced():
+    """As those of other transforms: each would be another trace."""
+    traces: list[Any] = []
+
+    def run(model: Net, x: Any, given: Any) -> Any:
+        traces.append(given)
+        return model.head(x) * given["scale"]
+
+    captured = gn.capture(run, "head")
+    results = [captured(net(), X, {"scale": 1.0 + number})[0] for number in range(3)]
+    assert len(traces) == 1
+    assert jnp.allclose(results[2], 3 * results[0])
+
+
+def test_what_is_written_to_a_static_container_is_not_lost():
+    """A function gets one of its own, as it runs in the first call alone."""
+    log = ["s"]
+    with pytest.raises(gn.CaptureError) as caught:
+        gn.capture(lambda model, x, log: (log.append("t"), model.head(x))[1], "head")(net(), X, log)
+    assert str(caught.value) == (
+        "gn.capture: the function writes to log, which is static, so that what it writes is lost; return it"
+    )
+    assert log == ["s"]
+
+
+def test_a_container_in_itself_is_no_static_argument():
+    """Its contents have no end."""
+    value: list[Any] = ["s"]
+    value.append(value)
+    with pytest.raises(gn.FieldError) as caught:
+        StaticContents("options", value)
+    assert str(caught.value) == "the static argument options: a list is in itself"
+
+
 def test_without_compilation_a_loop_gives_its_rounds_as_calls():
     """JAX runs the rounds one by one then."""
     with jax.disable_jit():
@@ -586,8 +622,8 @@ def test_what_is_no_argument_is_told_what_would_do():
     with pytest.raises(TypeError) as caught:
         run(net(), X, {"weights": np.ones(2), "mode": "fast"})
     assert str(caught.value) == (
-        "gn.capture takes arrays, numbers and nodes; options['mode'] is str 'fast': pass it as an argument of its own, "
-        "without arrays beside it, or a static field of a node"
+        "gn.capture takes arrays, numbers and nodes; options['mode'] is str 'fast': pass it in an argument of plain "
+        "lists, dicts and sets without arrays, bind it with functools.partial, or make it a static field of a node"
     )
 
 
