@@ -451,7 +451,8 @@ class Selection(Generic[N_co]):
         fields: where a layer makes its own linear maps, that is the layer, also if only
         the maps are selected; so it is where a part may be left out, and is what the
         constructor makes then. New values are where the old ones were, laid out over
-        devices in the same way. A State that is shared is made as at its first path. The
+        devices in the same way; under `gn.jit` only over an explicit mesh, as JAX tells a
+        trace of no other layout. A State that is shared is made as at its first path. The
         draws follow from the key and the path of that node, and not from what else is
         selected. What an init variable was given, such as an initialiser, is not kept,
         and its default is taken: pass it again, as `w_init=...`.

@@ -171,16 +171,21 @@ def _symbolic_sizes(
     """The sizes of an axis some of whose names are symbolic.
 
     Raises:
-        ContractSyntaxError: JAX has no such symbolic size.
+        ContractSyntaxError: JAX has no such symbolic size, or it may be negative.
     """
     names = sorted(axis.names - sizes.keys())
     symbolic = {name: symbols.size(name) for name in names}
     try:
-        return axis_sizes(axis, axis.size({**sizes, **symbolic}))
+        run = axis_sizes(axis, axis.size({**sizes, **symbolic}))
+        # JAX would compute with sizes that may be negative, and say that it holds for all.
+        is_size = not any(size < 0 for size in run)
     except (NotImplementedError, InconclusiveSizeError):
+        is_size = False
+    if not is_size:
         raise ContractSyntaxError(
             f"axis {axis.text!r} cannot be worked out where {', '.join(names)} can be any size: give a number"
-        ) from None
+        )
+    return run
 
 
 def input_of_contract(

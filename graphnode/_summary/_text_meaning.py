@@ -7,22 +7,25 @@ it, or with the name of a size, is a shape, and any other is neither: nothing is
 import collections.abc
 import enum
 import re
+import typing
 from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
 import jax
 import numpy as np
+import typing_extensions
 
 from .._contract import ContractSyntaxError, is_jaxtyping
-from .._declare._type_arguments import UNIONS, without_qualifiers
+from .._declare._type_arguments import UNIONS, VARIABLES, without_qualifiers
 
 _ARRAYS: Final = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
 _TEXTS: Final = (str, bytes, enum.Enum)
+_LITERAL_TEXTS: Final = (typing.LiteralString, typing_extensions.LiteralString)
 _OTHERS: Final = (int, float, complex, NoneType, np.dtype)
 
-# What is a size beyond doubt: a number that is no part of a name, and any axes.
-_NUMBER: Final = re.compile(r"(?<![\w.])\d+(?![\w.])|\.\.\.")
+# What is an axis beyond doubt: a number, a multiple, any axes. Not `top-5`, which may be a mode.
+_AXIS: Final = re.compile(r"\d+|\S*(\d\*|\*\d|//\d)\S*|\.\.\.")
 _NAME: Final = re.compile(r"[^\W\d]\w*")
 
 
@@ -62,7 +65,9 @@ def _parts_of(annotation: object) -> Iterable[_Part]:
     origin, arguments = get_origin(plain), get_args(plain)
     if is_jaxtyping(plain):
         return [_Part.ARRAY]
-    if origin is Literal:
+    if stands_for := _stands_for(plain):
+        return [part for other in stands_for for part in _parts_of(other)]
+    if plain in _LITERAL_TEXTS or origin is Literal:
         return [_Part.TEXT]
     if origin is None or origin in {collections.abc.Callable, type}:
         return [_part_of(plain if origin is None else origin)]
@@ -74,6 +79,17 @@ def _parts_of(annotation: object) -> Iterable[_Part]:
         return [_Part.UNKNOWN]
     inner = [argument for argument in arguments if argument is not ...]
     return [part for argument in inner for part in _parts_of(argument)]
+
+
+# Any: of typing, as below.
+def _stands_for(plain: Any) -> tuple[Any, ...]:
+    """What a new type, or a type variable, stands for; nothing for any other type, and where nothing is said."""
+    if hasattr(plain, "__supertype__"):
+        return (plain.__supertype__,)
+    if isinstance(plain, VARIABLES):
+        bound = plain.__bound__
+        return plain.__constraints__ if bound is None else (bound,)
+    return ()
 
 
 def _is_container(origin: object) -> bool:
@@ -106,7 +122,8 @@ def check_is_shape(text: str, sizes: Mapping[str, Any]) -> None:
         ContractSyntaxError: It has neither a dtype, nor a number, nor the name of a size.
     """
     names = {name for name, size in sizes.items() if _is_size(size)}
-    is_shape = "[" in text or _NUMBER.search(text) is not None
+    words = text.replace(",", " ").split()
+    is_shape = "[" in text or any(map(_AXIS.fullmatch, words))
     if is_shape or not names.isdisjoint(_NAME.findall(text)):
         return
     raise ContractSyntaxError(

@@ -110,6 +110,8 @@ def test_a_text_that_is_no_shape_is_refused(text: str, fault: str):
         ("max-pool 4", f"'max' {RESERVED}"),
         ("2**b 4", "axis '2**b' cannot be worked out where b can be any size: give a number"),
         ("b//0 4", "axis 'b//0' cannot be worked out: integer division or modulo by zero"),
+        ("b-2 4", "axis 'b-2' cannot be worked out where b can be any size: give a number"),
+        ("b-c 4", "axis 'b-c' cannot be worked out where b, c can be any size: give a number"),
         ("2-3 4", "axis '2-3' is negative: -1"),
         ("size-9 4", "axis 'size-9' is negative: -2"),
     ],
@@ -157,6 +159,13 @@ SHAPE = "f32[batch,mean]"
         (bool, repr(TEXT)),
         (Callable[[Array], Array], repr(TEXT)),
         (type[Of], repr(TEXT)),
+        (typing.NewType("Name", str), repr(TEXT)),
+        (typing.TypeVar("Text", bound=str), repr(TEXT)),
+        (typing.AnyStr, repr(TEXT)),
+        (typing.LiteralString, repr(TEXT)),
+        (typing.NewType("Rows", Array), SHAPE),
+        (typing.TypeVar("Rows", bound=Array), SHAPE),
+        (typing.TypeVar("Anything"), None),
         (Array, SHAPE),
         ("Array | None", SHAPE),
         (jax.typing.ArrayLike, SHAPE),
@@ -195,6 +204,9 @@ def test_a_text_is_what_the_annotation_of_its_parameter_says(annotation: Any, re
     )
     assert inputs_of(gn.summary(Mixed(), f"f32[{TEXT}]")) == SHAPE
     assert inputs_of(gn.summary(Mixed(), "batch 2")) == "f32[batch,2]"
+    for mode in ("top-5", "utf-8", "l2"):
+        with pytest.raises(gn.SummaryError, match="may be a shape or a value"):
+            gn.summary(Mixed(), mode)
 
 
 def test_the_annotation_of_any_number_of_arguments_is_that_of_each():

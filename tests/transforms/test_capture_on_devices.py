@@ -67,6 +67,33 @@ close(sharded(same, jax.P())(net, x), jnp.sum(x, 0, keepdims=True))
     )
 
 
+def test_what_a_change_gives_has_the_type_of_what_was_there():
+    """Inside of a shard_map it may differ between shards, as a carry does; over an explicit mesh it is laid out."""
+    run_with_devices(
+        SHARDS
+        + """
+def run(net, x):
+    return jax.lax.scan(lambda x, _: (net.a(x), None), x, length=2)[0]
+
+ones = gn.intervene(run, {"a": lambda y: jnp.ones((1, 4))})
+close(sharded(ones)(net, x), jnp.ones((4, 4)))
+explicit = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+with jax.set_mesh(explicit):
+    spread = jax.device_put(x, jax.NamedSharding(explicit, jax.P("d", None)))
+    types = []
+
+    def run(net, x):
+        y = net.a(x)
+        types.append(str(jax.typeof(y).sharding.spec))
+        return y
+
+    close(gn.intervene(run, {"a": lambda y: jnp.ones((4, 4))})(net, spread), jnp.ones((4, 4)))
+    assert set(types) == {str(jax.P("d", None))}, types
+""",
+        4,
+    )
+
+
 def test_values_go_in_inside_of_a_shard_map():
     """Also one that is the same in all shards, where the node gives something else in each."""
     run_with_devices(
