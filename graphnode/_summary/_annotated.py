@@ -175,16 +175,15 @@ def _symbolic_sizes(
     """
     names = sorted(axis.names - sizes.keys())
     symbolic = {name: symbols.size(name) for name in names}
+    fault = f"axis {axis.text!r} cannot be worked out where {', '.join(names)} can be any size: give a number"
     try:
         run = axis_sizes(axis, axis.size({**sizes, **symbolic}))
         # JAX would compute with sizes that may be negative, and say that it holds for all.
-        is_size = not any(size < 0 for size in run)
+        is_negative = any(size < 0 for size in run)
     except (NotImplementedError, InconclusiveSizeError):
-        is_size = False
-    if not is_size:
-        raise ContractSyntaxError(
-            f"axis {axis.text!r} cannot be worked out where {', '.join(names)} can be any size: give a number"
-        )
+        raise ContractSyntaxError(fault) from None
+    if is_negative:
+        raise ContractSyntaxError(fault)
     return run
 
 
