@@ -209,6 +209,12 @@ def goes_on(path: str, start: str) -> bool:
     return f"{path}.".startswith(f"{start}.")
 
 
+# Any: a function of JAX.
+def checks_are_of_calls(checkify: Any) -> bool:
+    """Whether `checkify`, which takes time to import, tells checks in what is traced once apart by their calls."""
+    return "CheckifyContext" in checkify.__globals__
+
+
 def new_traceback() -> object:
     """What JAX keeps of where an operation was made, made here: an object that is equal to no other."""
     return SourceTraceback.get_traceback()

@@ -25,6 +25,7 @@ from .._compat import (
     Jaxpr,
     PathScope,
     Scope,
+    checks_are_of_calls,
     goes_on,
     jaxpr_as_fun,
     new_traceback,
@@ -61,12 +62,23 @@ class Origins:
         self._by_code: dict[Any, list[Origin]] = {}
 
     def of(self, code: object, traceback: object) -> list[Origin]:
-        """The origins of a check, by its code and the traceback of its equation.
+        """The origins of a check, by its code and the traceback that it has; none for one of no equation.
 
-        A check of the user's own in what is traced once is one for all that call it.
+        Before JAX 0.12 a check of the user's own in what is traced once is one for all that
+        call it.
         """
         _, origin = self._by_id.get(id(traceback), (None, None))
-        return self._by_code.get(code, []) if origin is None else [origin]
+        if origin is None:
+            return []
+        if checks_are_of_calls(checkify.checkify):
+            return [origin]
+        return self._by_code.get(code, [origin])
+
+    def _new_traceback(self, origin: Origin) -> Any:
+        """A traceback that no other check has, for one of this origin."""
+        traceback = new_traceback()
+        self._by_id[id(traceback)] = traceback, origin
+        return traceback
 
     def copied(self, closed: Any, around: Sequence[Any] = ()) -> Any:
         """A copy of a closed jaxpr, and of each in it, where each equation has a traceback of its own.
@@ -87,13 +99,7 @@ class Origins:
         """The same of one equation, which may have jaxprs among its parameters."""
         info = equation.source_info
         names = (*around, *info.name_stack.stack)
-        traceback, origin = new_traceback(), _origin_of(names, info.traceback)
-        self._by_id[id(traceback)] = traceback, origin
-        # A check of the user's own, which knows its code and its traceback already.
-        if "err_tree" in equation.params:
-            for code, fault in _faults_of(equation.params["err_tree"]):
-                own = dataclasses.replace(origin, traceback=fault.traceback_info)
-                self._by_code.setdefault(code, []).append(own)
+        origin = _origin_of(names, info.traceback)
 
         def copy(part: Any) -> Any:
             """A parameter, or an item of one."""
@@ -105,9 +111,23 @@ class Origins:
             name: tuple(map(copy, value)) if type(value) is tuple else copy(value)
             for name, value in equation.params.items()
         }
-        return equation.replace(
-            params=params, source_info=info.replace(traceback=traceback)
-        )
+        # Of a check of the user's own, which has its traceback already.
+        if "err_tree" in params:
+            params["err_tree"] = self._copied_faults(params["err_tree"], origin)
+        new_info = info.replace(traceback=self._new_traceback(origin))
+        return equation.replace(params=params, source_info=new_info)
+
+    # Any: of an error of checkify, whose class is private.
+    def _copied_faults(self, treedef: Any, origin: Origin) -> Any:
+        """The treedef of an error whose exceptions are known to come from an origin."""
+        metadata: dict[Any, Any] = {}
+        for code, fault in _faults_of(treedef):
+            own = dataclasses.replace(origin, traceback=fault.traceback_info)
+            fault.traceback_info = self._new_traceback(own)
+            self._by_code.setdefault(code, []).append(own)
+            metadata[code] = jax.tree.structure(fault)
+        error = dataclasses.replace(_unflattened(treedef), _metadata=metadata)
+        return jax.tree.structure(error)
 
 
 def _origin_of(names: Sequence[Any], traceback: Any) -> Origin:

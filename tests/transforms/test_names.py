@@ -81,7 +81,9 @@ def equations_in(jaxpr: Any, around: str = "") -> Iterator[tuple[str, str]]:
 def names(function: Callable[..., Any], *args: Any, of: tuple[str, ...] = ("mul", "tanh")) -> list[str]:
     """The names of these operations in the jaxpr of a function, each once, in order."""
     jaxpr = gn.make_jaxpr(function)(*args).jaxpr
-    return list(dict.fromkeys(name for name, primitive in equations_in(jaxpr) if primitive in of))
+    found = dict.fromkeys(name for name, primitive in equations_in(jaxpr) if primitive in of)
+    # Since JAX 0.12 loops and branches are within a jit of its own.
+    return [re.sub("jit/(?=scan|cond)", "", name) for name in found]
 
 
 OF_NET = ["net.blocks.0.scale/mul", "net.blocks.0/tanh", "net.blocks.1.scale/mul", "net.blocks.1/tanh"]
