@@ -142,6 +142,12 @@ class Of:
     """A class that says nothing of arrays."""
 
 
+Name = typing.NewType("Name", str)
+Rows = typing.NewType("Rows", Array)
+TextT = typing.TypeVar("TextT", bound=str)
+RowsT = typing.TypeVar("RowsT", bound=Array)
+AnythingT = typing.TypeVar("AnythingT")
+
 TEXT = "batch mean"
 SHAPE = "f32[batch,mean]"
 
@@ -159,13 +165,13 @@ SHAPE = "f32[batch,mean]"
         (bool, repr(TEXT)),
         (Callable[[Array], Array], repr(TEXT)),
         (type[Of], repr(TEXT)),
-        (typing.NewType("Name", str), repr(TEXT)),
-        (typing.TypeVar("Text", bound=str), repr(TEXT)),
+        (Name, repr(TEXT)),
+        (TextT, repr(TEXT)),
         (typing.AnyStr, repr(TEXT)),
         (typing.LiteralString, repr(TEXT)),
-        (typing.NewType("Rows", Array), SHAPE),
-        (typing.TypeVar("Rows", bound=Array), SHAPE),
-        (typing.TypeVar("Anything"), None),
+        (Rows, SHAPE),
+        (RowsT, SHAPE),
+        (AnythingT, None),
         (Array, SHAPE),
         ("Array | None", SHAPE),
         (jax.typing.ArrayLike, SHAPE),
