@@ -50,6 +50,7 @@ np.testing.assert_allclose(net.weight.value, plain.weight.value, rtol=1e-5)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_states_that_are_made_again_stay_where_they_are(kind: str):
     """On the devices of the old value, and laid out as it was, whether or not a plan or a mesh is active."""

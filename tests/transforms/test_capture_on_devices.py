@@ -1,5 +1,7 @@
 """capture_grads and intervene where arrays are spread over devices: inside of shard_map, and on an explicit mesh."""
 
+import pytest
+
 from tests.devices import run_with_devices
 
 START = """
@@ -43,6 +45,7 @@ def sharded(function, out=jax.P("d"), **options):
 )
 
 
+@pytest.mark.slow
 def test_gradients_inside_of_a_shard_map_are_those_of_each_shard():
     """What is added has the type of what the node gives: no sum over the shards, and one axis for each loop."""
     run_with_devices(
@@ -67,6 +70,7 @@ close(sharded(same, jax.P())(net, x), jnp.sum(x, 0, keepdims=True))
     )
 
 
+@pytest.mark.slow
 def test_what_a_change_gives_has_the_type_of_what_was_there():
     """Inside of a shard_map it may differ between shards, as a carry does; over an explicit mesh it is laid out."""
     run_with_devices(
@@ -94,6 +98,7 @@ with jax.set_mesh(explicit):
     )
 
 
+@pytest.mark.slow
 def test_values_go_in_inside_of_a_shard_map():
     """Also one that is the same in all shards, where the node gives something else in each."""
     run_with_devices(
@@ -110,6 +115,7 @@ close(sharded(lambda s, x: gn.intervene(s, {"blocks": jnp.ones((3, 1, 4))})(x))(
     )
 
 
+@pytest.mark.slow
 def test_a_value_that_differs_between_shards_is_refused_where_the_result_does_not():
     """What comes after would be of another type than it was traced with."""
     run_with_devices(
@@ -130,6 +136,7 @@ else:
     )
 
 
+@pytest.mark.slow
 def test_gradients_and_values_have_the_layout_of_what_was_captured():
     """On an explicit mesh, where it is part of the type."""
     run_with_devices(
