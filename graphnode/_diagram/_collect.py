@@ -82,7 +82,7 @@ def collect(
     ]
     copies = {drawn: number for number, drawn in folding.pairs()}
     arrows = [
-        _Reference(box_of[number], box_of[target], label, is_common)
+        _Link(box_of[number], box_of[target], label, is_common)
         for number in shown
         for target, label, is_common in arrows_from(
             graph, folding, copies, owners, number, box_of
@@ -214,7 +214,7 @@ def arrows_from(
         yield drawn, printable(shortened(label, MAX_WIDTH)), is_common
 
 
-class _Reference(NamedTuple):
+class _Link(NamedTuple):
     """An arrow before its kind is known; `is_common` as of `arrows_from`."""
 
     source: int
@@ -223,7 +223,7 @@ class _Reference(NamedTuple):
     is_common: bool
 
 
-def with_kinds(size: int, arrows: Sequence[_Reference]) -> Iterator[Arrow]:
+def with_kinds(size: int, arrows: Sequence[_Link]) -> Iterator[Arrow]:
     """The arrows with their kinds.
 
     A walk from the root, which goes deep first, meets the target of an arrow for the first

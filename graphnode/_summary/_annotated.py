@@ -79,8 +79,13 @@ def contracts_of(
         function: The method.
         owner: The class of the node.
     """
+    return contracts_in(annotations_of(function, owner))
+
+
+def contracts_in(annotations: Mapping[str, object]) -> dict[str, Contract]:
+    """The contracts among annotations, by name: of those that are a jaxtyping array."""
     contracts: dict[str, Contract] = {}
-    for name, annotation in annotations_of(function, owner).items():
+    for name, annotation in annotations.items():
         try:
             contract = contract_of(annotation)
         except ContractSyntaxError:

@@ -23,7 +23,7 @@ from ._annotated import (
     Symbols,
     annotations_of,
     concrete_dtype,
-    contracts_of,
+    contracts_in,
     input_of_contract,
     node_sizes,
     scope_of,
@@ -181,8 +181,8 @@ class _Reader:
         self.faults: list[Fault] = []
         self.symbols = symbols
         self._sizes = node_sizes(node)
-        self._contracts = contracts_of(function, type(node))
         annotations = annotations_of(function, type(node))
+        self._contracts = contracts_in(annotations)
         self._meanings = {
             name: meaning_of(annotation) for name, annotation in annotations.items()
         }
