@@ -112,6 +112,7 @@ def test_a_text_that_is_no_shape_is_refused(text: str, fault: str):
         ("b//0 4", "axis 'b//0' cannot be worked out: integer division or modulo by zero"),
         ("b-2 4", "axis 'b-2' cannot be worked out where b can be any size: give a number"),
         ("b-c 4", "axis 'b-c' cannot be worked out where b, c can be any size: give a number"),
+        ("0-b 4", "axis '0-b' cannot be worked out where b can be any size: give a number"),
         ("2-3 4", "axis '2-3' is negative: -1"),
         ("size-9 4", "axis 'size-9' is negative: -2"),
     ],
